@@ -1,0 +1,1 @@
+//! A circuit breaker for Tower services: consecutive, failure-rate and slow-call rules, leased probes

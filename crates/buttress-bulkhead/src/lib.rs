@@ -1,0 +1,1 @@
+//! A concurrency limit for Tower services with a bounded, strictly FIFO queue

@@ -1,0 +1,1 @@
+//! An answer when the rest failed: value, function, service, last good answer

@@ -1,0 +1,1 @@
+//! buttress for http types: verdicts for responses, Retry-After, what may be repeated, rejections as responses

@@ -1,0 +1,1 @@
+//! Exports what buttress policies do through the metrics facade and tracing

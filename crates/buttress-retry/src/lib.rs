@@ -1,0 +1,1 @@
+//! Retries for Tower services: backoff, jitter, Retry-After, budgets, replay of the request

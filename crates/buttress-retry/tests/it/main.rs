@@ -1,0 +1,1 @@
+// one test binary over the public API

@@ -1,0 +1,1 @@
+//! A test kit for Tower middleware: contract probe, scripted service, recording observer, metrics probe

@@ -1,0 +1,1 @@
+//! Deadlines for Tower services: total, per attempt, per request, named
