@@ -5,7 +5,7 @@
 //! the target folder, so that a second run compiles only what changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,12 +17,17 @@ use crate::{
     Result,
     breakages::{self, Breakage, TestName},
     command::Cmd,
-    report::Done,
+    report::{Done, now},
     workspace::Workspace,
 };
 
-/// A broken program may wait for ever; that is noticed too.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the unbroken test may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A broken program may wait for ever, which is noticed too: when it has taken this many times as long as the
+/// unbroken one, and `AT_LEAST`.
+const TIMES_AS_LONG: u32 = 10;
+const AT_LEAST: Duration = Duration::from_secs(20);
 
 pub(super) fn prove(workspace: &Workspace, filter: &[String]) -> Result<Done> {
     let mut chosen = breakages::load(&workspace.root)?;
@@ -33,12 +38,14 @@ pub(super) fn prove(workspace: &Workspace, filter: &[String]) -> Result<Done> {
     // Side by side what changes the same file, so that the least is compiled again.
     chosen.sort_by(|one, other| (&one.file, &one.test).cmp(&(&other.file, &other.test)));
 
+    println!("{} breakages; first the tests they name, with nothing broken", chosen.len());
     let copy = Scratch::of(workspace)?;
-    let mut findings = copy.test_unbroken(&chosen)?;
+    let (took, mut findings) = copy.test_unbroken(&chosen)?;
     let sound = findings.is_empty();
     for breakage in chosen.iter().filter(|_| sound) {
-        let verdict = copy.test_broken(breakage)?;
-        println!("{:12} {}", verdict.word(), described(breakage));
+        let usual = took.get(&breakage.test).copied().unwrap_or_default();
+        let verdict = copy.test_broken(breakage, usual.saturating_mul(TIMES_AS_LONG).max(AT_LEAST))?;
+        println!("{:13} {}", verdict.word(), described(breakage));
         if !verdict.is_caught() {
             findings.push(format!("{}: {}", verdict.word(), described(breakage)));
         }
@@ -50,7 +57,8 @@ pub(super) fn prove(workspace: &Workspace, filter: &[String]) -> Result<Done> {
 }
 
 fn described(breakage: &Breakage) -> String {
-    format!("{}  {}  {}", breakage.ids.join(","), breakage.test, breakage.file.display())
+    let line = breakage.find.trim().lines().next().unwrap_or_default();
+    format!("{}  {}  {}: {line}", breakage.ids.join(","), breakage.test, breakage.file.display())
 }
 
 /// What one test says.
@@ -116,70 +124,70 @@ impl Scratch {
         Ok(copy)
     }
 
-    /// What is wrong before anything is broken: one line for each test that does not pass.
-    fn test_unbroken(&self, breakages: &[Breakage]) -> Result<Vec<String>> {
-        let mut by_binary = BTreeMap::<(&str, &str), Vec<&TestName>>::new();
-        for Breakage { test, .. } in breakages {
-            by_binary.entry((&test.package, &test.target)).or_default().push(test);
+    /// How long each test takes before anything is broken, and a line for each that does not pass.
+    fn test_unbroken(&self, breakages: &[Breakage]) -> Result<(BTreeMap<TestName, Duration>, Vec<String>)> {
+        let (mut took, mut wrong) = (BTreeMap::new(), Vec::new());
+        let tests: BTreeSet<&TestName> = breakages.iter().map(|breakage| &breakage.test).collect();
+        for test in tests {
+            let (verdict, time) = self.test(test, PATIENCE)?;
+            took.insert(test.clone(), time);
+            let why = match verdict {
+                Verdict::Passed => continue,
+                Verdict::Failed => "fails unbroken",
+                Verdict::Hung => "hangs unbroken",
+                other => other.word(),
+            };
+            println!("{why}: {test}");
+            wrong.push(format!("{why}: {test}"));
         }
-        let mut wrong = Vec::new();
-        for mut tests in by_binary.into_values() {
-            tests.sort();
-            tests.dedup();
-            for test in tests {
-                let why = match self.test(test)? {
-                    Verdict::Passed => continue,
-                    Verdict::Failed => "fails unbroken",
-                    Verdict::Hung => "hangs unbroken",
-                    other => other.word(),
-                };
-                wrong.push(format!("{why}: {test}"));
-            }
-        }
-        Ok(wrong)
+        Ok((took, wrong))
     }
 
-    fn test_broken(&self, breakage: &Breakage) -> Result<Verdict> {
+    fn test_broken(&self, breakage: &Breakage, patience: Duration) -> Result<Verdict> {
         let file = self.tree.join(&breakage.file);
         let whole = fs::read_to_string(&file).map_err(|why| format!("{}: {why}", breakage.file.display()))?;
         fs::write(&file, breakage.applied_to(&whole)?)?;
-        let verdict = self.test(&breakage.test);
+        let verdict = self.test(&breakage.test, patience);
         fs::write(&file, whole)?;
-        verdict
+        Ok(verdict?.0)
     }
 
-    fn test(&self, test: &TestName) -> Result<Verdict> {
+    /// What `test` says, and how long it took to say it.
+    fn test(&self, test: &TestName, patience: Duration) -> Result<(Verdict, Duration)> {
         let Some(binary) = self.build(test)? else {
-            return Ok(Verdict::DoesNotCompile);
+            return Ok((Verdict::DoesNotCompile, Duration::ZERO));
         };
         // The binary itself and not `cargo test`: one that hangs is then ours to end.
         let run = Cmd::new(&binary.executable.to_string_lossy()).arg(&test.path).arg("--exact");
         let run = run.dir(&binary.folder).env("CARGO_MANIFEST_DIR", &binary.folder);
-        let Some((status, text)) = run.run_within(PATIENCE)? else {
-            return Ok(Verdict::Hung);
-        };
-        Ok(match status.success() {
-            true if text.contains("1 passed") => Verdict::Passed,
-            true => Verdict::Missing,
+        let begun = now();
+        let verdict = match run.run_within(patience)? {
+            None => Verdict::Hung,
+            Some((status, text)) if status.success() && text.contains("1 passed") => Verdict::Passed,
+            Some((status, _)) if status.success() => Verdict::Missing,
             // An abort (a stack overflow, a panic while panicking) reports no count.
-            false => Verdict::Failed,
-        })
+            Some(_) => Verdict::Failed,
+        };
+        Ok((verdict, now().saturating_duration_since(begun)))
     }
 
     /// The test binary that `test` is in, or `None` if it does not compile.
     fn build(&self, test: &TestName) -> Result<Option<Binary>> {
         let build =
             Cmd::cargo("test --no-run --quiet --all-features --message-format json-render-diagnostics");
-        let build = build.arg("--target-dir").arg(&self.built).args(["-p", &test.package]);
+        // Nobody will look at it in a debugger.
+        let build = build.env("CARGO_PROFILE_DEV_DEBUG", "0").arg("--target-dir").arg(&self.built);
+        let build = build.args(["-p", &test.package]);
         let build = match test.target.as_str() {
             "lib" => build.arg("--lib"),
             target => build.args(["--test", target]),
         };
-        let Some((status, text)) = build.dir(&self.tree).run_within(PATIENCE * 10)? else {
+        let Some((status, text)) = build.dir(&self.tree).run_within(PATIENCE * 4)? else {
             return Err(format!("{test} takes too long to compile").into());
         };
         if !status.success() {
-            println!("{text}");
+            // Each line that is no message for a program.
+            text.lines().filter(|line| !line.starts_with('{')).for_each(|line| println!("{line}"));
             return Ok(None);
         }
         let mut built = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
