@@ -24,6 +24,7 @@ pub mod observe;
 mod rejection;
 mod strategy;
 mod sync;
+mod tokens;
 mod verdict;
 
 pub use crate::{
@@ -38,5 +39,6 @@ pub use crate::{
     observe::{Emitter, Event, Observer, Outcome, PolicyKind, Recorder},
     rejection::{Rejection, RejectionKind, rejection},
     strategy::{ByClone, ByFn, KeyOf, Never, Replay},
-    verdict::{Classify, OnlyErrors, Standard, Verdict},
+    tokens::TokenBudgetConfig,
+    verdict::{Classify, FailureKind, OnlyErrors, Standard, Verdict},
 };
