@@ -8,9 +8,12 @@
 //! saw no free slot. A release that comes before makes the exchange fail, and the newcomer looks again; one that
 //! comes after sees the flag, and comes to the lock to call the first in line.
 
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
+
+use buttress_core::Mode;
 
 use crate::{
+    BulkheadConfig,
     queue::{Fate, Left, Queue, Ticket},
     sync::{
         AtomicU64, Mutex, MutexGuard,
@@ -63,10 +66,31 @@ impl Word {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Taken,
-    /// At this 1-based position.
-    Waits(Ticket, usize),
+    /// In shadow mode: with this one, so many more than the limit are in flight.
+    TakenOver(u32),
+    Waits(Place),
     Full,
     Closed,
+}
+
+/// A place in the line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) ticket: Ticket,
+    /// From 1.
+    pub(crate) position: usize,
+    /// The time-out in force when it was taken.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// How things stand at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) in_flight: u32,
+    pub(crate) limit: u32,
+    pub(crate) queued: u32,
+    pub(crate) max_queue: u32,
+    pub(crate) closed: bool,
 }
 
 #[derive(Debug)]
@@ -77,8 +101,10 @@ pub(crate) struct Gate {
     line: Mutex<Line>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
+    /// Here, so that the rules a call meets at the line are of one moment. The limit is in the word, too.
+    config: BulkheadConfig,
     queue: Queue<Waker>,
     /// Those who wait for the end of all calls.
     drainers: Vec<(u64, Waker)>,
@@ -88,8 +114,16 @@ struct Line {
 }
 
 impl Line {
+    fn new(config: BulkheadConfig) -> Self {
+        Self { config, queue: Queue::default(), drainers: Vec::new(), next_drainer: 0, ends: 0 }
+    }
+
     fn is_attended(&self) -> bool {
         !self.queue.is_empty() || !self.drainers.is_empty()
+    }
+
+    fn is_shadow(&self) -> bool {
+        self.config.mode == Mode::Shadow
     }
 }
 
@@ -101,11 +135,11 @@ pub(crate) struct Drainer {
 }
 
 impl Gate {
-    pub(crate) fn new(limit: u32) -> Self {
+    pub(crate) fn new(config: BulkheadConfig) -> Self {
         Self {
-            word: AtomicU64::new(Word(0).with_limit(limit.min(MAX_LIMIT))),
+            word: AtomicU64::new(Word(0).with_limit(config.max_concurrent)),
             peak: std::sync::atomic::AtomicU32::new(0),
-            line: Mutex::default(),
+            line: Mutex::new(Line::new(config)),
         }
     }
 
@@ -132,15 +166,20 @@ impl Gate {
         self.load().is_closed()
     }
 
-    pub(crate) fn queued(&self) -> usize {
-        self.line().queue.len()
+    pub(crate) fn config(&self) -> BulkheadConfig {
+        self.line().config.clone()
     }
 
-    /// In flight, limit and queued of one moment.
-    pub(crate) fn levels(&self) -> (u32, u32, usize) {
+    pub(crate) fn standing(&self) -> Standing {
         let line = self.line();
         let word = self.load();
-        (word.in_flight(), word.limit(), line.queue.len())
+        Standing {
+            in_flight: word.in_flight(),
+            limit: word.limit(),
+            queued: u32::try_from(line.queue.len()).unwrap_or(u32::MAX),
+            max_queue: line.config.max_queue,
+            closed: word.is_closed(),
+        }
     }
 
     pub(crate) fn peak(&self) -> u32 {
@@ -179,63 +218,62 @@ impl Gate {
         }
     }
 
-    /// Takes a slot, or else a place in the line if fewer than `max_queue` wait.
-    pub(crate) fn enter(&self, max_queue: usize, waker: &Waker) -> Entry {
-        self.enter_with(|line| (line.queue.len() < max_queue).then(|| waker.clone()))
+    /// Takes a slot, or else a place in the line, by the rules in force.
+    pub(crate) fn enter(&self, waker: &Waker) -> Entry {
+        self.enter_as(Some(waker))
     }
 
-    /// Takes a slot that no waiter is entitled to, or says why there is none.
-    pub(crate) fn take_or_refuse(&self) -> Entry {
-        self.enter_with(|_| None)
+    /// Takes a slot that nobody in the line is entitled to, or says why there is none.
+    pub(crate) fn enter_or_refuse(&self) -> Entry {
+        self.enter_as(None)
     }
 
-    fn enter_with(&self, may_wait: impl Fn(&Line) -> Option<Waker>) -> Entry {
+    fn enter_as(&self, waker: Option<&Waker>) -> Entry {
         let mut line = self.line();
         let mut word = self.load();
         loop {
             if word.is_closed() {
                 return Entry::Closed;
             }
-            if line.queue.is_empty() && word.has_room() {
-                match self.word.compare_exchange_weak(word.0, word.0 + ONE, AcqRel, Acquire) {
-                    Ok(_) => {
-                        self.note_peak(word.in_flight() + 1);
-                        return Entry::Taken;
-                    }
-                    Err(now) => word = Word(now),
+            let is_free = word.has_room() && line.queue.is_empty();
+            if is_free || line.is_shadow() {
+                // The count must not run into the limit's bits; but two thousand million calls do not fit into
+                // memory.
+                if word.in_flight() == MAX_LIMIT {
+                    return Entry::Full;
                 }
-                continue;
+                if let Err(now) = self.exchange(word, word.0 + ONE) {
+                    word = now;
+                    continue;
+                }
+                let in_flight = word.in_flight() + 1;
+                self.note_peak(in_flight);
+                return if is_free {
+                    Entry::Taken
+                } else {
+                    Entry::TakenOver(in_flight.saturating_sub(word.limit()))
+                };
             }
-            let Some(waker) = may_wait(&line) else { return Entry::Full };
+            let Some(waker) = waker.filter(|_| line.queue.len() < line.config.max_queue as usize) else {
+                return Entry::Full;
+            };
             if !word.is_attended() {
-                let set = self.word.compare_exchange_weak(word.0, word.0 | ATTENDED, AcqRel, Acquire);
-                if let Err(now) = set {
-                    word = Word(now);
+                if let Err(now) = self.exchange(word, word.0 | ATTENDED) {
+                    word = now;
                     continue;
                 }
             }
-            let ticket = line.queue.push_back(waker);
-            return Entry::Waits(ticket, line.queue.len());
+            let ticket = line.queue.push_back(waker.clone());
+            return Entry::Waits(Place {
+                ticket,
+                position: line.queue.len(),
+                timeout: line.config.queue_timeout,
+            });
         }
     }
 
-    /// Takes a slot whether one is free or not, for rules that only watch. Gives how many more than the limit
-    /// are in flight now; `None`: closed.
-    pub(crate) fn take_anyway(&self) -> Option<u32> {
-        let mut word = self.load();
-        loop {
-            // The count must not run into the limit's bits; two thousand million calls do not fit into memory.
-            if word.is_closed() || word.in_flight() == MAX_LIMIT {
-                return None;
-            }
-            match self.word.compare_exchange_weak(word.0, word.0 + ONE, AcqRel, Acquire) {
-                Ok(_) => {
-                    self.note_peak(word.in_flight() + 1);
-                    return Some((word.in_flight() + 1).saturating_sub(word.limit()));
-                }
-                Err(now) => word = Word(now),
-            }
-        }
+    fn exchange(&self, seen: Word, new: u64) -> Result<(), Word> {
+        self.word.compare_exchange_weak(seen.0, new, AcqRel, Acquire).map(|_| ()).map_err(Word)
     }
 
     /// Gives a slot back, and calls the first in line.
@@ -263,6 +301,7 @@ impl Gate {
         let word = self.load();
         if line.queue.is_empty() {
             if word.in_flight() > 0 || line.drainers.is_empty() {
+                self.unattend(&line);
                 return None;
             }
             line.ends = line.ends.wrapping_add(1);
@@ -272,11 +311,12 @@ impl Gate {
             drainers.into_iter().for_each(|(_, waker)| waker.wake());
             return None;
         }
-        if !word.has_room() {
+        // In shadow mode nobody waits: those who did when it was set go on.
+        if !word.has_room() && !line.is_shadow() {
             return None;
         }
         // No compare-exchange: `ATTENDED` keeps `try_take` out, the lock everybody else, and a release in
-        // between only makes more room. (`take_anyway` may come between; it asks for no room.)
+        // between only makes more room.
         let before = Word(self.word.fetch_add(ONE, AcqRel));
         self.note_peak(before.in_flight() + 1);
         let waker = line.queue.settle_front(Fate::Granted);
@@ -354,13 +394,13 @@ impl Gate {
         count
     }
 
-    /// Changes the limit. Those in flight stay; those who wait are let in as far as there is room now.
-    pub(crate) fn set_limit(&self, limit: u32) {
-        let line = self.line();
+    /// Changes the rules. Those in flight stay; those who wait are let in as far as there is room now.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut BulkheadConfig)) {
+        let mut line = self.line();
+        change(&mut line.config);
         let mut word = self.load();
-        while let Err(now) = self.word.compare_exchange_weak(word.0, word.with_limit(limit), AcqRel, Acquire)
-        {
-            word = Word(now);
+        while let Err(now) = self.exchange(word, word.with_limit(line.config.max_concurrent)) {
+            word = now;
         }
         drop(line);
         self.settle();
@@ -385,13 +425,13 @@ impl Gate {
             if line.queue.is_empty() && word.in_flight() == 0 {
                 return true;
             }
-            // As in `enter_with`.
+            // As in `enter_as`.
             if word.is_attended() {
                 break;
             }
-            match self.word.compare_exchange_weak(word.0, word.0 | ATTENDED, AcqRel, Acquire) {
-                Ok(_) => break,
-                Err(now) => word = Word(now),
+            match self.exchange(word, word.0 | ATTENDED) {
+                Ok(()) => break,
+                Err(now) => word = now,
             }
         }
         let number = line.next_drainer;

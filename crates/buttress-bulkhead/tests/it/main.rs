@@ -1,3 +1,9 @@
 //! The public API of `buttress-bulkhead`, behaviour by behaviour.
 
+mod config;
+mod contract;
+mod events;
+mod handle;
+mod limit;
 mod queue;
+mod support;
