@@ -5,5 +5,6 @@ mod contract;
 mod events;
 mod handle;
 mod limit;
+mod model;
 mod queue;
 mod support;
