@@ -62,7 +62,7 @@ pub(crate) struct Panel {
     shared: Arc<Shared>,
     kind: PolicyKind,
     name: SharedString,
-    /// Policies that share a name could only overwrite each other's levels.
+    /// Many policies behind one name could only overwrite each other's levels.
     has_levels: bool,
     counters: Vec<(Key, Start)>,
     gauges: Vec<Measured>,
@@ -97,17 +97,13 @@ struct Handles {
 }
 
 impl Panel {
-    pub(crate) fn new(shared: &Arc<Shared>, kind: PolicyKind, name: &Name) -> Self {
-        let own_name = shared.enter(kind, name);
+    /// The panel of one policy, or, without a name, of all whose names are too many.
+    pub(crate) fn new(shared: &Arc<Shared>, kind: PolicyKind, name: Option<&Name>) -> Self {
         Self {
             shared: shared.clone(),
             kind,
-            has_levels: own_name,
-            name: if own_name {
-                SharedString::from(name.to_string())
-            } else {
-                SharedString::const_str(OTHER)
-            },
+            name: name.map_or(SharedString::const_str(OTHER), |name| SharedString::from(name.to_string())),
+            has_levels: name.is_some(),
             counters: Vec::new(),
             gauges: Vec::new(),
             histograms: Vec::new(),
