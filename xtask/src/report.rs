@@ -69,7 +69,7 @@ impl Report {
 
     fn close(&self, steps: &[Step<'_>], rows: &[Row<'_>], took: Duration) -> bool {
         let width = steps.iter().map(|step| step.name.len()).max().unwrap_or(0);
-        println!("\n{:width$}  result       time", "step");
+        println!("\n{:width$}  result           time", "step");
         for row in rows {
             println!("{row:width$}");
         }
@@ -111,7 +111,8 @@ impl fmt::Display for Row<'_> {
             Err(why) => ("FAILED", why.to_string().lines().next().unwrap_or_default().to_owned()),
         };
         let took = Took(self.took).to_string();
-        write!(f, "{:width$}  {word:8} {took:>8}  {note}", self.name)
+        let row = format!("{:width$}  {word:8} {took:>12}  {note}", self.name);
+        f.write_str(row.trim_end())
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn loom(workspace: &Workspace) -> Result<Done> {
             .run_tests()?;
         models += tally.passed;
     }
-    Ok(Done::Noted(format!("{models} models")))
+    Ok(Done::Noted(format!("{models} tests")))
 }
 
 /// Each crate by itself, without what its tests would add: with no feature, with each, with all.
@@ -82,7 +82,7 @@ fn features(workspace: &Workspace) -> Result<Done> {
             choices += 1;
         }
     }
-    Ok(Done::Noted(format!("{choices} choices")))
+    Ok(Done::Noted(format!("{choices} choices of features")))
 }
 
 /// Licences, sources and banned crates.

@@ -21,6 +21,7 @@ mod error;
 mod lift;
 mod name;
 pub mod observe;
+mod ready;
 mod rejection;
 mod strategy;
 mod sync;
@@ -36,6 +37,7 @@ pub use crate::{
     lift::{LiftErrors, LiftErrorsLayer, MapErr, TypedErrors, TypedErrorsLayer},
     name::Name,
     observe::{Emitter, Event, Observer, Outcome, PolicyKind, Recorder},
+    ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
     rejection::{Rejection, RejectionKind, rejection},
     strategy::{ByClone, ByFn, KeyOf, Never, Replay},
     verdict::{Classify, OnlyErrors, Standard, Verdict},

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
     BackoffState, Classify, Event, FromRejection, Outcome, Rejection, RejectionKind, Replay, Verdict,
-    context::{self, CallContext},
+    context,
     observe::{AttemptReason, StopReason},
 };
 use tokio::time::Instant;
@@ -19,32 +19,97 @@ pub(crate) struct Policy<C, R> {
 }
 
 impl<C, R> Policy<C, R> {
-    /// Begins a call. What is returned counts as panicking until it is told otherwise.
-    pub(crate) fn begin(self: Arc<Self>) -> Run<C, R> {
+    /// Begins a call. The first attempt is made with what is returned, see [`First`].
+    #[inline]
+    pub(crate) fn begin(&self) -> First<'_> {
         let engine = &*self.engine;
         engine.count_call();
-        let max_elapsed = engine.max_elapsed();
-        let needs_clock = max_elapsed.is_some() || engine.budget.is_some() || engine.emitter.is_timed();
+        let needs_clock =
+            engine.max_elapsed().is_some() || engine.budget.is_some() || engine.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
         if let (Some(budget), Some(now)) = (&engine.budget, started) {
             budget.deposit(now.into_std());
         }
-        let deadline = match (started, max_elapsed) {
-            (Some(now), Some(max)) => now.checked_add(max).map(Instant::into_std),
-            _ => None,
-        };
-        let max_attempts = engine.max_attempts();
-        let state = State::Busy;
-        let backoff = BackoffState::default();
-        Run { policy: self, started, deadline, backoff, attempt: 1, max_attempts, state }
+        First { engine, started, max_attempts: engine.max_attempts() }
     }
+}
+
+/// A call until its first attempt has a future: dropped before, the service has panicked.
+///
+/// Not a [`Run`] yet, because that is made where it stays: moving what was just written costs more than all the
+/// rest of a call that succeeds at once.
+pub(crate) struct First<'a> {
+    engine: &'a Engine,
+    started: Option<Instant>,
+    max_attempts: u32,
+}
+
+impl First<'_> {
+    pub(crate) fn is_last(&self) -> bool {
+        self.max_attempts <= 1
+    }
+
+    /// Runs a piece of the inner service, which sees the number of the attempt.
+    #[inline]
+    pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
+        inside(self.engine, self.started, 1, self.max_attempts, inner)
+    }
+
+    /// The call under way.
+    #[inline]
+    pub(crate) fn run<C, R>(self, policy: &Arc<Policy<C, R>>) -> Run<C, R> {
+        let Self { started, max_attempts, .. } = self;
+        std::mem::forget(self);
+        Run {
+            policy: policy.clone(),
+            started,
+            backoff: BackoffState::default(),
+            attempt: 1,
+            max_attempts,
+            state: State::Idle,
+        }
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.engine.tell_end(Outcome::Panicked, self.started, 1);
+    }
+}
+
+#[inline]
+fn inside<T>(
+    engine: &Engine,
+    started: Option<Instant>,
+    attempt: u32,
+    max_attempts: u32,
+    inner: impl FnOnce() -> T,
+) -> T {
+    match deadline(engine, started) {
+        None if max_attempts == 1 => inner(),
+        None => {
+            let _entered = context::enter_attempt(attempt);
+            inner()
+        }
+        Some(deadline) => {
+            // The rest is read at every poll and not kept: who is outside puts it in force around every poll.
+            let _entered = context::enter(context::current().attempt(attempt).until(deadline));
+            inner()
+        }
+    }
+}
+
+/// When no further attempt may start, by the policy's own `max_elapsed`.
+#[inline]
+fn deadline(engine: &Engine, started: Option<Instant>) -> Option<std::time::Instant> {
+    let started = started?;
+    started.checked_add(engine.max_elapsed()?).map(Instant::into_std)
 }
 
 /// One call under way. Tells how it ended when it is dropped, unless that was told before.
 pub(crate) struct Run<C, R> {
     policy: Arc<Policy<C, R>>,
     started: Option<Instant>,
-    deadline: Option<std::time::Instant>,
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
@@ -70,10 +135,6 @@ pub(crate) enum Next {
 }
 
 impl<C, R> Run<C, R> {
-    pub(crate) fn max_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
     pub(crate) fn replay(&self) -> &R {
         &self.policy.replay
     }
@@ -83,6 +144,7 @@ impl<C, R> Run<C, R> {
     }
 
     /// The request to send again, where another attempt may follow and the request can be repeated.
+    #[inline]
     pub(crate) fn save<Req>(&self, req: &Req) -> Option<Req>
     where
         R: Replay<Req>,
@@ -97,43 +159,30 @@ impl<C, R> Run<C, R> {
     }
 
     /// Runs a piece of the inner service, which sees the number of the attempt.
+    #[inline]
     pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
-        if self.max_attempts == 1 && self.deadline.is_none() {
-            return inner();
-        }
-        let _entered = context::enter(self.context());
-        inner()
+        inside(&self.policy.engine, self.started, self.attempt, self.max_attempts, inner)
     }
 
-    fn context(&self) -> CallContext {
-        // Read at every poll and not kept: whoever is outside puts it in force around every poll as well.
-        let context = context::current().attempt(self.attempt);
-        match self.deadline {
-            Some(deadline) => context.until(deadline),
-            None => context,
-        }
-    }
-
+    #[inline]
     pub(crate) fn set_busy(&mut self, busy: bool) {
         if self.state != State::Done {
             self.state = if busy { State::Busy } else { State::Idle };
         }
     }
 
-    /// Decides on an attempt that has ended.
-    pub(crate) fn judge<T, E>(&mut self, outcome: &Result<T, E>, replayable: bool) -> Next
+    /// What an attempt that has ended says about the service.
+    #[inline]
+    pub(crate) fn classify<T, E>(&self, outcome: &Result<T, E>) -> Verdict
     where
         C: Classify<T, E>,
-        E: FromRejection,
     {
-        match self.policy.classify.classify(outcome.as_ref()) {
-            Verdict::Success => Next::End(Outcome::Success, None),
-            verdict => self.judge_failure(verdict, outcome, replayable),
-        }
+        self.policy.classify.classify(outcome.as_ref())
     }
 
+    /// Decides on an attempt that was no success.
     #[cold]
-    fn judge_failure<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
+    pub(crate) fn judge<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
     where
         C: Classify<T, E>,
         E: FromRejection,
@@ -181,7 +230,8 @@ impl<C, R> Run<C, R> {
         let backoff = settings.backoff(self.attempt, &mut self.backoff, &engine.chance);
         let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
         let now = Instant::now();
-        let deadline = self.context().deadline;
+        let context = context::current();
+        let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
         decide::fits(delay, now.into_std(), deadline)?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = &engine.budget {
@@ -229,6 +279,7 @@ impl<C, R> Run<C, R> {
     }
 
     /// Tells how the call ended. Only the first time counts.
+    #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome, stopped: Option<StopReason>) {
         if self.state == State::Done {
             return;
@@ -238,16 +289,7 @@ impl<C, R> Run<C, R> {
         if let Some(reason) = stopped {
             engine.stop(reason);
         }
-        if engine.emitter.is_on() {
-            self.tell_end(outcome);
-        }
-    }
-
-    #[cold]
-    fn tell_end(&self, outcome: Outcome) {
-        let emitter = &self.policy.engine.emitter;
-        let elapsed = self.started.filter(|_| emitter.is_timed()).map(|started| started.elapsed());
-        emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: self.attempt });
+        engine.tell_end(outcome, self.started, self.attempt);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use buttress_core::{
     Backoff, BackoffState, Budget, ByClone, Chance, ConfigError, Emitter, Event, FromRejection, Name,
-    Observer, PolicyKind, RejectionKind, Standard,
+    Observer, Outcome, PolicyKind, RejectionKind, Standard,
     observe::{Events, Level, Levels, Note, Recorder, StopReason, recorder_fn},
 };
 use tokio::time::Instant;
@@ -139,12 +139,12 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let run = policy.clone().begin();
+    let first = policy.begin();
     let mut inner = Repeat { attempt };
-    let call = run.inside(|| inner.call(()));
+    let attempt = first.inside(|| inner.call(()));
     // Nothing to save: a closure can always be called again.
-    let again = (run.max_attempts() > 1).then(|| Again { inner, req: Some(()) });
-    RetryFuture::calling(run, call, again)
+    let again = (!first.is_last()).then(|| Again { inner, req: Some(()) });
+    RetryFuture::calling(attempt, again, first.run(policy))
 }
 
 /// A closure that makes attempts, as a service; what [`Retry::call`] calls.
@@ -225,10 +225,12 @@ impl Settings {
 }
 
 impl Engine {
+    #[inline]
     pub(crate) fn max_attempts(&self) -> u32 {
         self.max_attempts.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn max_elapsed(&self) -> Option<Duration> {
         let nanos = self.max_elapsed_nanos.load(Relaxed);
         (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))
@@ -239,6 +241,7 @@ impl Engine {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[inline]
     pub(crate) fn count_call(&self) {
         self.calls.fetch_add(1, Relaxed);
     }
@@ -260,6 +263,14 @@ impl Engine {
         if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
             let value = budget.available(now.into_std());
             self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
+        if self.emitter.is_on() {
+            let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
         }
     }
 

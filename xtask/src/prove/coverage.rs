@@ -38,7 +38,7 @@ pub(super) fn prove(workspace: &Workspace, filter: &[String]) -> Result<Done> {
     // Side by side what changes the same file, so that the least is compiled again.
     chosen.sort_by(|one, other| (&one.file, &one.test).cmp(&(&other.file, &other.test)));
 
-    println!("{} breakages; first the tests they name, with nothing broken", chosen.len());
+    println!("first the tests that are named, with nothing broken");
     let copy = Scratch::of(workspace)?;
     let (took, mut findings) = copy.test_unbroken(&chosen)?;
     let sound = findings.is_empty();
@@ -53,7 +53,7 @@ pub(super) fn prove(workspace: &Workspace, filter: &[String]) -> Result<Done> {
     if !findings.is_empty() {
         return Err(format!("{} not as it must be\n{}", findings.len(), findings.join("\n")).into());
     }
-    Ok(Done::Noted(format!("{} breakages, each noticed", chosen.len())))
+    Ok(Done::Noted(format!("all of {} noticed", chosen.len())))
 }
 
 fn described(breakage: &Breakage) -> String {
