@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{
             AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use buttress_core::{Name, PolicyKind};
+use buttress_core::{Name, PolicyKind, Recorder, observe::Levels};
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, SharedString};
 
 use crate::{
@@ -67,6 +67,8 @@ pub(crate) struct Panel {
     counters: Vec<(Key, Start)>,
     gauges: Vec<Measured>,
     histograms: Vec<Key>,
+    /// Who knows the levels.
+    levels: OnceLock<Weak<dyn Levels>>,
     /// Replaced as a whole. A reader never waits: it loads, and where what it got is too old, makes its own.
     handles: ArcSwap<Handles>,
 }
@@ -107,6 +109,7 @@ impl Panel {
             counters: Vec::new(),
             gauges: Vec::new(),
             histograms: Vec::new(),
+            levels: OnceLock::new(),
             handles: ArcSwap::from_pointee(Handles::new(clock::now(), 0, 0, 0)),
         }
     }
@@ -173,8 +176,16 @@ impl Panel {
         self
     }
 
-    /// Handles that are at most [`MAX_AGE`] old. Reads the clock.
-    pub(crate) fn fresh(&self) -> At<'_> {
+    /// Says who knows the levels. Only the first one counts.
+    pub(crate) fn follow(&self, levels: &Weak<dyn Levels>) {
+        let _ = self.levels.set(levels.clone());
+    }
+
+    /// Handles that are at most [`MAX_AGE`] old, for `recorder`, which has this panel. Reads the clock.
+    ///
+    /// With new handles, `recorder` is told the levels anew: of two threads that tell a level at the same time,
+    /// the one with the older value may have come last.
+    pub(crate) fn fresh(&self, recorder: &dyn Recorder) -> At<'_> {
         let cached = self.handles.load();
         if self.settings().handles == HandleMode::PerCall {
             return At { panel: self, cached };
@@ -187,6 +198,9 @@ impl Panel {
         // could count into a series that is gone. The last one to store wins; all lead to the same series.
         let resolved = Arc::new(self.resolve(now));
         self.handles.store(resolved.clone());
+        if let Some(levels) = self.levels.get().filter(|_| self.has_levels).and_then(Weak::upgrade) {
+            levels.levels(&mut |event| recorder.record(&event));
+        }
         At { panel: self, cached: Guard::from_inner(resolved) }
     }
 
@@ -308,7 +322,12 @@ impl At<'_> {
 
     pub(crate) fn set(&self, GaugeSlot(slot): GaugeSlot, value: f64) {
         let level = &self.panel.gauges[slot];
-        level.bits.store(if value.is_nan() { f64::NAN } else { value }.to_bits(), Relaxed);
+        let bits = if value.is_nan() { f64::NAN } else { value }.to_bits();
+        if level.bits.load(Relaxed) == bits && !self.per_call() {
+            // Set already, and set again with every new handle.
+            return;
+        }
+        level.bits.store(bits, Relaxed);
         match (self.panel.has_levels, self.per_call()) {
             (false, _) => {}
             (true, true) => register_gauge(&level.key).set(value),

@@ -1,14 +1,14 @@
-use std::{thread::sleep, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    Event, Outcome, PolicyKind,
-    observe::{Level, Note},
+    Emitter, Event, Name, Outcome, PolicyKind,
+    observe::{Level, Levels, Note},
 };
 use buttress_metrics::{HandleMode, Metrics};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::MetricKindMask;
 
-use crate::{Seen, done, policy};
+use crate::{Seen, done, policy, sleep};
 
 /// A little longer than handles may get old, in real time: exporters know no other.
 const AGED: Duration = Duration::from_millis(1050);
@@ -129,4 +129,28 @@ fn threads_that_resolve_at_the_same_time_lose_no_count() {
     });
     assert_eq!(seen.counter("bulkhead_calls_total", &[]), threads * rounds * 100);
     assert_eq!(seen.counter("bulkhead_executions_total", &[("state", "active")]), threads * rounds * 100);
+}
+
+#[test]
+fn gauge_that_was_told_wrong_is_right_again_within_a_second_of_calls() {
+    struct Idle;
+    impl Levels for Idle {
+        fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+            tell(Event::Level { what: Level::InFlight, value: 0.0 });
+        }
+    }
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let bulkhead = Emitter::new(PolicyKind::Bulkhead, Name::new("payments"));
+    let idle: Arc<dyn Levels> = Arc::new(Idle);
+    bulkhead.set_levels(Arc::downgrade(&idle));
+    bulkhead.observe(&Metrics::default());
+    assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(0.0));
+    // Two calls end at once; the one that ended first tells last.
+    bulkhead.emit(Event::Level { what: Level::InFlight, value: 0.0 });
+    bulkhead.emit(Event::Level { what: Level::InFlight, value: 1.0 });
+    assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(1.0));
+    sleep(AGED);
+    bulkhead.emit(Event::Note(Note::Admitted));
+    assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(0.0));
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 /// What an expression refers to.
 #[derive(Debug, Default, PartialEq)]
-pub struct References {
+pub(crate) struct References {
     /// Names of metrics.
-    pub metrics: BTreeSet<String>,
+    pub(crate) metrics: BTreeSet<String>,
     /// In selectors: the metric, the label, how it is matched (`=`, `!=`, `=~`, `!~`), and by what.
-    pub matched: BTreeSet<[String; 4]>,
+    pub(crate) matched: BTreeSet<[String; 4]>,
     /// In `by (…)`, `without (…)`, `on (…)` and the like.
-    pub grouped: BTreeSet<String>,
+    pub(crate) grouped: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +65,7 @@ fn tokens(expression: &str) -> Vec<Token> {
     tokens
 }
 
-pub fn references(expression: &str) -> References {
+pub(crate) fn references(expression: &str) -> References {
     let mut found = References::default();
     let sign = |token: Option<&Token>, text: &str| token == Some(&Token::Sign(text.into()));
     let tokens = tokens(expression);

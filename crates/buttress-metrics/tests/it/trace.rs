@@ -205,7 +205,7 @@ fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
         for policy in &policies {
             (0..100).for_each(|_| policy.emit(exhausted));
         }
-        std::thread::sleep(Duration::from_millis(1050));
+        crate::sleep(Duration::from_millis(1050));
         policies[0].emit(Event::Note(Note::Stopped(StopReason::Budget)));
         policies[0].emit(Event::Note(Note::Stopped(StopReason::NotRetryable)));
     });
