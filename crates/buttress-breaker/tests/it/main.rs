@@ -3,6 +3,8 @@
 mod support;
 
 mod half_open;
+mod peers;
 mod readiness;
+mod sources;
 mod steering;
 mod tripping;
