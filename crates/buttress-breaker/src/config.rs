@@ -451,7 +451,10 @@ impl BreakerConfig {
             if rated { fits.min(MINIMUM_CALLS) } else { 0 }
         });
         let rate_minimum = match (minimum, self.consecutive_failures) {
-            (0, Some(failures)) => failures,
+            (0, Some(failures)) => match self.window {
+                Window::Count { calls } => failures.min(calls),
+                Window::Time { .. } => failures,
+            },
             _ => minimum,
         };
         let windowed = failure_rate.is_some()

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod faults;
 mod half_open;
 mod peers;
 mod readiness;
