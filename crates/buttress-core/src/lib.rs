@@ -25,6 +25,7 @@ mod ready;
 mod rejection;
 mod strategy;
 mod sync;
+mod tokens;
 mod verdict;
 
 pub use crate::{
@@ -40,5 +41,6 @@ pub use crate::{
     ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
     rejection::{Rejection, RejectionKind, rejection},
     strategy::{ByClone, ByFn, KeyOf, Never, Replay},
-    verdict::{Classify, OnlyErrors, Standard, Verdict},
+    tokens::TokenBudgetConfig,
+    verdict::{Classify, FailureKind, OnlyErrors, Standard, Verdict},
 };

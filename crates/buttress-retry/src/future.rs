@@ -75,7 +75,7 @@ where
                     if verdict == Verdict::Success {
                         this.phase.set(Phase::Ended);
                         *this.again = None;
-                        run.end(Outcome::Success, None);
+                        run.succeed();
                         return Poll::Ready(outcome);
                     }
                     let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
@@ -84,12 +84,11 @@ where
                         // inside for as long as it lives.
                         Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
                         Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: sleep(delay) }),
-                        Next::End(ended, stopped) => {
+                        Next::End(ended, why) => {
                             this.phase.set(Phase::Ended);
                             *this.again = None;
-                            run.end(ended, stopped);
-                            let outcome = outcome.map_err(|error| run.last_error(error, stopped));
-                            return Poll::Ready(outcome);
+                            run.stop(ended, why);
+                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, why)));
                         }
                     }
                 }
@@ -103,8 +102,8 @@ where
                         // Nobody may use a service any more that says so: no further attempt.
                         this.phase.set(Phase::Ended);
                         *this.again = None;
-                        run.end(Outcome::Failure, Some(StopReason::NotReady));
-                        return Poll::Ready(Err(run.last_error(error, Some(StopReason::NotReady))));
+                        run.stop(Outcome::Failure, StopReason::NotReady);
+                        return Poll::Ready(Err(run.last_error(error, StopReason::NotReady)));
                     }
                     let req = again.req.take().expect("saved before the attempt that failed");
                     run.advance();

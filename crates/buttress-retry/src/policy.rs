@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    BackoffState, Classify, Event, FromRejection, Outcome, Rejection, RejectionKind, Replay, Verdict,
-    context,
+    BackoffState, Budget, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind,
+    Replay, Verdict, context,
     observe::{AttemptReason, StopReason},
 };
 use tokio::time::Instant;
@@ -24,8 +24,8 @@ impl<C, R> Policy<C, R> {
     pub(crate) fn begin(&self) -> First<'_> {
         let engine = &*self.engine;
         engine.count_call();
-        let needs_clock =
-            engine.max_elapsed().is_some() || engine.budget.is_some() || engine.emitter.is_timed();
+        let timed_budget = engine.budget.as_ref().is_some_and(Budget::is_timed);
+        let needs_clock = timed_budget || engine.max_elapsed().is_some() || engine.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
         if let (Some(budget), Some(now)) = (&engine.budget, started) {
             budget.deposit(now.into_std());
@@ -66,6 +66,7 @@ impl First<'_> {
             backoff: BackoffState::default(),
             attempt: 1,
             max_attempts,
+            retried: None,
             state: State::Idle,
         }
     }
@@ -113,6 +114,8 @@ pub(crate) struct Run<C, R> {
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
+    // What the last retry was made after.
+    retried: Option<FailureKind>,
     state: State,
 }
 
@@ -131,7 +134,7 @@ pub(crate) enum Next {
     /// Another one, after this wait.
     Retry(Duration),
     /// Nothing: the call ends so.
-    End(Outcome, Option<StopReason>),
+    End(Outcome, StopReason),
 }
 
 impl<C, R> Run<C, R> {
@@ -189,12 +192,17 @@ impl<C, R> Run<C, R> {
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
-        match self.next(verdict, rejection, replayable) {
+        let failure = match rejection {
+            Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
+            Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
+            _ => self.policy.classify.failure_kind(outcome.as_ref()),
+        };
+        match self.next(verdict, rejection, failure, replayable) {
             Ok(delay) => {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
-            Err(why) => Next::End(ended, Some(why)),
+            Err(why) => Next::End(ended, why),
         }
     }
 
@@ -203,6 +211,7 @@ impl<C, R> Run<C, R> {
         &mut self,
         verdict: Verdict,
         rejection: Option<&Rejection>,
+        failure: FailureKind,
         replayable: bool,
     ) -> Result<Duration, StopReason> {
         let engine = &*self.policy.engine;
@@ -221,25 +230,31 @@ impl<C, R> Run<C, R> {
             }
             _ => return Err(StopReason::NotRetryable),
         };
+        // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
+        let budget = engine.budget.as_ref().filter(|_| rejection.is_none_or(Rejection::was_sent));
+        if let Some(budget) = budget {
+            budget.failed();
+        }
         if self.is_last() {
             return Err(StopReason::MaxAttempts);
         }
         if !replayable {
             return Err(StopReason::NotReplayable);
         }
-        let backoff = settings.backoff(self.attempt, &mut self.backoff, &engine.chance);
+        let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
         let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
         let now = Instant::now();
         let context = context::current();
         let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
         decide::fits(delay, now.into_std(), deadline)?;
         // Last, so that no other reason to stop costs a retry of the budget.
-        if let Some(budget) = &engine.budget {
-            let granted = budget.try_withdraw(now.into_std());
+        if let Some(budget) = budget {
+            let granted = budget.try_withdraw_after(failure, now.into_std());
             engine.tell_budget(now);
             if !granted {
                 return Err(StopReason::Budget);
             }
+            self.retried = Some(failure);
         }
         Ok(delay)
     }
@@ -264,41 +279,48 @@ impl<C, R> Run<C, R> {
     }
 
     /// The error the caller gets for the last one.
-    pub(crate) fn last_error<T, E>(&self, error: E, stopped: Option<StopReason>) -> E
+    pub(crate) fn last_error<T, E>(&self, mut error: E, stopped: StopReason) -> E
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if stopped == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
+        if stopped == StopReason::MaxAttempts && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
-            return error.exhausted(told);
+            error = error.exhausted(told);
         }
-        error
+        self.policy.classify.last_error(self.attempt, error)
     }
 
-    /// Tells how the call ended. Only the first time counts.
+    /// The call succeeded.
     #[inline]
-    pub(crate) fn end(&mut self, outcome: Outcome, stopped: Option<StopReason>) {
-        if self.state == State::Done {
-            return;
-        }
+    pub(crate) fn succeed(&mut self) {
         self.state = State::Done;
         let engine = &*self.policy.engine;
-        if let Some(reason) = stopped {
-            engine.stop(reason);
+        if let Some(budget) = &engine.budget {
+            budget.succeeded(self.retried);
         }
+        engine.tell_end(Outcome::Success, self.started, self.attempt);
+    }
+
+    /// The call ended without success, and no further attempt is made for this reason.
+    pub(crate) fn stop(&mut self, outcome: Outcome, why: StopReason) {
+        self.state = State::Done;
+        let engine = &*self.policy.engine;
+        engine.stop(why);
         engine.tell_end(outcome, self.started, self.attempt);
     }
 }
 
 impl<C, R> Drop for Run<C, R> {
+    #[inline]
     fn drop(&mut self) {
-        match self.state {
-            State::Done => {}
-            State::Idle => self.end(Outcome::Cancelled, None),
-            State::Busy => self.end(Outcome::Panicked, None),
-        }
+        let outcome = match self.state {
+            State::Done => return,
+            State::Idle => Outcome::Cancelled,
+            State::Busy => Outcome::Panicked,
+        };
+        self.policy.engine.tell_end(outcome, self.started, self.attempt);
     }
 }

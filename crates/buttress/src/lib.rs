@@ -43,10 +43,10 @@ mod builder;
 pub mod prelude;
 
 pub use buttress_core::{
-    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance, Classify,
-    ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer, Mode, Name, Never,
-    Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay, Standard, TypedErrors,
-    TypedErrorsLayer, Verdict, config, context, observe, rejection,
+    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance,
+    Classify, ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer,
+    Mode, Name, Never, Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay,
+    Standard, TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
 
 /// The circuit breaker.
@@ -83,7 +83,7 @@ pub use buttress_test as test;
 pub use buttress_timeout as timeout;
 
 #[cfg(feature = "breaker")]
-pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]

@@ -17,7 +17,9 @@ use crate::hosts::{Policies, stack};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = Policies::new("server")?;
-    let layer = ServiceBuilder::new().respond().breaker(server.breaker.layer().classify(HttpClassify));
+    // A breaker of its own, which judges responses: the one in the stack only sees errors, of which axum has none.
+    let judge = Policies::new("server-responses")?.breaker;
+    let layer = ServiceBuilder::new().respond().breaker(judge.layer().classify(HttpClassify));
     let app = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/broken", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
@@ -28,7 +30,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let policies = Policies::new("client")?;
     let mut client = ServiceBuilder::new().layer(stack(&policies)).service(reqwest::Client::new());
-    let request = |path: &str| reqwest::Request::new(reqwest::Method::GET, format!("{url}{path}").parse().expect("a URL"));
+    let request = |path: &str| {
+        reqwest::Request::new(reqwest::Method::GET, format!("{url}{path}").parse().expect("a URL"))
+    };
     let answer = client.ready().await?.call(request("/")).await?;
     println!("GET /: {} {:?}", answer.status(), answer.text().await?);
     for n in 1..=4 {
@@ -36,13 +40,14 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap_or("?").to_owned());
         println!("GET /broken, {n}: {} retry-after {wait:?}", answer.status());
     }
-    assert!(server.breaker.is_open(), "three failures open it");
+    assert!(judge.is_open(), "three failures open it");
 
     // The stack of a host whose errors are no BoxError at all: the connector of a client to a port nobody is at.
     let connector = Policies::new("connector")?;
     let lonely = reqwest::Client::builder().connector_layer(stack(&connector)).build()?;
     for n in 1..=4 {
-        let error = lonely.get("http://127.0.0.1:9/").timeout(Duration::from_secs(2)).send().await.unwrap_err();
+        let error =
+            lonely.get("http://127.0.0.1:9/").timeout(Duration::from_secs(2)).send().await.unwrap_err();
         let refused = buttress::rejection(&error).map(buttress::Rejection::code);
         println!("connect, {n}: refused by {refused:?}");
     }
