@@ -46,10 +46,12 @@ fn in_runtime(run: impl FnOnce()) {
     run();
 }
 
+type Set = fn(RetryBuilder) -> RetryBuilder;
+
 // S0-048, S3-050
 #[test]
 fn call_that_succeeds_allocates_nothing_whatever_is_set() {
-    let settings: [(&str, fn(RetryBuilder) -> RetryBuilder); 6] = [
+    let settings: [(&str, Set); 6] = [
         ("defaults", |retry| retry),
         ("one attempt", |retry| retry.max_attempts(1)),
         ("max_elapsed", |retry| retry.max_elapsed(Duration::from_secs(9))),

@@ -67,7 +67,10 @@ async fn max_elapsed_ends_the_call_and_is_the_deadline_of_its_attempts() {
         .unwrap();
     let start = Instant::now();
     let call = retry.call(|| async {
-        assert_eq!(context::current().remaining(Instant::now().into_std()), Some(ms(1000) - start.elapsed()));
+        assert_eq!(
+            context::current().remaining(Instant::now().into_std()),
+            Some(ms(1000).saturating_sub(start.elapsed()))
+        );
         Err::<(), BoxError>("down".into())
     });
     call.await.unwrap_err();

@@ -116,8 +116,8 @@ proptest! {
             let wanted = backoff.max(hint.unwrap_or(0));
             let expected = hint.is_none_or(|hint| hint <= cap) && left.is_none_or(|left| wanted < left);
             assert_eq!(script.waits(), if expected { vec![ms(wanted)] } else { vec![] });
-            if left.is_some() {
-                assert!(start.elapsed() <= ms(left.unwrap()));
+            if let Some(left) = left {
+                assert!(start.elapsed() <= ms(left));
             }
         });
     }
