@@ -10,6 +10,8 @@ pub(crate) enum Fate {
     Good,
     /// 503 with `Retry-After`: the gateway said no, and when to come back.
     Refused,
+    /// 503 of the gateway's own making without `Retry-After`: a refusal that does not say when.
+    Bare,
     /// Any other answer.
     Failed,
     /// No answer until the client gave up.
@@ -28,6 +30,8 @@ pub(crate) struct Second {
     /// Answers that came in this second, whenever the request arrived. The table shows these.
     pub(crate) good: u32,
     pub(crate) refused: u32,
+    /// Refused without saying when to come back; these count as failed too.
+    pub(crate) bare: u32,
     pub(crate) failed: u32,
     pub(crate) gave_up: u32,
     pub(crate) broken: u32,
@@ -61,6 +65,7 @@ impl Second {
         self.kept += other.kept;
         self.good += other.good;
         self.refused += other.refused;
+        self.bare += other.bare;
         self.failed += other.failed;
         self.gave_up += other.gave_up;
         self.broken += other.broken;
@@ -108,6 +113,10 @@ impl Tally {
                 Fate::Good => s.good += 1,
                 Fate::Refused => s.refused += 1,
                 Fate::Failed => s.failed += 1,
+                Fate::Bare => {
+                    s.bare += 1;
+                    s.failed += 1;
+                }
                 Fate::GaveUp => s.gave_up += 1,
                 Fate::Broken => s.broken += 1,
             }
@@ -208,11 +217,11 @@ mod tests {
         let tally = Tally::default();
         let at = Duration::from_millis(10);
         tally.ended(Duration::ZERO, at, Fate::Refused);
-        for fate in [Fate::Failed, Fate::GaveUp, Fate::Broken] {
+        for fate in [Fate::Bare, Fate::GaveUp, Fate::Broken] {
             tally.ended(Duration::ZERO, at, fate);
         }
         let second = tally.get(0);
-        assert_eq!((second.refused, second.lost()), (1, 3));
+        assert_eq!((second.refused, second.bare, second.lost()), (1, 1, 3));
         assert_eq!((second.refusals.len(), second.waits.len()), (1, 3));
     }
 

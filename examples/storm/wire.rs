@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::http::{Response, StatusCode, Uri};
 use axum::serve::ListenerExt;
 use http_body_util::{BodyExt, Empty};
@@ -26,9 +26,19 @@ pub(crate) type Call = http::Request<Empty<Bytes>>;
 /// What comes back.
 pub(crate) type Answer = Response<Body>;
 
+/// Marks the upstream's own answers: a 503 that a gateway passes on is not a refusal of that gateway.
+const FROM_UPSTREAM: HeaderName = HeaderName::from_static("x-storm-upstream");
+
+async fn answer(upstream: Upstream) -> Answer {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = upstream.serve().await;
+    answer.headers_mut().insert(FROM_UPSTREAM, HeaderValue::from_static("1"));
+    answer
+}
+
 /// Serves the upstream on a port of its own.
 pub(crate) async fn serve_upstream(upstream: Upstream) -> std::io::Result<SocketAddr> {
-    let app = Router::new().fallback(move || async move { upstream.serve().await });
+    let app = Router::new().fallback(move || answer(upstream));
     serve(app, SocketAddr::from(([127, 0, 0, 1], 0))).await
 }
 
@@ -83,11 +93,7 @@ pub(crate) fn direct(
 ) -> impl Service<Call, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static {
     service_fn(move |_: Call| {
         let upstream = upstream.clone();
-        async move {
-            let mut answer = Response::new(Body::empty());
-            *answer.status_mut() = upstream.serve().await;
-            Ok(answer)
-        }
+        async move { Ok(answer(upstream).await) }
     })
 }
 
@@ -123,6 +129,7 @@ impl Target {
         match head.status {
             status if status.is_success() => Fate::Good,
             StatusCode::SERVICE_UNAVAILABLE if head.headers.contains_key(RETRY_AFTER) => Fate::Refused,
+            StatusCode::SERVICE_UNAVAILABLE if !head.headers.contains_key(FROM_UPSTREAM) => Fate::Bare,
             _ => Fate::Failed,
         }
     }
