@@ -1,1 +1,1 @@
-// one test binary over the public API
+//! The public API of `buttress-timeout`, behaviour by behaviour.

@@ -1,0 +1,343 @@
+use std::{
+    fmt,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    ConfigError,
+    sync::{
+        Arc, AtomicI64, AtomicU64, Mutex,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+};
+
+/// How many slots the time to live is cut into; what is paid in expires by whole slots.
+const SLOTS: usize = 10;
+
+/// One retry, in fixed point: ratios are exact to 2⁻³², so 0.3 of 1000 calls is 300 retries and not 333.
+const ONE: i64 = 1 << 32;
+
+/// Above this many saved retries nothing more is paid in, so that the sum cannot overflow.
+const FULL: i64 = ONE << 30;
+
+/// How many retries (and hedges) are allowed for the calls made. Plain data.
+///
+/// The semantics are Finagle's: each call pays in `ratio` of a retry, each retry takes one out, both are
+/// forgotten after `ttl`; on top there is a reserve of `min_per_second · ttl` retries for clients with little
+/// traffic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub struct BudgetConfig {
+    /// Retries per call, `0.0..=1000.0`. Default 0.2.
+    pub ratio: f64,
+    /// Retries per second that are allowed without any call to pay for them, up to 1 000 000. Default 10.
+    pub min_per_second: u32,
+    /// How long what was paid in counts, 1 s to 60 s. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    pub ttl: Duration,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self { ratio: 0.2, min_per_second: 10, ttl: Duration::from_secs(10) }
+    }
+}
+
+impl BudgetConfig {
+    /// Whether these settings can work.
+    ///
+    /// # Errors
+    /// Names the first field that cannot, its value, and why.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !(0.0..=1000.0).contains(&self.ratio) {
+            return Err(ConfigError::new("ratio", self.ratio, "must be a number from 0.0 to 1000.0"));
+        }
+        if self.min_per_second > 1_000_000 {
+            return Err(ConfigError::new("min_per_second", self.min_per_second, "must be at most 1000000"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.ttl) {
+            return Err(ConfigError::new("ttl", self.ttl, "must be from 1s to 60s"));
+        }
+        Ok(())
+    }
+}
+
+/// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
+///
+/// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` per
+/// slot of time (`ttl / 10`); each operation costs the same however long it was idle. `now` is passed in; give
+/// every user of one budget the same clock.
+///
+/// ```
+/// use std::time::Instant;
+/// use buttress_core::Budget;
+///
+/// let (budget, now) = (Budget::new(0.5, 0)?, Instant::now());
+/// (0..4).for_each(|_| budget.deposit(now));
+/// assert!(budget.try_withdraw(now) && budget.try_withdraw(now));
+/// assert!(!budget.try_withdraw(now));
+/// # Ok::<_, buttress_core::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Budget {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: BudgetConfig,
+    deposit: i64,
+    slot_nanos: u64,
+    /// The `now` of the first operation; all times are counted from there.
+    epoch: OnceLock<Instant>,
+    /// What may be taken out: always the reserve plus the sum of the slots, once no operation is under way.
+    balance: AtomicI64,
+    /// What was paid in less what was taken out, per slot of time.
+    slots: [AtomicI64; SLOTS],
+    /// The number of the slot of time that is being written. Moved on under `turning` only.
+    head: AtomicU64,
+    turning: Mutex<()>,
+}
+
+impl Budget {
+    /// Makes a budget that allows `ratio` retries per call, and `min_per_second` in any case, over 10 s.
+    ///
+    /// # Errors
+    /// Where a setting cannot work, see [`BudgetConfig`].
+    pub fn new(ratio: f64, min_per_second: u32) -> Result<Self, ConfigError> {
+        Self::from_config(BudgetConfig { ratio, min_per_second, ..BudgetConfig::default() })
+    }
+
+    /// Makes a budget from its settings.
+    ///
+    /// # Errors
+    /// Where a setting cannot work, see [`BudgetConfig`].
+    pub fn from_config(config: BudgetConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        // Rounded up: 1000 deposits of 0.1 must make 100 retries, not 99.99.
+        let deposit = (config.ratio * ONE as f64).ceil() as i64;
+        let reserve = (f64::from(config.min_per_second) * config.ttl.as_secs_f64()).round() as i64 * ONE;
+        let slot_nanos = u64::try_from(config.ttl.as_nanos()).unwrap_or(u64::MAX) / SLOTS as u64;
+        let shared = Shared {
+            config,
+            deposit,
+            slot_nanos,
+            epoch: OnceLock::new(),
+            balance: AtomicI64::new(reserve),
+            slots: std::array::from_fn(|_| AtomicI64::new(0)),
+            head: AtomicU64::new(0),
+            turning: Mutex::new(()),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> BudgetConfig {
+        self.shared.config
+    }
+
+    /// Pays in for one call; a retry pays nothing.
+    pub fn deposit(&self, now: Instant) {
+        let shared = &*self.shared;
+        let slot = shared.turn_to(now);
+        if shared.balance.load(Relaxed) < FULL {
+            slot.fetch_add(shared.deposit, AcqRel);
+            shared.balance.fetch_add(shared.deposit, AcqRel);
+        }
+    }
+
+    /// Takes out one retry, if there is one.
+    pub fn try_withdraw(&self, now: Instant) -> bool {
+        let shared = &*self.shared;
+        let slot = shared.turn_to(now);
+        let taken = shared
+            .balance
+            .fetch_update(AcqRel, Acquire, |balance| (balance >= ONE).then(|| balance - ONE))
+            .is_ok();
+        if taken {
+            slot.fetch_sub(ONE, AcqRel);
+        }
+        taken
+    }
+
+    /// How many retries could be taken out now.
+    pub fn available(&self, now: Instant) -> f64 {
+        self.shared.turn_to(now);
+        self.shared.balance.load(Acquire).max(0) as f64 / ONE as f64
+    }
+}
+
+impl Shared {
+    /// The slot that `now` belongs to; slots whose time is over are emptied first.
+    fn turn_to(&self, now: Instant) -> &AtomicI64 {
+        let epoch = *self.epoch.get_or_init(|| now);
+        let nanos = u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX);
+        let target = nanos / self.slot_nanos;
+        let mut head = self.head.load(Acquire);
+        if target > head {
+            // Whoever loses the race books into a slot that is about to be older than it should be, by one
+            // slot at most: the sum stays right, because a slot and the balance always get the same amounts.
+            if let Ok(_turning) = self.turning.try_lock() {
+                head = self.head.load(Acquire);
+                let stale = target.saturating_sub(head).min(SLOTS as u64);
+                for ahead in 1..=stale {
+                    let expired = self.slots[slot_of(head + ahead)].swap(0, AcqRel);
+                    self.balance.fetch_sub(expired, AcqRel);
+                }
+                head = head.max(target);
+                self.head.store(head, Relaxed);
+            }
+        }
+        &self.slots[slot_of(head)]
+    }
+}
+
+fn slot_of(number: u64) -> usize {
+    (number % SLOTS as u64) as usize
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let available = self.shared.balance.load(Relaxed).max(0) as f64 / ONE as f64;
+        f.debug_struct("Budget").field("config", &self.shared.config).field("available", &available).finish()
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget(ratio: f64, min_per_second: u32, ttl_secs: u64) -> Budget {
+        let ttl = Duration::from_secs(ttl_secs);
+        Budget::from_config(BudgetConfig { ratio, min_per_second, ttl }).unwrap()
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn drain(budget: &Budget, now: Instant) -> usize {
+        (0..1_000_000).take_while(|_| budget.try_withdraw(now)).count()
+    }
+
+    // vector fin-rb-02, fin-rb-04, fin-rb-06, fin-rb-07, fin-rb-08
+    #[test]
+    fn deposits_and_withdrawals_in_turn_give_the_exact_ratio() {
+        for (ratio, expected) in [(0.5, 5000), (0.75, 7500), (0.999, 9990), (0.01, 100), (0.001, 10)] {
+            let (budget, now) = (budget(ratio, 0, 60), now());
+            let taken = (0..10_000)
+                .filter(|_| {
+                    budget.deposit(now);
+                    budget.try_withdraw(now)
+                })
+                .count();
+            assert!(taken.abs_diff(expected) <= 1, "{ratio}: {taken}");
+        }
+    }
+
+    // vector fin-rb-09
+    #[test]
+    fn ratio_of_two_saves_two_retries_a_call() {
+        let (budget, now) = (budget(2.0, 0, 60), now());
+        (0..10_000).for_each(|_| budget.deposit(now));
+        assert_eq!(budget.available(now), 20_000.0);
+        assert_eq!(drain(&budget, now), 20_000);
+    }
+
+    #[test]
+    fn reserve_comes_back_after_the_time_to_live() {
+        let (budget, start) = (budget(0.0, 10, 5), now());
+        assert_eq!(drain(&budget, start), 50);
+        assert_eq!(drain(&budget, start + Duration::from_secs(4)), 0);
+        assert_eq!(drain(&budget, start + Duration::from_secs(6)), 50);
+    }
+
+    #[test]
+    fn deposits_expire() {
+        let (budget, start) = (budget(1.0, 0, 10), now());
+        (0..100).for_each(|_| budget.deposit(start));
+        assert_eq!(budget.available(start + Duration::from_secs(9)), 100.0);
+        assert_eq!(budget.available(start + Duration::from_secs(10)), 0.0);
+    }
+
+    // fault R08
+    #[test]
+    fn thirty_days_idle_cost_one_turn_and_leave_the_reserve() {
+        let (budget, start) = (budget(0.2, 10, 10), now());
+        (0..1000).for_each(|_| budget.deposit(start));
+        let later = start + Duration::from_secs(30 * 24 * 3600);
+        assert_eq!(budget.available(later), 100.0);
+    }
+
+    #[test]
+    fn time_that_goes_back_is_taken_as_standing_still() {
+        let (budget, start) = (budget(1.0, 0, 10), now() + Duration::from_secs(100));
+        budget.deposit(start);
+        assert!(budget.try_withdraw(start.checked_sub(Duration::from_secs(50)).unwrap()));
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let ttl = Duration::from_secs(10);
+        let base = BudgetConfig::default();
+        for ratio in [f64::NAN, f64::INFINITY, -0.1, 1001.0] {
+            assert_eq!(BudgetConfig { ratio, ..base }.validate().unwrap_err().field(), "ratio");
+        }
+        assert_eq!(
+            BudgetConfig { min_per_second: u32::MAX, ttl, ..base }.validate().unwrap_err().field(),
+            "min_per_second"
+        );
+        for ttl in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(61), Duration::MAX] {
+            assert_eq!(BudgetConfig { ttl, ..base }.validate().unwrap_err().field(), "ttl");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        // fault R05
+        #[test]
+        fn allowed_is_the_ratio_of_the_deposits_plus_the_reserve(
+            ratio in 0.0..2.0_f64, deposits in 0_u32..2000, min in 0_u32..20,
+        ) {
+            let (budget, now) = (budget(ratio, min, 10), now());
+            (0..deposits).for_each(|_| budget.deposit(now));
+            let exact = (ratio * f64::from(deposits)).floor() as i64 + i64::from(min) * 10;
+            prop_assert!((drain(&budget, now) as i64 - exact).abs() <= 1);
+        }
+
+        #[test]
+        fn balance_is_the_reserve_and_what_is_younger_than_the_time_to_live(
+            steps in proptest::collection::vec((0_u64..4_000, any::<bool>()), 0..200),
+        ) {
+            let (budget, start) = (budget(0.5, 2, 10), now());
+            let (mut at, mut log) = (0_u64, Vec::new());
+            budget.available(start); // slots are counted from the first operation
+            for (advance, deposit) in steps {
+                at += advance;
+                let now = start + Duration::from_millis(at);
+                // The reference: every booking with the number of its second, ten seconds count.
+                let live = |log: &[(u64, f64)]| 20.0 + log.iter()
+                    .filter(|(slot, _)| slot + 10 > at / 1000).map(|(_, amount)| amount).sum::<f64>();
+                if deposit {
+                    budget.deposit(now);
+                    log.push((at / 1000, 0.5));
+                } else {
+                    let expected = live(&log) >= 1.0;
+                    prop_assert_eq!(budget.try_withdraw(now), expected);
+                    if expected {
+                        log.push((at / 1000, -1.0));
+                    }
+                }
+                prop_assert_eq!(budget.available(now), live(&log).max(0.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What settings have in common: the error that names a bad one, checks, and the mode of a rule.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+/// A setting that cannot work: which one, its value, and why or what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    field: String,
+    value: String,
+    why: &'static str,
+}
+
+impl ConfigError {
+    /// Names the field, its value, and why it cannot work, with the remedy.
+    pub fn new(field: impl Into<String>, value: impl fmt::Debug, why: &'static str) -> Self {
+        Self { field: field.into(), value: format!("{value:?}"), why }
+    }
+
+    /// The name of the setting; nested ones are joined by dots.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// The value that was given.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Why it cannot work, with the remedy.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+
+    /// The same error seen from the setting that contains this one.
+    pub fn within(mut self, outer: &str) -> Self {
+        self.field = format!("{outer}.{}", self.field);
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` = {} cannot work: {}", self.field, self.value, self.why)
+    }
+}
+
+impl StdError for ConfigError {}
+
+/// Whether a rule refuses calls, or only counts the ones it would have refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Mode {
+    /// Refuses. The default.
+    #[default]
+    Enforce,
+    /// Decides and counts, and refuses nothing: for trying a rule on live traffic.
+    Shadow,
+}
+
+/// The longest time a setting may have: 1 000 years. Longer ones overflow clocks.
+pub const MAX_DURATION: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);
+
+/// Checks that a time is neither zero nor beyond [`MAX_DURATION`].
+pub fn check_positive(field: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if value.is_zero() {
+        return Err(ConfigError::new(field, value, "must be longer than zero"));
+    }
+    check_bounded(field, value)
+}
+
+/// Checks that a time is not beyond [`MAX_DURATION`].
+pub fn check_bounded(field: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if value > MAX_DURATION {
+        return Err(ConfigError::new(
+            field,
+            value,
+            "must be at most 1000 years; leave the limit out instead",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that a share is a number above 0.0 and up to 1.0.
+pub fn check_ratio(field: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && value > 0.0 && value <= 1.0 {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, value, "must be a share above 0.0 and up to 1.0, where 0.5 is half"))
+}

@@ -1,0 +1,142 @@
+//! What a call knows about itself: its deadline, the number of the attempt, its priority.
+//!
+//! Timeout and retry scope it around every inner `call` and `poll`; it stays on the thread that polls. After a
+//! `tokio::spawn`, put it there again with [`scope`].
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use pin_project_lite::pin_project;
+
+/// What a call knows about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallContext {
+    /// When the whole call must have ended. `None`: no deadline.
+    pub deadline: Option<Instant>,
+    /// The number of the attempt, from 1. 0 outside of a retry.
+    pub attempt: u32,
+    /// How important the call is; higher goes first. Default 0.
+    pub priority: u8,
+}
+
+impl CallContext {
+    /// With a deadline no later than `deadline`; an earlier one stays.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        self
+    }
+
+    /// With the number of the attempt, from 1.
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// With a priority.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The time left. `None`: no deadline. Zero: it has passed.
+    pub fn remaining(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<CallContext> = const {
+        Cell::new(CallContext { deadline: None, attempt: 0, priority: 0 })
+    };
+}
+
+/// The context of the call that is being polled on this thread; the default one outside of any.
+pub fn current() -> CallContext {
+    CURRENT.get()
+}
+
+/// Puts `context` in force on this thread until the guard is dropped.
+pub fn enter(context: CallContext) -> Entered {
+    Entered { before: CURRENT.replace(context), _not_send: std::marker::PhantomData }
+}
+
+/// Restores the former context when dropped; made by [`enter`].
+#[derive(Debug)]
+#[must_use = "the context is in force only while the guard lives"]
+pub struct Entered {
+    before: CallContext,
+    // The guard belongs to its thread.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
+    }
+}
+
+/// Runs `future` in `context`, wherever it is polled: for work that is spawned.
+///
+/// ```
+/// # tokio_test::block_on(async {
+/// use buttress_core::context::{self, CallContext};
+///
+/// let attempt = context::scope(CallContext::default().attempt(2), async { context::current().attempt });
+/// assert_eq!(attempt.await, 2);
+/// assert_eq!(context::current().attempt, 0);
+/// # });
+/// ```
+pub fn scope<F>(context: CallContext, future: F) -> Scope<F> {
+    Scope { future, context }
+}
+
+pin_project! {
+    /// A future in a context; made by [`scope`].
+    #[derive(Debug)]
+    pub struct Scope<F> {
+        #[pin]
+        future: F,
+        context: CallContext,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = enter(*this.context);
+        this.future.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_is_restored_also_after_a_panic() {
+        let _outer = enter(CallContext::default().attempt(1));
+        let _ = std::panic::catch_unwind(|| {
+            let _inner = enter(CallContext::default().attempt(2));
+            panic!("inside");
+        });
+        assert_eq!(current().attempt, 1);
+    }
+
+    // S3-021
+    #[test]
+    fn the_earlier_deadline_wins() {
+        let now = tokio::time::Instant::now().into_std();
+        let soon = now.checked_add(Duration::from_secs(1)).unwrap();
+        let late = now.checked_add(Duration::from_secs(9)).unwrap();
+        let context = CallContext::default().until(soon).until(late);
+        assert_eq!(context.remaining(now), Some(Duration::from_secs(1)));
+        assert_eq!(context.remaining(late), Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,203 @@
+use std::{error::Error as StdError, fmt};
+
+use crate::{Rejection, Verdict, rejection};
+
+/// The boxed error of the Tower ecosystem.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An error type that can carry a rejection, so that every layer of a stack has the same error type.
+///
+/// Implemented for [`BoxError`] and [`Error<E>`]; implement it for an enum of your own, whose `source()` must
+/// then return the rejection. Error types of other crates get there through
+/// [`lift_errors`](crate::LiftErrorsLayer) or [`typed_errors`](crate::TypedErrorsLayer).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry a buttress rejection",
+    note = "put `.lift_errors()` innermost, directly around the service, to turn `{Self}` into `BoxError`",
+    note = "or `.typed_errors()` to turn it into `buttress::Error<{Self}>`",
+    note = "or implement `FromRejection` for your own error enum"
+)]
+pub trait FromRejection {
+    /// Makes an error that is nothing but the rejection.
+    fn from_rejection(rejection: Rejection) -> Self;
+
+    /// The rejection this error carries, if it is one.
+    fn rejection(&self) -> Option<&Rejection>;
+
+    /// What this error says of itself; `None` leaves it to the classifier.
+    fn verdict(&self) -> Option<Verdict> {
+        None
+    }
+
+    /// The error as a trait object, so that events can carry it.
+    fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
+        None
+    }
+
+    /// Adds "attempts are exhausted" to the last error, where the type has room for both.
+    fn exhausted(self, rejection: Rejection) -> Self
+    where
+        Self: Sized,
+    {
+        let _ = rejection;
+        self
+    }
+}
+
+impl FromRejection for BoxError {
+    fn from_rejection(rejection: Rejection) -> Self {
+        Box::new(rejection)
+    }
+
+    fn rejection(&self) -> Option<&Rejection> {
+        rejection(&**self)
+    }
+
+    fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&**self)
+    }
+
+    fn exhausted(self, rejection: Rejection) -> Self {
+        Box::new(Exhausted { rejection, last: self })
+    }
+}
+
+/// The last error behind a `RETRIES_EXHAUSTED` rejection, boxed.
+#[derive(Debug)]
+pub(crate) struct Exhausted {
+    rejection: Rejection,
+    last: BoxError,
+}
+
+impl Exhausted {
+    pub(crate) fn rejection(&self) -> &Rejection {
+        &self.rejection
+    }
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.rejection, f)
+    }
+}
+
+impl StdError for Exhausted {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.last)
+    }
+}
+
+/// A concrete error `E`, or a rejection: what [`typed_errors`](crate::TypedErrorsLayer) makes of `E`.
+///
+/// Flat: however many layers are stacked, the type stays `Error<E>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// A policy refused or ended the call.
+    Rejected(Rejection),
+    /// The service failed.
+    Inner(E),
+    /// Every attempt failed, and the retry policy was asked to say so; with the last error.
+    Exhausted(Rejection, E),
+}
+
+impl<E> Error<E> {
+    /// The rejection, if this is one.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) | Self::Exhausted(rejection, _) => Some(rejection),
+            Self::Inner(_) => None,
+        }
+    }
+
+    /// The service's own error, if there is one.
+    pub fn inner(&self) -> Option<&E> {
+        match self {
+            Self::Inner(error) | Self::Exhausted(_, error) => Some(error),
+            Self::Rejected(_) => None,
+        }
+    }
+
+    /// The service's own error, or the rejection.
+    pub fn into_inner(self) -> Result<E, Rejection> {
+        match self {
+            Self::Inner(error) | Self::Exhausted(_, error) => Ok(error),
+            Self::Rejected(rejection) => Err(rejection),
+        }
+    }
+}
+
+impl<E> FromRejection for Error<E>
+where
+    E: StdError + 'static,
+{
+    fn from_rejection(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+
+    fn rejection(&self) -> Option<&Rejection> {
+        self.rejection()
+    }
+
+    fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self)
+    }
+
+    fn exhausted(self, rejection: Rejection) -> Self {
+        match self {
+            Self::Inner(error) | Self::Exhausted(_, error) => Self::Exhausted(rejection, error),
+            refused @ Self::Rejected(_) => refused,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) | Self::Exhausted(rejection, _) => fmt::Display::fmt(rejection, f),
+            Self::Inner(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for Error<E> {
+    // `Rejected` names its rejection as its source, so that `rejection()` finds it behind any box;
+    // `Inner` stands for the error itself, so its source is that error's.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            Self::Inner(error) => error.source(),
+            Self::Exhausted(_, error) => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::Name;
+
+    #[test]
+    fn boxed_and_typed_errors_give_the_rejection_back() {
+        let made = Rejection::new("CIRCUIT_OPEN", &Name::new("p"));
+        assert_eq!(BoxError::from_rejection(made.clone()).rejection(), Some(&made));
+        let typed = Error::<io::Error>::from_rejection(made.clone());
+        assert_eq!(typed.rejection(), Some(&made));
+        let boxed: BoxError = Box::new(typed);
+        assert_eq!(rejection(&*boxed), Some(&made));
+    }
+
+    // C-07, S4-011
+    #[test]
+    fn exhausted_keeps_the_last_error_as_its_source() {
+        let made = Rejection::new("RETRIES_EXHAUSTED", &Name::new("p")).with_attempts(4);
+        let last: BoxError = Box::new(io::Error::other("boom"));
+        let boxed = last.exhausted(made.clone());
+        assert_eq!(boxed.rejection().unwrap().attempts(), Some(4));
+        assert_eq!(boxed.source().unwrap().to_string(), "boom");
+        let typed = Error::Inner(io::Error::other("boom")).exhausted(made);
+        assert_eq!(typed.inner().unwrap().to_string(), "boom");
+        assert_eq!(typed.rejection().unwrap().code(), "RETRIES_EXHAUSTED");
+    }
+}

@@ -1,0 +1,81 @@
+//! Strategies that read the request. Values, not traits on requests: so a host crate can serve types it does
+//! not own.
+
+use std::{borrow::Borrow, fmt, hash::Hash};
+
+/// Makes the request again for a further attempt.
+///
+/// `save` is asked before an attempt after which another one may follow, never before the last.
+pub trait Replay<Req> {
+    /// An equal request to send later, or `None` where this one cannot be sent twice.
+    fn save(&self, req: &Req) -> Option<Req>;
+
+    /// Whether `save` could ever answer. Where not, nothing is kept for later, the service included.
+    fn ever(&self) -> bool {
+        true
+    }
+}
+
+/// Replays by `Clone`. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByClone;
+
+impl<Req: Clone> Replay<Req> for ByClone {
+    fn save(&self, req: &Req) -> Option<Req> {
+        Some(req.clone())
+    }
+}
+
+/// Replays nothing: one attempt, whatever the request type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Never;
+
+impl<Req> Replay<Req> for Never {
+    fn save(&self, _req: &Req) -> Option<Req> {
+        None
+    }
+
+    fn ever(&self) -> bool {
+        false
+    }
+}
+
+/// A closure as a strategy; made by the setters that take one.
+#[derive(Clone, Copy)]
+pub struct ByFn<F>(pub F);
+
+impl<F> fmt::Debug for ByFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByFn(..)")
+    }
+}
+
+impl<Req, F> Replay<Req> for ByFn<F>
+where
+    F: Fn(&Req) -> Option<Req>,
+{
+    fn save(&self, req: &Req) -> Option<Req> {
+        self.0(req)
+    }
+}
+
+/// Finds the key of a request, borrowed, so that looking up a known key allocates nothing.
+pub trait KeyOf<Req> {
+    /// What keys are compared as, such as `str`.
+    type Key: Hash + Eq + ToOwned<Owned: Hash + Eq + Clone + Send + Sync + 'static> + ?Sized;
+
+    /// Calls `then` with the key.
+    fn with_key<T>(&self, req: &Req, then: impl FnOnce(&Self::Key) -> T) -> T;
+}
+
+impl<Req, K, F> KeyOf<Req> for ByFn<F>
+where
+    F: Fn(&Req) -> K,
+    K: Borrow<K> + Hash + Eq + Clone + Send + Sync + 'static,
+{
+    type Key = K;
+
+    fn with_key<T>(&self, req: &Req, then: impl FnOnce(&K) -> T) -> T {
+        then(&self.0(req))
+    }
+}

@@ -1,0 +1,256 @@
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+
+use crate::FromRejection;
+
+/// What one finished call says about the service behind it.
+///
+/// Breaker, retry, hedge, fallback, dead letters and metrics share it, so that they never disagree about what a
+/// failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It works.
+    Success,
+    /// It failed.
+    Failure {
+        /// A new try will fail the same way: never retried, still a failure to a breaker.
+        permanent: bool,
+        /// The service said when to try again.
+        retry_after: Option<Duration>,
+    },
+    /// It says nothing about the service: not counted, not retried.
+    Ignore,
+}
+
+impl Verdict {
+    /// A failure that a new try may cure.
+    pub const fn transient() -> Self {
+        Self::Failure { permanent: false, retry_after: None }
+    }
+
+    /// A failure that no new try will cure.
+    pub const fn permanent() -> Self {
+        Self::Failure { permanent: true, retry_after: None }
+    }
+
+    /// A transient failure, and the service said when to try again.
+    pub const fn retry_after(after: Duration) -> Self {
+        Self::Failure { permanent: false, retry_after: Some(after) }
+    }
+
+    /// Whether it is a failure, of either sort.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Failure { .. })
+    }
+
+    /// Whether it is a failure that a new try may cure.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Failure { permanent: false, .. })
+    }
+}
+
+/// Tells what a finished call says about the service. A closure `Fn(Result<&Res, &Err>) -> Verdict` is one.
+pub trait Classify<Res, Err> {
+    /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
+    fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;
+
+    /// Told before the wait for a new attempt: the 1-based number of the attempt that failed, how, and the wait.
+    fn on_retry(&self, attempt: u32, outcome: Result<&Res, &Err>, delay: Duration) {
+        let _ = (attempt, outcome, delay);
+    }
+}
+
+impl<F, Res, Err> Classify<Res, Err> for F
+where
+    F: Fn(Result<&Res, &Err>) -> Verdict,
+{
+    fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
+        self(outcome)
+    }
+}
+
+/// The default: every `Ok` is a success, every `Err` a failure.
+///
+/// An error that knows better is asked first ([`FromRejection::verdict`]). Rejections of calls that were never
+/// sent are ignored. I/O errors that stay as they are (not found, permission denied, invalid input or data,
+/// unsupported, already exists) are permanent failures, wherever they stand in the source chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standard;
+
+impl<Res, Err: FromRejection> Classify<Res, Err> for Standard {
+    fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
+        match outcome {
+            Ok(_) => Verdict::Success,
+            Err(error) => standard(error),
+        }
+    }
+}
+
+fn standard<E: FromRejection>(error: &E) -> Verdict {
+    if let Some(rejection) = error.rejection() {
+        return rejection.verdict();
+    }
+    if let Some(verdict) = error.verdict() {
+        return verdict;
+    }
+    match error.as_error() {
+        Some(error) if sources(error).any(is_permanent) => Verdict::permanent(),
+        _ => Verdict::transient(),
+    }
+}
+
+fn is_permanent(error: &(dyn StdError + 'static)) -> bool {
+    use io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, PermissionDenied, Unsupported};
+    error.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            AlreadyExists | InvalidData | InvalidInput | NotFound | PermissionDenied | Unsupported
+        )
+    })
+}
+
+/// The error and its sources, outermost first; at most 64, because an error may be its own source.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source()).take(64)
+}
+
+type Rule = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
+
+/// Calls transient only the errors that match one of its rules; every other error is permanent.
+///
+/// For the lists of retryable codes, substrings and error types that other systems have.
+///
+/// ```
+/// use std::io;
+/// use buttress_core::{BoxError, Classify, OnlyErrors, Verdict};
+///
+/// let only = OnlyErrors::codes(["TIMEOUT", "503"]).or_type::<io::Error>();
+/// let busy: BoxError = "upstream said 503".into();
+/// let odd: BoxError = "no such account".into();
+/// assert!(only.classify(Err::<&(), _>(&busy)).is_transient());
+/// assert_eq!(only.classify(Err::<&(), _>(&odd)), Verdict::permanent());
+/// ```
+#[derive(Clone, Default)]
+pub struct OnlyErrors {
+    codes: Vec<Box<str>>,
+    rules: Vec<Rule>,
+}
+
+impl OnlyErrors {
+    /// Matches a rejection that has one of these codes, and an error whose text, or whose source's text,
+    /// contains one.
+    pub fn codes<I>(codes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<Box<str>>,
+    {
+        Self { codes: codes.into_iter().map(Into::into).collect(), rules: Vec::new() }
+    }
+
+    /// Matches errors of type `E`, and errors that have one among their sources.
+    pub fn of_type<E: StdError + 'static>() -> Self {
+        Self::default().or_type::<E>()
+    }
+
+    /// Matches errors that `rule` says yes to. It is asked about the error and each of its sources.
+    pub fn when<F>(rule: F) -> Self
+    where
+        F: Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
+    {
+        Self::default().or_when(rule)
+    }
+
+    /// Also matches errors of type `E`.
+    pub fn or_type<E: StdError + 'static>(self) -> Self {
+        self.or_when(|error| error.is::<E>())
+    }
+
+    /// Also matches errors that `rule` says yes to.
+    pub fn or_when<F>(mut self, rule: F) -> Self
+    where
+        F: Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
+    {
+        self.rules.push(Arc::new(rule));
+        self
+    }
+
+    fn matches(&self, error: &(dyn StdError + 'static)) -> bool {
+        if self.rules.iter().any(|rule| rule(error)) {
+            return true;
+        }
+        if self.codes.is_empty() {
+            return false;
+        }
+        let text = error.to_string();
+        self.codes.iter().any(|code| text.contains(&**code))
+    }
+}
+
+impl std::fmt::Debug for OnlyErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &self.rules.len()).finish()
+    }
+}
+
+impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
+    fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
+        let Err(error) = outcome else { return Verdict::Success };
+        if let Some(rejection) = error.rejection() {
+            let listed = self.codes.iter().any(|code| **code == *rejection.code());
+            return match rejection.verdict() {
+                Verdict::Failure { retry_after, .. } => Verdict::Failure { permanent: !listed, retry_after },
+                other => other,
+            };
+        }
+        let retry_after = match error.verdict() {
+            Some(Verdict::Failure { retry_after, .. }) => retry_after,
+            _ => None,
+        };
+        let listed = error.as_error().is_some_and(|error| sources(error).any(|error| self.matches(error)));
+        Verdict::Failure { permanent: !listed, retry_after }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BoxError, Name, Rejection};
+
+    fn verdict(error: BoxError) -> Verdict {
+        Standard.classify(Err::<&(), _>(&error))
+    }
+
+    // C-09, S4-051
+    #[test]
+    fn errors_that_stay_as_they_are_are_permanent() {
+        assert_eq!(verdict(io::Error::from(io::ErrorKind::NotFound).into()), Verdict::permanent());
+        assert_eq!(verdict(io::Error::from(io::ErrorKind::InvalidInput).into()), Verdict::permanent());
+        assert_eq!(verdict(io::Error::from(io::ErrorKind::TimedOut).into()), Verdict::transient());
+        assert_eq!(verdict("odd".into()), Verdict::transient());
+    }
+
+    #[test]
+    fn refusals_say_nothing_and_time_outs_are_failures() {
+        let name = Name::new("p");
+        assert_eq!(verdict(Rejection::new("CIRCUIT_OPEN", &name).into()), Verdict::Ignore);
+        assert_eq!(verdict(Rejection::new("BULKHEAD_QUEUE_FULL", &name).into()), Verdict::Ignore);
+        assert_eq!(verdict(Rejection::new("TIMEOUT", &name).into()), Verdict::transient());
+        assert_eq!(verdict(Rejection::new("RETRIES_EXHAUSTED", &name).into()), Verdict::permanent());
+    }
+
+    // S1-033, S1-034, S4-007
+    #[test]
+    fn only_listed_codes_types_and_predicates_are_transient() {
+        let listed = |only: &OnlyErrors, error: BoxError| only.classify(Err::<&(), _>(&error)).is_transient();
+        let codes = OnlyErrors::codes(["TIMEOUT", "503"]);
+        assert!(listed(&codes, Rejection::new("TIMEOUT", &Name::new("p")).into()));
+        assert!(listed(&codes, "got 503".into()));
+        assert!(!listed(&codes, "got 404".into()));
+        let types = OnlyErrors::of_type::<io::Error>();
+        assert!(listed(&types, io::Error::other("x").into()));
+        assert!(!listed(&types, "x".into()));
+        let rule = OnlyErrors::when(|e| e.to_string().contains("temporarily unavailable"));
+        assert!(listed(&rule, "it is temporarily unavailable".into()));
+        assert!(!listed(&rule, "gone".into()));
+    }
+}

@@ -1,0 +1,67 @@
+use buttress_core::{Classify, FromRejection, Standard, Verdict};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::retry_after;
+
+/// What a response with this status and these headers says about the service.
+///
+/// 5xx, 408 and 429 are failures, with their `Retry-After`; 501 and 505 are permanent ones. Every other status
+/// is a success: a service that answers 404 works.
+pub fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Verdict::permanent(),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => transient(headers),
+        status if status.is_server_error() => transient(headers),
+        _ => Verdict::Success,
+    }
+}
+
+fn transient(headers: &HeaderMap) -> Verdict {
+    retry_after(headers).map_or(Verdict::transient(), Verdict::retry_after)
+}
+
+/// Classifies responses by [`verdict`], and errors as [`Standard`] does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpClassify;
+
+impl<B, E: FromRejection> Classify<Response<B>, E> for HttpClassify {
+    fn classify(&self, outcome: Result<&Response<B>, &E>) -> Verdict {
+        match outcome {
+            Ok(response) => verdict(response.status(), response.headers()),
+            Err(error) => Classify::<(), E>::classify(&Standard, Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use buttress_core::BoxError;
+
+    use super::*;
+
+    fn of(status: u16, wait: Option<&str>) -> Verdict {
+        let mut response = Response::builder().status(status);
+        if let Some(wait) = wait {
+            response = response.header("retry-after", wait);
+        }
+        HttpClassify.classify(Ok::<_, &BoxError>(&response.body(()).unwrap()))
+    }
+
+    #[test]
+    fn server_errors_408_and_429_are_failures_and_nothing_else_is() {
+        for status in [100, 200, 204, 301, 304, 400, 401, 403, 404, 409, 410, 418, 422] {
+            assert_eq!(of(status, None), Verdict::Success, "{status}");
+        }
+        for status in [408, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(of(status, None), Verdict::transient(), "{status}");
+        }
+        for status in [501, 505] {
+            assert_eq!(of(status, None), Verdict::permanent(), "{status}");
+        }
+        assert_eq!(of(429, Some("7")), Verdict::retry_after(Duration::from_secs(7)));
+        assert_eq!(of(503, Some("soon")), Verdict::transient());
+        assert_eq!(of(200, Some("7")), Verdict::Success);
+    }
+}
