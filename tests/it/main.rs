@@ -1,1 +1,4 @@
+//! Over the public facade, a module per scenario; and what holds the project together.
 
+mod arrows;
+mod coverage;

@@ -1,1 +1,101 @@
-//! A concurrency limit for Tower services with a bounded, strictly FIFO queue
+//! Lets a fixed number of calls run at once; the next ones wait in a bounded line, strictly in order, and for a
+//! bounded time; all others are refused at once. So one slow dependency cannot take every connection, thread or
+//! byte of memory of its caller.
+//!
+//! Not for limiting *how often* something is called (that is a rate limit), nor for a limit nobody knows: start
+//! from `requests per second × seconds per request`, and watch [`BulkheadSnapshot::peak`].
+//!
+//! ```
+//! # tokio_test::block_on(async {
+//! use buttress_bulkhead::Bulkhead;
+//! use buttress_core::{BoxError, rejection};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let bulkhead = Bulkhead::builder("db").max_concurrent(1).max_queue(0).build().unwrap();
+//! let svc = bulkhead.layer().layer(service_fn(|n: u32| async move { Ok::<_, BoxError>(n + 1) }));
+//! assert_eq!(svc.clone().oneshot(1).await.unwrap(), 2);
+//!
+//! let permit = bulkhead.try_acquire().unwrap(); // the only slot
+//! let refused = svc.clone().oneshot(1).await.unwrap_err();
+//! assert_eq!(rejection(&*refused).unwrap().code(), "BULKHEAD_QUEUE_FULL");
+//! drop(permit);
+//! assert_eq!(svc.oneshot(1).await.unwrap(), 2);
+//! # });
+//! ```
+//!
+//! # A call
+//! ```text
+//!          a slot is free                     inner is ready           inner is done
+//!  call ───────────────────────────► running ───────────────► calling ──────────────► slot given back,
+//!    │ none is free                    ▲                                              first in line called
+//!    ├──────────────► waiting ─────────┘ its turn
+//!    │ line is full      │ too long · line cleared · closed
+//!    ▼                   ▼
+//!  refused            refused
+//! ```
+//! Nobody overtakes: while somebody waits, a newcomer goes to the end of the line, even if a slot is free at that
+//! moment. A waiter that is dropped leaves the line, and its place in it, at once. A slot that was granted in time
+//! is taken even by a task that is polled after its time-out.
+//!
+//! A call *runs* from the moment it gets a slot until the inner future resolves, fails, panics or is dropped. Work
+//! that outlives its future (a spawned task, `spawn_blocking`) is not seen: take a [`Permit`] with
+//! [`Bulkhead::acquire`] and move it into the work.
+//!
+//! # Place in a stack
+//! Inside retry and breaker, outside of the attempt's time-out: every attempt takes its own slot, and the time-out
+//! does not run while the call waits. An *owning* layer: it is always ready, asks the inner service for readiness
+//! only once it has a slot, and holds nothing of the inner service while it waits. The inner service is cloned for
+//! every call. Clones of the service share the slots and hold none.
+//!
+//! A [deadline](buttress_core::CallContext::deadline) of the caller ends the wait as the time-out of the line
+//! does, if it comes earlier.
+//!
+//! # Settings
+//! | setting | default | |
+//! |---|---|---|
+//! | [`max_concurrent`](BulkheadConfig::max_concurrent) | 10 | calls that run at once, `1..=2_147_483_647` |
+//! | [`max_queue`](BulkheadConfig::max_queue) | 100 | calls that wait; 0: refuse at once |
+//! | [`queue_timeout`](BulkheadConfig::queue_timeout) | 30 s | the longest wait; `None`: no limit |
+//! | [`mode`](BulkheadConfig::mode) | enforce | `shadow`: let all in and count those that would have been refused |
+//! | [`timed`](BulkheadConfig::timed) | `false` | take the time of every call |
+//!
+//! All of them can be changed while calls run: [`Bulkhead::set_limit`], [`Bulkhead::reconfigure`].
+//!
+//! # Refusals
+//! | code | when |
+//! |---|---|
+//! | `BULKHEAD_QUEUE_FULL` | no slot is free and the line is full |
+//! | `BULKHEAD_QUEUE_TIMEOUT` | the call waited for too long, or up to its caller's deadline |
+//! | `BULKHEAD_QUEUE_CLEARED` | somebody called [`Bulkhead::clear_queue`] |
+//! | `BULKHEAD_CLOSED` | somebody called [`Bulkhead::close`] |
+//!
+//! The request of a refused call was never sent. No refusal has a `retry_after`: when a slot becomes free depends
+//! on calls whose length is not known.
+//!
+//! # Cost
+//! While nobody waits, a call takes and gives back its slot with one atomic operation each: no lock, no allocation,
+//! no clock. A call that has to wait takes a short lock, reads the clock once, and allocates its timer, for which
+//! it needs a tokio runtime with time enabled.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod bulkhead;
+mod config;
+mod future;
+mod gate;
+mod layer;
+mod lease;
+mod queue;
+mod service;
+mod stats;
+mod sync;
+
+pub use crate::{
+    builder::BulkheadBuilder,
+    bulkhead::{Bulkhead, BulkheadSnapshot},
+    config::BulkheadConfig,
+    future::BulkheadFuture,
+    layer::BulkheadLayer,
+    lease::{Acquire, Drain, Permit},
+    service::{BulkheadService, CallOnce},
+};

@@ -58,6 +58,15 @@ pub trait Classify<Res, Err> {
     fn on_retry(&self, attempt: u32, outcome: Result<&Res, &Err>, delay: Duration) {
         let _ = (attempt, outcome, delay);
     }
+
+    /// The error the caller gets for the last one, after so many attempts. Unchanged by default.
+    fn last_error(&self, attempts: u32, error: Err) -> Err
+    where
+        Err: Sized,
+    {
+        let _ = attempts;
+        error
+    }
 }
 
 impl<F, Res, Err> Classify<Res, Err> for F

@@ -1,1 +1,73 @@
-//! Exports what buttress policies do through the metrics facade and tracing
+//! Exports what buttress policies do, through the [`metrics`] facade and through `tracing`.
+//!
+//! One call, and every breaker, retry, timeout, bulkhead and fallback of the process is seen, those that exist
+//! and those to come:
+//!
+//! ```
+//! # let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+//! # let page = recorder.handle();
+//! # metrics::set_global_recorder(recorder).unwrap();
+//! use std::time::Duration;
+//!
+//! use buttress_core::{Emitter, Event, Name, Outcome, PolicyKind};
+//!
+//! buttress_metrics::install(); // before or after the exporter: a late one is found within a second
+//!
+//! // What a policy named "payments" does when a call succeeds:
+//! let policy = Emitter::new(PolicyKind::Timeout, Name::new("payments"));
+//! let elapsed = Some(Duration::from_millis(12));
+//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1 });
+//!
+//! assert!(page.render().contains(r#"timeout_operations_total{name="payments",result="success"} 1"#));
+//! ```
+//!
+//! Not needed for reading a policy's state in code: that is its `snapshot()`. It is no layer and has no place in
+//! a stack: policies tell it through [`buttress_core::observe`].
+//!
+//! # Names
+//! All are in [`CATALOG`], with their labels and all values that these can have. The common label `name` is the
+//! policy's name and nothing else: never a key, a host or a path. There is no prefix unless
+//! [`MetricsBuilder::prefix`] sets one. How a call ended is the label `result` everywhere, and `cancelled` (the
+//! caller dropped it) is one of its values, so `sum(…_calls_total)` is the number of calls that ended.
+//!
+//! # Handles
+//! A handle of the `metrics` facade that was made before the recorder was installed is dead for ever, and so is
+//! one whose series the exporter evicted while it was idle. So a policy's handles are cached, which makes a count
+//! cost a few nanoseconds, and resolved again when they are a second old, which costs one look at the clock per
+//! call. [`HandleMode::PerCall`] is for recorders that depend on the thread or the span.
+//!
+//! Counters begin at 0 with their policy's first event, so that `rate` sees the first failure. Gauges are set,
+//! never incremented, and set again whenever handles are resolved. When the last policy of a name is dropped,
+//! its gauges go to rest: no breaker stays open for ever because it is gone. Two policies of one kind with one
+//! name add up in counters and overwrite each other in gauges; give each its own.
+//!
+//! # Buckets
+//! Exporters must be told the buckets of histograms: see [`BUCKETS`].
+//!
+//! # Defaults
+//! | setting | default |
+//! |---|---|
+//! | [`prefix`](MetricsBuilder::prefix) | none |
+//! | [`histograms`](MetricsBuilder::histograms) | on |
+//! | [`handle_mode`](MetricsBuilder::handle_mode) | [`HandleMode::Cached`] |
+//! | [`max_names`](MetricsBuilder::max_names) | 1000, further ones are [`OTHER`] |
+//!
+//! # Features
+//! - `prometheus`: `prometheus::with_buckets`, for `metrics-exporter-prometheus`.
+//! - `tracing`: the module `trace`, log lines for what happens to policies.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod catalog;
+mod clock;
+mod exported;
+mod panel;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+mod recorders;
+#[cfg(feature = "tracing")]
+pub mod trace;
+
+pub use crate::{
+    catalog::{BUCKETS, CATALOG, DURATION_BUCKETS, LabelDef, MetricDef, MetricKind, OTHER, WAIT_BUCKETS},
+    exported::{HandleMode, Metrics, MetricsBuilder, describe_all, install},
+};

@@ -1,1 +1,91 @@
-//! Deadlines for Tower services: total, per attempt, per request, named
+//! Ends calls that take too long: in total, per attempt, per request, by name.
+//!
+//! A time-out starts when `call` is called and drops the inner future when its limit is reached. It costs one
+//! clock read; a timer is made only for a call that is not ready at its first poll.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use buttress_core::{BoxError, rejection};
+//! use buttress_timeout::Timeout;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let timeout = Timeout::builder("api").limit(Duration::from_millis(30)).build()?;
+//! let slow = service_fn(|ms: u64| async move {
+//!     tokio::time::sleep(Duration::from_millis(ms)).await;
+//!     Ok::<_, BoxError>("done")
+//! });
+//! let svc = timeout.layer().layer(slow);
+//!
+//! assert_eq!(svc.clone().oneshot(10).await.unwrap(), "done");
+//! let late = svc.oneshot(100).await.unwrap_err();
+//! assert_eq!(rejection(&*late).unwrap().code(), "TIMEOUT");
+//! assert!(late.to_string().contains("30ms"));
+//! assert_eq!(timeout.snapshot().timeouts, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Place in a stack
+//! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
+//! layer serves twice: outside of retry it is the **total** time-out, inside of it the time-out of **each
+//! attempt**. Outside to inside: fallback, total time-out, retry, breaker, bulkhead, time-out of an attempt.
+//!
+//! # What it covers
+//! - `call`, from the moment it is called, and not the wait for readiness before it. Where that wait must be
+//!   bounded too, put an owning layer inside (a bulkhead, or [`ReadyInCallLayer`] from this crate): it is
+//!   ready at once and waits within its `call`.
+//! - The response as the service returns it. A body that is streamed later is not covered.
+//! - Work that can be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task: the
+//!   caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has
+//!   to be moved into the work.
+//!
+//! # Who wins
+//! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
+//! reached, also when both are noticed at once: the inner future is polled before the timer and once more after
+//! it. When the timer itself was noticed late (the process was stopped, or starved of CPU), the task first lets
+//! others run, because they may hold the answer, and polls again before it gives up.
+//!
+//! # The deadline travels
+//! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
+//! earlier of the one outside and this one's, so that whatever is inside can see what time is left. An earlier
+//! deadline from outside is obeyed here too. Has it passed already, the call is refused: `TIMEOUT`, not sent.
+//!
+//! # Answers
+//! A time-out is a [`Rejection`](buttress_core::Rejection) with code `TIMEOUT`, its limit and the time elapsed.
+//! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on time-out only; errors of the
+//! inner service pass through unchanged.
+//!
+//! # Settings
+//! | setting | default | |
+//! |---|---|---|
+//! | `limit` | 5 s | above zero, up to 1000 years; per request through [`TimeoutLayer::limit_by`] |
+//! | `propagate` | `true` | sets and obeys the deadline in [`CallContext`] |
+//!
+//! # Panics
+//! A call that is not ready at its first poll needs a tokio runtime with time enabled.
+//!
+//! [`CallContext`]: buttress_core::CallContext
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod config;
+mod future;
+mod layer;
+mod named;
+mod race;
+mod ready;
+mod service;
+mod timeout;
+
+pub use crate::{
+    config::{TimeoutBuilder, TimeoutConfig},
+    future::TimeoutFuture,
+    layer::{Configured, LimitOf, OnTimeout, Refuse, TimeoutLayer, Value},
+    named::Timeouts,
+    race::{Race, race},
+    ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
+    service::TimeoutService,
+    timeout::{Timeout, TimeoutSnapshot},
+};

@@ -1,1 +1,2 @@
 //! buttress
+pub use buttress_core::*;

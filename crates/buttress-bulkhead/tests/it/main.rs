@@ -1,1 +1,3 @@
 //! The public API of `buttress-bulkhead`, behaviour by behaviour.
+
+mod queue;

@@ -1,1 +1,4 @@
-//! The public API of `buttress-retry`, behaviour by behaviour.
+//! Behaviour of the retry policy over its public API.
+
+mod attempts;
+mod support;

@@ -1,1 +1,6 @@
-//! The public API of `buttress-test`, behaviour by behaviour.
+//! The public API of the test kit.
+
+mod metrics;
+mod poll;
+mod probe;
+mod recording;

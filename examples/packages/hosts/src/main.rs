@@ -1,1 +1,2 @@
-fn main() {}
+mod redis;
+fn main(){}

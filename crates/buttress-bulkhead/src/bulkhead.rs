@@ -1,0 +1,386 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use buttress_core::{
+    ConfigError, Emitter, Event, Name, Outcome, PolicyKind, Rejection, RejectionKind, Standard,
+    observe::{Events, Level, Levels, Note},
+};
+use tokio::time::Instant;
+
+use crate::{
+    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, CallOnce, Drain, Permit,
+    config::check_limit, gate::Gate, lease::Lease, stats::Stats,
+};
+
+/// A bulkhead: engine and handle in one. Clones share it; keep one to watch and steer it.
+#[derive(Clone)]
+pub struct Bulkhead {
+    // Behind the handle, not in the services: axum builds those again for every connection.
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) stats: Stats,
+    pub(crate) emitter: Emitter,
+    timed: AtomicBool,
+    /// Read where a call cannot run at once, never on the way of one that can.
+    settings: Mutex<BulkheadConfig>,
+}
+
+impl Bulkhead {
+    /// Makes a bulkhead. `name` names it in rejections, metrics and logs.
+    ///
+    /// # Errors
+    /// Where the settings cannot work: [`BulkheadConfig::validate`].
+    pub fn new(name: impl Into<Name>, config: BulkheadConfig) -> Result<Self, ConfigError> {
+        Self::builder(name).config(config).build()
+    }
+
+    /// Begins with the default settings.
+    pub fn builder(name: impl Into<Name>) -> BulkheadBuilder {
+        BulkheadBuilder::new(name.into())
+    }
+
+    pub(crate) fn with(name: Name, config: BulkheadConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let shared = Arc::new(Shared {
+            gate: Gate::new(config.max_concurrent),
+            stats: Stats::new(),
+            emitter: Emitter::new(PolicyKind::Bulkhead, name),
+            timed: AtomicBool::new(config.timed),
+            settings: Mutex::new(config),
+        });
+        let levels: Weak<Shared> = Arc::downgrade(&shared);
+        shared.emitter.set_levels(levels);
+        Ok(Self { shared })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.shared.emitter.name()
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> BulkheadConfig {
+        self.shared.settings().clone()
+    }
+
+    /// A layer that puts this bulkhead before every service it wraps; all of them share its slots.
+    pub fn layer(&self) -> BulkheadLayer {
+        BulkheadLayer::new(self.clone())
+    }
+
+    /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).
+    ///
+    /// # Errors
+    /// Those of the call, and rejections: see [the crate](crate#refusals).
+    ///
+    /// # Cancellation
+    /// Dropping the future gives up the slot or the place in the line. Until it is polled, it has neither.
+    pub fn call<F, Fut, T, E>(&self, f: F) -> BulkheadFuture<CallOnce<F>, ()>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        BulkheadFuture::new(CallOnce::new(f), (), Lease::new(self.clone()), Standard)
+    }
+
+    /// Takes a slot if one is free and nobody waits for it.
+    ///
+    /// # Errors
+    /// `BULKHEAD_QUEUE_FULL`, or `BULKHEAD_CLOSED`. Either counts as rejected.
+    pub fn try_acquire(&self) -> Result<Permit, Rejection> {
+        let mut lease = Lease::new(self.clone());
+        lease.try_take()?;
+        Ok(Permit::new(lease))
+    }
+
+    /// Takes a slot, waiting for its turn as a call does: for work whose begin and end are in different places.
+    ///
+    /// # Errors
+    /// See [the crate](crate#refusals).
+    ///
+    /// # Cancellation
+    /// Dropping the future gives up the place in the line. Until it is polled, it has none.
+    pub fn acquire(&self) -> Acquire {
+        Acquire::new(Lease::new(self.clone()))
+    }
+
+    /// Whether a call made now would run or wait, as opposed to be refused.
+    pub fn can_accept(&self) -> bool {
+        let max_queue = self.shared.settings().max_queue as usize;
+        let (active, limit, queued) = self.shared.gate.levels();
+        !self.shared.gate.is_closed() && (active < limit && queued == 0 || queued < max_queue)
+    }
+
+    /// What it is doing and has done.
+    pub fn snapshot(&self) -> BulkheadSnapshot {
+        let Shared { gate, stats, .. } = &*self.shared;
+        let max_queue = self.shared.settings().max_queue;
+        let (active, limit, queued) = gate.levels();
+        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        BulkheadSnapshot {
+            active,
+            queued,
+            available: limit.saturating_sub(active),
+            queue_available: max_queue.saturating_sub(queued),
+            limit,
+            max_queue,
+            peak: gate.peak(),
+            completed: stats.completed.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            cancelled: stats.cancelled.load(Relaxed),
+            rejected: stats.rejected.load(Relaxed),
+            would_reject: stats.would_reject.load(Relaxed),
+            queue_timeouts: stats.queue_timeouts.load(Relaxed),
+            cleared: stats.cleared.load(Relaxed),
+            average_execution: stats.average(),
+            closed: gate.is_closed(),
+        }
+    }
+
+    /// Changes the most calls that run at once, from now on.
+    ///
+    /// Fewer: no call is cancelled; none is let in until fewer than `limit` run. More: as many of those who wait
+    /// are let in, in order, as there is room for now.
+    ///
+    /// # Errors
+    /// With 0, and above 2 147 483 647.
+    pub fn set_limit(&self, limit: u32) -> Result<(), ConfigError> {
+        check_limit(limit)?;
+        self.shared.settings().max_concurrent = limit;
+        self.shared.gate.set_limit(limit);
+        self.shared.tell_limit();
+        Ok(())
+    }
+
+    /// Puts new settings in force. Who waits already keeps its place and its time-out.
+    ///
+    /// # Errors
+    /// Where the settings cannot work; then the old ones stay.
+    pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
+        config.validate()?;
+        let limit = config.max_concurrent;
+        self.shared.timed.store(config.timed, Relaxed);
+        *self.shared.settings() = config;
+        self.shared.gate.set_limit(limit);
+        self.shared.tell(|| Event::Note(Note::Reconfigured));
+        self.shared.tell_limit();
+        Ok(())
+    }
+
+    /// Sends all away that wait, with `BULKHEAD_QUEUE_CLEARED`; how many. Running calls go on.
+    pub fn clear_queue(&self) -> usize {
+        let count = self.shared.gate.clear();
+        self.shared.stats.cleared.fetch_add(count as u64, Relaxed);
+        self.shared.tell(|| Event::Note(Note::QueueCleared(count as u64)));
+        self.shared.tell_queue_depth();
+        count
+    }
+
+    /// Sets all counters back to 0, the peak to the calls that run, and forgets the execution times.
+    pub fn reset_metrics(&self) {
+        self.shared.stats.reset();
+        self.shared.gate.reset_peak();
+        self.shared.tell(|| Event::Note(Note::Reset));
+    }
+
+    /// Refuses every further call, and all that wait, with `BULKHEAD_CLOSED`, for good. Running calls go on.
+    pub fn close(&self) {
+        self.shared.gate.close();
+        self.shared.tell_queue_depth();
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.gate.is_closed()
+    }
+
+    /// Waits for a moment at which no call runs and none waits. To get there under steady load,
+    /// [`close`](Self::close) first.
+    ///
+    /// # Cancellation
+    /// Dropping the future changes nothing for anybody else.
+    pub fn drain(&self) -> Drain {
+        Drain::new(self.clone())
+    }
+
+    /// Owned copies of refusals and resets, from now on.
+    pub fn events(&self) -> Events {
+        self.shared.emitter.events()
+    }
+}
+
+impl Shared {
+    pub(crate) fn settings(&self) -> MutexGuard<'_, BulkheadConfig> {
+        // Plain data, stored whole: a panic elsewhere leaves nothing half done.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time, where somebody wants to know how long calls take.
+    #[inline]
+    pub(crate) fn start(&self) -> Option<Instant> {
+        (self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now)
+    }
+
+    #[inline]
+    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if self.emitter.is_on() {
+            self.emitter.emit(event());
+        }
+    }
+
+    pub(crate) fn tell_admitted(&self) {
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Note(Note::Admitted));
+            self.tell_in_flight();
+        }
+    }
+
+    pub(crate) fn tell_done(&self, outcome: Outcome, elapsed: Option<Duration>) {
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+            self.tell_in_flight();
+        }
+    }
+
+    /// With the 1-based place in the line.
+    pub(crate) fn tell_queued(&self, position: usize) {
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Note(Note::Queued));
+            self.emitter.emit(level(Level::QueueDepth, position as f64));
+        }
+    }
+
+    pub(crate) fn tell_wait_ended(&self, since: Instant) {
+        if self.emitter.is_on() {
+            let waited = Instant::now().saturating_duration_since(since);
+            self.emitter.emit(Event::Note(Note::QueueWait(waited)));
+            self.tell_queue_depth();
+        }
+    }
+
+    fn tell_in_flight(&self) {
+        // Read now and not when it changed: the last one told is then the last value.
+        self.emitter.emit(level(Level::InFlight, f64::from(self.gate.in_flight())));
+    }
+
+    fn tell_queue_depth(&self) {
+        self.tell(|| level(Level::QueueDepth, self.gate.queued() as f64));
+    }
+
+    fn tell_limit(&self) {
+        self.tell(|| level(Level::Limit, f64::from(self.gate.limit())));
+    }
+
+    /// Makes, counts and tells a refusal.
+    #[cold]
+    pub(crate) fn refuse(&self, kind: RejectionKind) -> Rejection {
+        let rejection = Rejection::new(kind, self.emitter.name());
+        match kind {
+            RejectionKind::BulkheadQueueTimeout => self.stats.queue_timeouts.fetch_add(1, Relaxed),
+            // Counted where the line was cleared.
+            RejectionKind::BulkheadQueueCleared => 0,
+            _ => self.stats.rejected.fetch_add(1, Relaxed),
+        };
+        self.tell(|| Event::Refused { rejection: &rejection, shadow: false });
+        rejection
+    }
+
+    /// In shadow mode, where no slot is free: takes one over the limit.
+    #[cold]
+    pub(crate) fn take_in_shadow(&self, max_queue: u32) -> Result<(), Rejection> {
+        let excess = self.gate.take_anyway().ok_or_else(|| self.refuse(RejectionKind::BulkheadClosed))?;
+        // As if those over the limit stood in the line.
+        if excess > max_queue {
+            self.stats.would_reject.fetch_add(1, Relaxed);
+            let rejection = Rejection::new(RejectionKind::BulkheadQueueFull, self.emitter.name());
+            self.tell(|| Event::Refused { rejection: &rejection, shadow: true });
+        }
+        Ok(())
+    }
+}
+
+fn level(what: Level, value: f64) -> Event<'static> {
+    Event::Level { what, value }
+}
+
+impl Levels for Shared {
+    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+        let (active, limit, queued) = self.gate.levels();
+        tell(level(Level::Limit, f64::from(limit)));
+        tell(level(Level::InFlight, f64::from(active)));
+        tell(level(Level::QueueDepth, queued as f64));
+    }
+}
+
+impl fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gate = &self.shared.gate;
+        f.debug_struct("Bulkhead")
+            .field("name", &self.name())
+            .field("active", &gate.in_flight())
+            .field("limit", &gate.limit())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`Bulkhead`] is doing and has done since it was made or its metrics were reset.
+///
+/// `active`, `queued`, `limit` and what is derived from them are of one moment; the counters are exact one by one.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BulkheadSnapshot {
+    /// Calls that run.
+    pub active: u32,
+    /// Calls that wait.
+    pub queued: u32,
+    /// Free slots; 0 while more run than a lowered limit allows.
+    pub available: u32,
+    /// Free places in the line.
+    pub queue_available: u32,
+    /// The most calls that may run at once.
+    pub limit: u32,
+    /// The most calls that may wait.
+    pub max_queue: u32,
+    /// The most calls that ran at once.
+    pub peak: u32,
+    /// Calls that ran to their end and did not fail.
+    pub completed: u64,
+    /// Calls that failed or panicked.
+    pub failed: u64,
+    /// Calls that their callers dropped, running or waiting.
+    pub cancelled: u64,
+    /// Calls refused at once: the line was full, or the bulkhead closed.
+    pub rejected: u64,
+    /// Calls that would have been refused, in shadow mode.
+    pub would_reject: u64,
+    /// Calls refused because they waited for too long.
+    pub queue_timeouts: u64,
+    /// Calls sent away by [`Bulkhead::clear_queue`].
+    pub cleared: u64,
+    /// The mean time of the last 100 successful calls, the wait not included; `None` where no time was taken.
+    pub average_execution: Option<Duration>,
+    /// Whether the bulkhead was closed.
+    pub closed: bool,
+}
+
+impl BulkheadSnapshot {
+    /// Running calls in percent of the slots: `active / (active + available) * 100`, so `0.0..=100.0`.
+    pub fn utilization(&self) -> f64 {
+        let slots = u64::from(self.active) + u64::from(self.available);
+        if slots == 0 { 0.0 } else { f64::from(self.active) / slots as f64 * 100.0 }
+    }
+
+    /// Whether the line is filled by 80 % or more. Never, where there is none.
+    pub fn is_congested(&self) -> bool {
+        self.max_queue > 0 && u64::from(self.queued) * 5 >= u64::from(self.max_queue) * 4
+    }
+}

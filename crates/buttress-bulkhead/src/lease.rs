@@ -1,0 +1,327 @@
+//! One call's way through the bulkhead: waiting, holding a slot, done. Gives everything back when dropped.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll, ready},
+};
+
+use buttress_core::{Mode, Outcome, Rejection, RejectionKind, Verdict, context};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    Bulkhead,
+    gate::{Drainer, Entry},
+    queue::{Fate, Ticket},
+};
+
+pub(crate) struct Lease {
+    bulkhead: Bulkhead,
+    state: State,
+}
+
+enum State {
+    /// Has asked for nothing yet.
+    Idle,
+    // Boxed, because a timer is ten times the rest, and a call that need not wait should not carry its room.
+    Waiting(Pin<Box<Waiting>>),
+    /// Has a slot, since then if anybody wants to know.
+    Held {
+        since: Option<Instant>,
+    },
+    /// Has given all back.
+    Over,
+}
+
+pin_project! {
+    struct Waiting {
+        ticket: Option<Ticket>,
+        since: Instant,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(bulkhead: Bulkhead) -> Self {
+        Self { bulkhead, state: State::Idle }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
+
+    /// Takes a slot or waits for one.
+    #[inline]
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        match self.state {
+            State::Idle if self.bulkhead.shared.gate.try_take() => Poll::Ready(Ok(self.admitted())),
+            State::Idle => self.enter(cx),
+            State::Waiting(_) => self.poll_wait(cx),
+            State::Held { .. } => Poll::Ready(Ok(())),
+            State::Over => panic!("polled after it resolved"),
+        }
+    }
+
+    /// Takes a slot or is refused.
+    pub(crate) fn try_take(&mut self) -> Result<(), Rejection> {
+        let shared = &self.bulkhead.shared;
+        if !shared.gate.try_take() {
+            let mode = shared.settings().mode;
+            match shared.gate.take_or_refuse() {
+                Entry::Taken => {}
+                // It would not have waited, so the line counts for nothing.
+                _ if mode == Mode::Shadow => shared.take_in_shadow(0)?,
+                Entry::Closed => return Err(self.refused(RejectionKind::BulkheadClosed)),
+                Entry::Full | Entry::Waits(..) => return Err(self.refused(RejectionKind::BulkheadQueueFull)),
+            }
+        }
+        self.admitted();
+        Ok(())
+    }
+
+    #[cold]
+    fn enter(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let shared = &self.bulkhead.shared;
+        let settings = shared.settings().clone();
+        if settings.mode == Mode::Shadow {
+            return Poll::Ready(shared.take_in_shadow(settings.max_queue).map(|()| self.admitted()));
+        }
+        let (ticket, position) = match shared.gate.enter(settings.max_queue as usize, cx.waker()) {
+            Entry::Taken => return Poll::Ready(Ok(self.admitted())),
+            Entry::Waits(ticket, position) => (ticket, position),
+            Entry::Full => return Poll::Ready(Err(self.refused(RejectionKind::BulkheadQueueFull))),
+            Entry::Closed => return Poll::Ready(Err(self.refused(RejectionKind::BulkheadClosed))),
+        };
+        let since = Instant::now();
+        let own = settings.queue_timeout.and_then(|timeout| since.checked_add(timeout));
+        let callers = context::current().deadline.map(Instant::from_std);
+        let deadline = own.into_iter().chain(callers).min();
+        let waiting = Waiting { ticket: Some(ticket), since, timer: deadline.map(sleep_until) };
+        self.state = State::Waiting(Box::pin(waiting));
+        self.bulkhead.shared.tell_queued(position);
+        self.poll_wait(cx)
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let State::Waiting(waiting) = &mut self.state else { return Poll::Pending };
+        let gate = &self.bulkhead.shared.gate;
+        let waiting = waiting.as_mut().project();
+        // The line is asked before the clock: a slot that was granted in time is not lost because this task was
+        // polled late.
+        let mut fate = gate.poll_wait(waiting.ticket, cx.waker());
+        if fate.is_none() {
+            let Some(timer) = waiting.timer.as_pin_mut() else { return Poll::Pending };
+            ready!(timer.poll(cx));
+            // Whoever grants a slot at this very moment comes before or after, never in between.
+            fate = waiting.ticket.take().and_then(|ticket| gate.leave(ticket));
+        }
+        self.bulkhead.shared.tell_wait_ended(*waiting.since);
+        Poll::Ready(match fate {
+            Some(Fate::Granted) => Ok(self.admitted()),
+            Some(Fate::Cleared) => Err(self.refused(RejectionKind::BulkheadQueueCleared)),
+            Some(Fate::Closed) => Err(self.refused(RejectionKind::BulkheadClosed)),
+            None => Err(self.refused(RejectionKind::BulkheadQueueTimeout)),
+        })
+    }
+
+    fn admitted(&mut self) {
+        self.state = State::Held { since: self.bulkhead.shared.start() };
+        self.bulkhead.shared.tell_admitted();
+    }
+
+    fn refused(&mut self, kind: RejectionKind) -> Rejection {
+        self.state = State::Over;
+        self.bulkhead.shared.refuse(kind)
+    }
+
+    /// Gives the slot back. Without effect the second time.
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        let State::Held { since } = self.state else { return };
+        self.state = State::Over;
+        let shared = &self.bulkhead.shared;
+        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
+        shared.stats.ended(outcome, elapsed);
+        shared.gate.release();
+        shared.tell_done(outcome, elapsed);
+    }
+
+    /// The 1-based place in the line, while it waits.
+    pub(crate) fn position(&self) -> Option<usize> {
+        let State::Waiting(waiting) = &self.state else { return None };
+        self.bulkhead.shared.gate.position(waiting.ticket.as_ref()?)
+    }
+
+    #[cold]
+    fn abandon(&mut self) {
+        let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Over) else { return };
+        let shared = &self.bulkhead.shared;
+        let mut waiting = waiting;
+        let waiting = waiting.as_mut().project();
+        let Some(ticket) = waiting.ticket.take() else { return };
+        match shared.gate.leave(ticket) {
+            // Sent away already, and counted as that.
+            Some(Fate::Cleared | Fate::Closed) => {}
+            // Granted and dropped at the same time: the next in line gets it.
+            Some(Fate::Granted) => {
+                shared.gate.release();
+                shared.stats.cancelled.fetch_add(1, Relaxed);
+            }
+            None => {
+                shared.stats.cancelled.fetch_add(1, Relaxed);
+            }
+        }
+        shared.tell_wait_ended(*waiting.since);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.state {
+            State::Idle | State::Over => {}
+            State::Held { .. } => self.finish(Outcome::Cancelled),
+            State::Waiting(_) => self.abandon(),
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Idle => "idle",
+            State::Waiting(_) => "waiting",
+            State::Held { .. } => "held",
+            State::Over => "over",
+        };
+        f.debug_struct("Lease").field("bulkhead", &self.bulkhead.name()).field("state", &state).finish()
+    }
+}
+
+/// Gives the slot back as `Panicked` unless told that the inner service returned.
+///
+/// So a panic inside is known from the unwinding itself: the thread may be unwinding for other reasons.
+pub(crate) struct Busy<'a>(&'a mut Lease, bool);
+
+impl<'a> Busy<'a> {
+    pub(crate) fn new(lease: &'a mut Lease) -> Self {
+        Self(lease, true)
+    }
+
+    /// The inner service returned.
+    pub(crate) fn returned(mut self) {
+        self.1 = false;
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.finish(Outcome::Panicked);
+        }
+    }
+}
+
+pub(crate) fn outcome_of(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Success => Outcome::Success,
+        Verdict::Failure { .. } => Outcome::Failure,
+        _ => Outcome::Ignored,
+    }
+}
+
+/// A slot in a [`Bulkhead`]; dropping it gives the slot back, and the first in line gets it.
+///
+/// Dropped without a word it counts as completed ([`Outcome::Ignored`] in events).
+#[derive(Debug)]
+#[must_use = "dropping the permit gives the slot back"]
+pub struct Permit {
+    lease: Lease,
+}
+
+impl Permit {
+    pub(crate) fn new(lease: Lease) -> Self {
+        Self { lease }
+    }
+
+    /// Gives the slot back and says how the work ended.
+    pub fn record(mut self, verdict: Verdict) {
+        self.lease.finish(outcome_of(verdict));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.lease.finish(Outcome::Ignored);
+    }
+}
+
+/// Waits for a slot; made by [`Bulkhead::acquire`].
+///
+/// Dropping it gives up the place in the line.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire {
+    lease: Option<Lease>,
+}
+
+impl Acquire {
+    pub(crate) fn new(lease: Lease) -> Self {
+        Self { lease: Some(lease) }
+    }
+
+    /// The 1-based place in the line, while it waits. Walks the line.
+    pub fn queue_position(&self) -> Option<usize> {
+        self.lease.as_ref()?.position()
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Permit, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut lease = self.lease.take().expect("polled after it resolved");
+        match lease.poll_take(cx) {
+            Poll::Ready(taken) => Poll::Ready(taken.map(|()| Permit::new(lease))),
+            Poll::Pending => {
+                self.lease = Some(lease);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Waits until nothing runs and nobody waits; made by [`Bulkhead::drain`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Drain {
+    bulkhead: Bulkhead,
+    drainer: Option<Drainer>,
+}
+
+impl Drain {
+    pub(crate) fn new(bulkhead: Bulkhead) -> Self {
+        Self { bulkhead, drainer: None }
+    }
+}
+
+impl Future for Drain {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { bulkhead, drainer } = &mut *self;
+        match bulkhead.shared.gate.poll_drained(drainer, cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if let Some(drainer) = self.drainer.take() {
+            self.bulkhead.shared.gate.forget_drainer(&drainer);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The waiting line as plain data: first in, first out; leaving it anywhere is O(1).
+//!
+//! A place outlives the wait by one step: who is called out of the line (`settle_front`) keeps the place, with the
+//! fate written in it, until its owner takes it (`remove`). So a fate is never lost and never told twice.
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A slot is the waiter's; whoever takes the fate owes it back.
+    Granted,
+    /// The line was cleared by hand.
+    Cleared,
+    /// The bulkhead was closed.
+    Closed,
+}
+
+/// What was found at a place that was given up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left<T> {
+    /// The wait had not ended. What calls the waiter: drop it without a lock held.
+    Waiting(T),
+    /// The wait had ended, like this.
+    Settled(Fate),
+}
+
+/// A place in the line. Not `Clone`: its one owner must hand it to [`Queue::remove`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    index: usize,
+    // Places are used again; a ticket of an earlier use must find nothing.
+    number: u64,
+}
+
+/// The line. `T` is what calls a waiter: its waker.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    places: Vec<Place<T>>,
+    vacant: usize,
+    front: usize,
+    back: usize,
+    len: usize,
+    /// Places in use: those that wait and those whose fate was not taken yet.
+    used: usize,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    number: u64,
+    /// The neighbours of one who waits; of a vacant place, `after` is the next vacant one.
+    before: usize,
+    after: usize,
+    state: State<T>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Vacant,
+    Waiting(T),
+    Settled(Fate),
+}
+
+const NONE: usize = usize::MAX;
+
+/// An empty line with room for more than this gives its memory back.
+const KEEP: usize = 1024;
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), vacant: NONE, front: NONE, back: NONE, len: 0, used: 0, next_number: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the last place.
+    pub(crate) fn push_back(&mut self, waiter: T) -> Ticket {
+        let number = self.next_number;
+        self.next_number = self.next_number.wrapping_add(1);
+        let place = Place { number, before: self.back, after: NONE, state: State::Waiting(waiter) };
+        let index = match self.places.get_mut(self.vacant) {
+            Some(vacant) => {
+                let index = self.vacant;
+                self.vacant = vacant.after;
+                *vacant = place;
+                index
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+        };
+        match self.places.get_mut(self.back) {
+            Some(last) => last.after = index,
+            None => self.front = index,
+        }
+        self.back = index;
+        self.len += 1;
+        self.used += 1;
+        Ticket { index, number }
+    }
+
+    /// Ends the wait of the first in line; gives what calls it.
+    pub(crate) fn settle_front(&mut self, fate: Fate) -> Option<T> {
+        let front = self.front;
+        self.unlink(front)?;
+        match std::mem::replace(&mut self.places[front].state, State::Settled(fate)) {
+            State::Waiting(waiter) => Some(waiter),
+            State::Vacant | State::Settled(_) => None,
+        }
+    }
+
+    /// Gives the place up. `None`: the ticket was used before.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Left<T>> {
+        let place = self.places.get_mut(ticket.index).filter(|place| place.number == ticket.number)?;
+        let left = match std::mem::replace(&mut place.state, State::Vacant) {
+            State::Vacant => return None,
+            State::Waiting(waiter) => {
+                self.unlink(ticket.index);
+                Left::Waiting(waiter)
+            }
+            State::Settled(fate) => Left::Settled(fate),
+        };
+        let place = &mut self.places[ticket.index];
+        place.after = self.vacant;
+        self.vacant = ticket.index;
+        self.used -= 1;
+        if self.used == 0 && self.places.capacity() > KEEP {
+            self.places = Vec::new();
+            self.vacant = NONE;
+        }
+        Some(left)
+    }
+
+    /// What calls the waiter, while it waits. `None` once its fate is settled.
+    pub(crate) fn waiting_mut(&mut self, ticket: &Ticket) -> Option<&mut T> {
+        match self.places.get_mut(ticket.index) {
+            Some(Place { number, state: State::Waiting(waiter), .. }) if *number == ticket.number => {
+                Some(waiter)
+            }
+            _ => None,
+        }
+    }
+
+    /// The 1-based place in line, while it waits. O(n).
+    pub(crate) fn position(&self, ticket: &Ticket) -> Option<usize> {
+        let (mut index, mut position) = (self.front, 1);
+        while let Some(place) = self.places.get(index) {
+            if index == ticket.index {
+                return (place.number == ticket.number).then_some(position);
+            }
+            index = place.after;
+            position += 1;
+        }
+        None
+    }
+
+    /// Takes one that waits out of the list of those who wait.
+    fn unlink(&mut self, index: usize) -> Option<()> {
+        let place = self.places.get(index)?;
+        let (before, after) = (place.before, place.after);
+        match self.places.get_mut(before) {
+            Some(before) => before.after = after,
+            None => self.front = after,
+        }
+        match self.places.get_mut(after) {
+            Some(after) => after.before = before,
+            None => self.back = before,
+        }
+        self.len -= 1;
+        Some(())
+    }
+}

@@ -1,0 +1,92 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use buttress_core::{Classify, FromRejection, Standard};
+use tower_service::Service;
+
+use crate::{Bulkhead, BulkheadFuture, lease::Lease};
+
+/// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the line.
+#[derive(Clone, Debug)]
+pub struct BulkheadService<S, C = Standard> {
+    pub(crate) inner: S,
+    pub(crate) bulkhead: Bulkhead,
+    pub(crate) classify: C,
+}
+
+impl<S, C> BulkheadService<S, C> {
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service, mutable.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service alone.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, C, Req> Service<Req> for BulkheadService<S, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: FromRejection,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BulkheadFuture<S, Req, C>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        // Always ready, and the inner service is not asked: what it reserves when it is ready would be held for
+        // as long as the call waits. See `BulkheadFuture`, which asks it once there is a slot.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        // `self.inner` was never polled, so that any clone of it will do.
+        BulkheadFuture::new(self.inner.clone(), req, Lease::new(self.bulkhead.clone()), self.classify.clone())
+    }
+}
+
+/// A closure as a service for a single call; what [`Bulkhead::call`] runs.
+pub struct CallOnce<F> {
+    f: Option<F>,
+}
+
+impl<F> CallOnce<F> {
+    pub(crate) fn new(f: F) -> Self {
+        Self { f: Some(f) }
+    }
+}
+
+impl<F, Fut, T, E> Service<()> for CallOnce<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Response = T;
+    type Error = E;
+    type Future = Fut;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Fut {
+        // The future calls it once, and nobody else can get hold of it.
+        (self.f.take().expect("called twice"))()
+    }
+}
+
+impl<F> fmt::Debug for CallOnce<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallOnce(..)")
+    }
+}

@@ -1,0 +1,266 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use buttress_core::{ConfigError, Name, Observer, PolicyKind, Recorder, observe};
+use metrics::SharedString;
+
+use crate::{
+    CATALOG,
+    catalog::BUTTRESS_BUILD_INFO,
+    clock,
+    panel::{MAX_AGE, Panel, register_gauge},
+    recorders,
+};
+
+/// The metrics of this process, once set. Processes have one recorder of metrics; they have one of these too.
+static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+
+/// Exports all policies of the process, those that exist and those to come, with the default settings.
+///
+/// It needs no recorder yet: one that is installed later is found within a second. Calling it again, or after
+/// [`MetricsBuilder::install`], changes nothing, so libraries may call it too.
+pub fn install() {
+    Metrics::default().set_up();
+}
+
+/// Describes all metrics to the recorder at hand: `# HELP` lines and units, with the prefix that is
+/// installed.
+///
+/// [`install`] does it, and policies that see traffic repeat it about once a second, so a recorder that came
+/// late has its descriptions soon. Call it to have them at once.
+pub fn describe_all() {
+    match INSTALLED.get() {
+        Some(metrics) => metrics.describe_all(),
+        None => Metrics::default().describe_all(),
+    }
+}
+
+/// Exports policies through the `metrics` facade: an observer for the whole process ([`install`]), or for
+/// single policies (`.observe(metrics)` in their builders). Not for both, or calls are counted twice.
+///
+/// Clones share the settings and the count of names.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    /// When the metrics were last described: ms since `started`, plus 1.
+    described: AtomicU64,
+    started: Instant,
+    /// The names that have series of their own, and how many policies of each kind have them now.
+    names: Mutex<HashMap<Box<str>, HashMap<PolicyKind, usize>>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) prefix: String,
+    pub(crate) histograms: bool,
+    pub(crate) handles: HandleMode,
+    max_names: usize,
+}
+
+/// How handles of series come to a recorder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HandleMode {
+    /// Kept, and resolved again when a second old. A count costs a few nanoseconds. The default.
+    #[default]
+    Cached,
+    /// Resolved for each event, at some hundred nanoseconds. For recorders that depend on the moment: local ones
+    /// (`metrics::with_local_recorder`) and `metrics-tracing-context`, which labels series by the span.
+    PerCall,
+}
+
+/// Settings for [`Metrics`]; from [`Metrics::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is exported before `install`"]
+pub struct MetricsBuilder {
+    settings: Settings,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let settings = Settings {
+            prefix: String::new(),
+            histograms: true,
+            handles: HandleMode::Cached,
+            max_names: 1000,
+        };
+        Self::with_settings(settings)
+    }
+}
+
+impl Metrics {
+    /// Makes metrics with settings of your own.
+    pub fn builder() -> MetricsBuilder {
+        MetricsBuilder { settings: Self::default().shared.settings.clone() }
+    }
+
+    fn with_settings(settings: Settings) -> Self {
+        let shared =
+            Shared { settings, described: AtomicU64::new(0), started: clock::now(), names: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Describes all metrics to the recorder at hand, with this one's prefix.
+    pub fn describe_all(&self) {
+        self.shared.describe();
+    }
+
+    /// Whether it is this one that is installed now.
+    fn set_up(self) -> bool {
+        let mut first = false;
+        INSTALLED.get_or_init(|| {
+            first = true;
+            self.describe_all();
+            observe::install(self.clone());
+            self
+        });
+        first
+    }
+}
+
+impl MetricsBuilder {
+    /// Puts this before every name: `"buttress_"` makes `buttress_circuit_breaker_state`. Default: nothing.
+    ///
+    /// Takes letters, digits, `_` and `:`, and no digit first. A process that also uses another library with
+    /// metrics such as `retry_attempts_total` needs one, for series of both would be summed up together. The
+    /// shipped dashboard has a variable for it.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// Whether histograms are exported. Default: true. Without them policies read no clock for them.
+    pub fn histograms(mut self, histograms: bool) -> Self {
+        self.settings.histograms = histograms;
+        self
+    }
+
+    /// How handles are resolved. Default: [`HandleMode::Cached`].
+    pub fn handle_mode(mut self, handles: HandleMode) -> Self {
+        self.settings.handles = handles;
+        self
+    }
+
+    /// How many different names of policies get series of their own, from 1. Default: 1000.
+    ///
+    /// Policies beyond it are counted together as [`OTHER`](crate::OTHER), without gauges, so that names made
+    /// from what users send cannot flood the exporter.
+    pub fn max_names(mut self, max_names: usize) -> Self {
+        self.settings.max_names = max_names;
+        self
+    }
+
+    /// Makes an observer with these settings, for single policies.
+    ///
+    /// # Errors
+    /// Names the setting that cannot work, its value, and why.
+    pub fn build(self) -> Result<Metrics, ConfigError> {
+        let Settings { prefix, max_names, .. } = &self.settings;
+        let fits = |(at, c): (usize, char)| {
+            matches!(c, 'a'..='z' | 'A'..='Z' | '_' | ':') || (at > 0 && c.is_ascii_digit())
+        };
+        if !prefix.chars().enumerate().all(fits) {
+            return Err(ConfigError::new(
+                "prefix",
+                prefix,
+                "may have letters, digits, `_` and `:` only, and no digit first",
+            ));
+        }
+        if *max_names == 0 {
+            return Err(ConfigError::new("max_names", max_names, "must be at least 1"));
+        }
+        Ok(Metrics::with_settings(self.settings))
+    }
+
+    /// Exports all policies of the process with these settings. It lasts for the life of the process.
+    ///
+    /// Calling it again with the same settings changes nothing.
+    ///
+    /// # Errors
+    /// Where a setting cannot work, and where other settings are installed already: names cannot change under
+    /// series that exist.
+    pub fn install(self) -> Result<(), ConfigError> {
+        let settings = self.settings.clone();
+        if self.build()?.set_up() || INSTALLED.get().is_some_and(|one| one.shared.settings == settings) {
+            return Ok(());
+        }
+        Err(ConfigError::new(
+            "metrics",
+            settings,
+            "other settings are installed in this process already; install once, before the libraries do",
+        ))
+    }
+}
+
+impl Observer for Metrics {
+    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
+        recorders::of(kind, || Panel::new(&self.shared, kind, name))
+    }
+}
+
+impl Shared {
+    /// Takes a policy in. `false`: it shares the name of those that are too many.
+    pub(crate) fn enter(&self, kind: PolicyKind, name: &str) -> bool {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if !names.contains_key(name) {
+            if names.len() >= self.settings.max_names {
+                return false;
+            }
+            names.insert(name.into(), HashMap::new());
+        }
+        // A name stays when its policies go: their series stay too.
+        if let Some(kinds) = names.get_mut(name) {
+            *kinds.entry(kind).or_default() += 1;
+        }
+        true
+    }
+
+    /// Lets a policy go. Whether it was the last one of its kind and name.
+    pub(crate) fn leave(&self, kind: PolicyKind, name: &str) -> bool {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = names.get_mut(name).and_then(|kinds| kinds.get_mut(&kind)) else {
+            return false;
+        };
+        *count = count.saturating_sub(1);
+        *count == 0
+    }
+
+    fn describe(&self) {
+        let prefix = &self.settings.prefix;
+        metrics::with_recorder(|recorder| {
+            for def in CATALOG {
+                def.describe(prefix, recorder);
+            }
+        });
+        let version = SharedString::const_str(env!("CARGO_PKG_VERSION"));
+        register_gauge(&BUTTRESS_BUILD_INFO.key(prefix, &[version])).set(1.0);
+    }
+
+    /// Describes all for a recorder that may be new, once in [`MAX_AGE`] for the whole process.
+    pub(crate) fn describe_now_and_then(&self, now: Instant) {
+        let ms = u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
+        let stamp = ms.saturating_add(1);
+        let last = self.described.load(Relaxed);
+        let due = last == 0 || u128::from(stamp.saturating_sub(last)) >= MAX_AGE.as_millis();
+        if due && self.described.compare_exchange(last, stamp, Relaxed, Relaxed).is_ok() {
+            self.describe();
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! The handles of one policy's series, resolved again and again.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use buttress_core::{Name, PolicyKind};
+use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, SharedString};
+
+use crate::{
+    HandleMode, MetricDef, MetricKind,
+    catalog::OTHER,
+    clock,
+    exported::{Settings, Shared},
+};
+
+/// How old a handle may get. One that was made before the recorder was installed is dead for ever, and so is
+/// one whose series an exporter evicted while it was idle; neither can be asked whether it is.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
+
+const METADATA: Metadata<'static> = Metadata::new("buttress", Level::INFO, Some(module_path!()));
+
+/// A level that was never told. No policy tells it: NaN is stored as `f64::NAN`.
+const UNTOLD: u64 = u64::MAX;
+
+#[derive(Clone, Copy)]
+pub(crate) struct CounterSlot(usize);
+
+#[derive(Clone, Copy)]
+pub(crate) struct GaugeSlot(usize);
+
+#[derive(Clone, Copy)]
+pub(crate) struct HistogramSlot(usize);
+
+/// The series of one metric, by the value of the second label.
+pub(crate) struct Family<S>(Vec<(&'static str, S)>);
+
+impl<S: Copy> Family<S> {
+    /// `None` where the catalogue does not have the value: no series is made up for it.
+    pub(crate) fn get(&self, value: &str) -> Option<S> {
+        let found = self.0.iter().find(|(known, _)| *known == value).map(|(_, slot)| *slot);
+        debug_assert!(found.is_some(), "{value:?} is not in the catalogue");
+        found
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, S)> {
+        self.0.iter().copied()
+    }
+}
+
+/// All series of one policy.
+pub(crate) struct Panel {
+    shared: Arc<Shared>,
+    kind: PolicyKind,
+    name: SharedString,
+    /// Policies that share a name could only overwrite each other's levels.
+    has_levels: bool,
+    counters: Vec<(Key, Start)>,
+    gauges: Vec<Measured>,
+    histograms: Vec<Key>,
+    /// Replaced as a whole. A reader never waits: it loads, and where what it got is too old, makes its own.
+    handles: ArcSwap<Handles>,
+}
+
+/// When a counter's series appears.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Start {
+    /// With the policy, at 0: `rate` and `increase` see the first increment.
+    AtZero,
+    /// When it is first counted.
+    WhenCounted,
+}
+
+/// A gauge and its present value. The value is kept here because a handle that is resolved anew must be set
+/// again, and because exporters differ in whether `increment` works.
+struct Measured {
+    key: Key,
+    bits: AtomicU64,
+    /// What to leave behind when the policy is gone, so that a dropped breaker is not open for ever.
+    at_rest: Option<f64>,
+}
+
+struct Handles {
+    born: Instant,
+    counters: Box<[OnceLock<Counter>]>,
+    gauges: Box<[OnceLock<Gauge>]>,
+    histograms: Box<[OnceLock<Histogram>]>,
+}
+
+impl Panel {
+    pub(crate) fn new(shared: &Arc<Shared>, kind: PolicyKind, name: &Name) -> Self {
+        let own_name = shared.enter(kind, name);
+        Self {
+            shared: shared.clone(),
+            kind,
+            has_levels: own_name,
+            name: if own_name {
+                SharedString::from(name.to_string())
+            } else {
+                SharedString::const_str(OTHER)
+            },
+            counters: Vec::new(),
+            gauges: Vec::new(),
+            histograms: Vec::new(),
+            handles: ArcSwap::from_pointee(Handles::new(clock::now(), 0, 0, 0)),
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn key(&self, def: &MetricDef, values: &[&'static str]) -> Key {
+        let mut all = vec![self.name.clone()];
+        all.extend(values.iter().copied().map(SharedString::const_str));
+        def.key(&self.settings().prefix, &all)
+    }
+
+    pub(crate) fn counter(&mut self, def: &MetricDef, values: &[&'static str], start: Start) -> CounterSlot {
+        debug_assert_eq!(def.kind, MetricKind::Counter);
+        self.counters.push((self.key(def, values), start));
+        CounterSlot(self.counters.len() - 1)
+    }
+
+    pub(crate) fn gauge(
+        &mut self,
+        def: &MetricDef,
+        values: &[&'static str],
+        at_rest: Option<f64>,
+    ) -> GaugeSlot {
+        debug_assert_eq!(def.kind, MetricKind::Gauge);
+        let key = self.key(def, values);
+        self.gauges.push(Measured { key, bits: AtomicU64::new(UNTOLD), at_rest });
+        GaugeSlot(self.gauges.len() - 1)
+    }
+
+    pub(crate) fn histogram(&mut self, def: &MetricDef, values: &[&'static str]) -> HistogramSlot {
+        debug_assert_eq!(def.kind, MetricKind::Histogram);
+        self.histograms.push(self.key(def, values));
+        HistogramSlot(self.histograms.len() - 1)
+    }
+
+    pub(crate) fn counters(&mut self, def: &MetricDef) -> Family<CounterSlot> {
+        let values = def.labels[1].values.iter();
+        Family(values.map(|value| (*value, self.counter(def, &[value], Start::AtZero))).collect())
+    }
+
+    pub(crate) fn gauges(&mut self, def: &MetricDef, at_rest: Option<f64>) -> Family<GaugeSlot> {
+        let values = def.labels[1].values.iter();
+        Family(values.map(|value| (*value, self.gauge(def, &[value], at_rest))).collect())
+    }
+
+    pub(crate) fn histograms(&mut self, def: &MetricDef) -> Family<HistogramSlot> {
+        let values = def.labels[1].values.iter();
+        Family(values.map(|value| (*value, self.histogram(def, &[value]))).collect())
+    }
+
+    /// Whether policies should tell how long calls take.
+    pub(crate) fn wants_durations(&self) -> bool {
+        self.settings().histograms
+    }
+
+    /// Ends the construction: resolves all handles for the first time.
+    pub(crate) fn ready(self) -> Self {
+        if self.settings().handles == HandleMode::Cached {
+            self.handles.store(Arc::new(self.resolve(clock::now())));
+        }
+        self
+    }
+
+    /// Handles that are at most [`MAX_AGE`] old. Reads the clock.
+    pub(crate) fn fresh(&self) -> At<'_> {
+        let cached = self.handles.load();
+        if self.settings().handles == HandleMode::PerCall {
+            return At { panel: self, cached };
+        }
+        let now = clock::now();
+        if now.saturating_duration_since(cached.born) < MAX_AGE {
+            return At { panel: self, cached };
+        }
+        // Every thread that finds them too old makes its own, for a thread that went on with the old ones
+        // could count into a series that is gone. The last one to store wins; all lead to the same series.
+        let resolved = Arc::new(self.resolve(now));
+        self.handles.store(resolved.clone());
+        At { panel: self, cached: Guard::from_inner(resolved) }
+    }
+
+    /// The handles at hand, whatever their age. For levels that are told beside an event that asks for fresh
+    /// ones: resolving sets all levels again.
+    pub(crate) fn latest(&self) -> At<'_> {
+        At { panel: self, cached: self.handles.load() }
+    }
+
+    fn resolve(&self, now: Instant) -> Handles {
+        self.shared.describe_now_and_then(now);
+        let handles = Handles::new(now, self.counters.len(), self.gauges.len(), self.histograms.len());
+        for (slot, (_, start)) in self.counters.iter().enumerate() {
+            if *start == Start::AtZero {
+                handles.counter(self, slot).increment(0);
+            }
+        }
+        if self.has_levels {
+            for (slot, level) in self.gauges.iter().enumerate() {
+                if level.bits.load(Relaxed) != UNTOLD {
+                    publish(level, handles.gauge(self, slot));
+                }
+            }
+        }
+        handles
+    }
+}
+
+/// Sets a gauge to its level, and again where the level moved meanwhile: whoever sets an old value last sees
+/// that it is old.
+fn publish(level: &Measured, gauge: &Gauge) {
+    loop {
+        let bits = level.bits.load(Relaxed);
+        gauge.set(f64::from_bits(bits));
+        fence(SeqCst);
+        if level.bits.load(Relaxed) == bits {
+            return;
+        }
+    }
+}
+
+impl Drop for Panel {
+    fn drop(&mut self) {
+        if !self.has_levels || !self.shared.leave(self.kind, &self.name) {
+            return;
+        }
+        let at = self.latest();
+        for (slot, level) in self.gauges.iter().enumerate() {
+            // Only what is exported: a series must not begin because its policy went.
+            if level.bits.load(Relaxed) != UNTOLD {
+                if let Some(value) = level.at_rest {
+                    at.set(GaugeSlot(slot), value);
+                }
+            }
+        }
+    }
+}
+
+impl Handles {
+    fn new(born: Instant, counters: usize, gauges: usize, histograms: usize) -> Self {
+        Self { born, counters: empty(counters), gauges: empty(gauges), histograms: empty(histograms) }
+    }
+
+    fn counter(&self, panel: &Panel, slot: usize) -> &Counter {
+        self.counters[slot].get_or_init(|| register_counter(&panel.counters[slot].0))
+    }
+
+    fn gauge(&self, panel: &Panel, slot: usize) -> &Gauge {
+        self.gauges[slot].get_or_init(|| register_gauge(&panel.gauges[slot].key))
+    }
+
+    fn histogram(&self, panel: &Panel, slot: usize) -> &Histogram {
+        self.histograms[slot].get_or_init(|| register_histogram(&panel.histograms[slot]))
+    }
+}
+
+fn empty<T>(len: usize) -> Box<[OnceLock<T>]> {
+    std::iter::repeat_with(OnceLock::new).take(len).collect()
+}
+
+pub(crate) fn register_counter(key: &Key) -> Counter {
+    metrics::with_recorder(|recorder| recorder.register_counter(key, &METADATA))
+}
+
+pub(crate) fn register_gauge(key: &Key) -> Gauge {
+    metrics::with_recorder(|recorder| recorder.register_gauge(key, &METADATA))
+}
+
+fn register_histogram(key: &Key) -> Histogram {
+    metrics::with_recorder(|recorder| recorder.register_histogram(key, &METADATA))
+}
+
+/// A panel and the handles to write with.
+///
+/// Only `Counter::increment`, `Gauge::set` and `Histogram::record` are used: bridges to OpenTelemetry lack the
+/// others.
+pub(crate) struct At<'a> {
+    panel: &'a Panel,
+    cached: Guard<Arc<Handles>>,
+}
+
+impl At<'_> {
+    fn per_call(&self) -> bool {
+        self.panel.settings().handles == HandleMode::PerCall
+    }
+
+    pub(crate) fn count(&self, CounterSlot(slot): CounterSlot) {
+        if self.per_call() {
+            register_counter(&self.panel.counters[slot].0).increment(1);
+        } else {
+            self.cached.counter(self.panel, slot).increment(1);
+        }
+    }
+
+    /// For series too many to have a slot each.
+    pub(crate) fn count_rare(&self, def: &MetricDef, values: &[&'static str]) {
+        register_counter(&self.panel.key(def, values)).increment(1);
+    }
+
+    pub(crate) fn set(&self, GaugeSlot(slot): GaugeSlot, value: f64) {
+        let level = &self.panel.gauges[slot];
+        level.bits.store(if value.is_nan() { f64::NAN } else { value }.to_bits(), Relaxed);
+        match (self.panel.has_levels, self.per_call()) {
+            (false, _) => {}
+            (true, true) => register_gauge(&level.key).set(value),
+            (true, false) => publish(level, self.cached.gauge(self.panel, slot)),
+        }
+    }
+
+    pub(crate) fn observe(&self, HistogramSlot(slot): HistogramSlot, took: Duration) {
+        if !self.panel.settings().histograms {
+            return;
+        }
+        let seconds = took.as_secs_f64();
+        if self.per_call() {
+            register_histogram(&self.panel.histograms[slot]).record(seconds);
+        } else {
+            self.cached.histogram(self.panel, slot).record(seconds);
+        }
+    }
+}

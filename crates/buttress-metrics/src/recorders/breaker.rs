@@ -1,0 +1,123 @@
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use buttress_core::{Event, Outcome, Recorder, observe::Level};
+
+use crate::{
+    catalog::{
+        CIRCUIT_BREAKER_CALL_DURATION_SECONDS, CIRCUIT_BREAKER_CALLS_TOTAL, CIRCUIT_BREAKER_FAILURE_RATIO,
+        CIRCUIT_BREAKER_KEYS, CIRCUIT_BREAKER_LAST_TRANSITION_TIMESTAMP_SECONDS,
+        CIRCUIT_BREAKER_SLOW_CALLS_TOTAL, CIRCUIT_BREAKER_SLOW_RATIO, CIRCUIT_BREAKER_STATE,
+        CIRCUIT_BREAKER_STATE_CHANGES_TOTAL, CIRCUIT_BREAKER_WOULD_REJECT_TOTAL, STATES,
+    },
+    clock,
+    panel::{At, CounterSlot, Family, GaugeSlot, HistogramSlot, Panel, Start},
+};
+
+pub(crate) struct Breaker {
+    panel: Panel,
+    calls: Family<CounterSlot>,
+    slow_calls: Family<CounterSlot>,
+    durations: Family<HistogramSlot>,
+    would_reject: CounterSlot,
+    states: Family<GaugeSlot>,
+    keys: Family<GaugeSlot>,
+    failure_ratio: GaugeSlot,
+    slow_ratio: GaugeSlot,
+    last_transition: GaugeSlot,
+    /// One with keys is in many states at a time, and so in none.
+    keyed: AtomicBool,
+}
+
+impl Breaker {
+    pub(crate) fn new(mut panel: Panel) -> Self {
+        Self {
+            calls: panel.counters(&CIRCUIT_BREAKER_CALLS_TOTAL),
+            slow_calls: panel.counters(&CIRCUIT_BREAKER_SLOW_CALLS_TOTAL),
+            durations: panel.histograms(&CIRCUIT_BREAKER_CALL_DURATION_SECONDS),
+            would_reject: panel.counter(&CIRCUIT_BREAKER_WOULD_REJECT_TOTAL, &[], Start::WhenCounted),
+            states: panel.gauges(&CIRCUIT_BREAKER_STATE, Some(0.0)),
+            keys: panel.gauges(&CIRCUIT_BREAKER_KEYS, Some(0.0)),
+            failure_ratio: panel.gauge(&CIRCUIT_BREAKER_FAILURE_RATIO, &[], Some(f64::NAN)),
+            slow_ratio: panel.gauge(&CIRCUIT_BREAKER_SLOW_RATIO, &[], Some(f64::NAN)),
+            last_transition: panel.gauge(&CIRCUIT_BREAKER_LAST_TRANSITION_TIMESTAMP_SECONDS, &[], None),
+            keyed: AtomicBool::new(false),
+            panel: panel.ready(),
+        }
+    }
+
+    fn is_in(&self, at: &At<'_>, state: &str) {
+        if !STATES.contains(&state) {
+            return;
+        }
+        for (one, slot) in self.states.iter() {
+            at.set(slot, f64::from(u8::from(one == state)));
+        }
+    }
+}
+
+impl Recorder for Breaker {
+    fn record(&self, event: &Event<'_>) {
+        match *event {
+            Event::Done { outcome, elapsed, slow, .. } => {
+                let at = self.panel.fresh();
+                let result = match outcome {
+                    Outcome::Success => "success",
+                    Outcome::Ignored => "ignored",
+                    Outcome::Cancelled => "cancelled",
+                    _ => "failure",
+                };
+                if let Some(calls) = self.calls.get(result) {
+                    at.count(calls);
+                }
+                if slow {
+                    if let Some(slow_calls) = self.slow_calls.get(result) {
+                        at.count(slow_calls);
+                    }
+                }
+                if let (Some(elapsed), Some(durations)) = (elapsed, self.durations.get(result)) {
+                    at.observe(durations, elapsed);
+                }
+            }
+            Event::Refused { shadow: true, .. } => self.panel.fresh().count(self.would_reject),
+            // A call that was passed on and then cut short ends with `Done`.
+            Event::Refused { rejection, .. } if !rejection.was_sent() => {
+                if let Some(rejected) = self.calls.get("rejected") {
+                    self.panel.fresh().count(rejected);
+                }
+            }
+            Event::Transition { from, to, .. } => {
+                let at = self.panel.fresh();
+                if STATES.contains(&from) && STATES.contains(&to) {
+                    at.count_rare(&CIRCUIT_BREAKER_STATE_CHANGES_TOTAL, &[from, to]);
+                }
+                if self.keyed.load(Relaxed) {
+                    return;
+                }
+                self.is_in(&at, to);
+                at.set(self.last_transition, clock::unix_seconds());
+                if matches!(to, "closed" | "half_open") {
+                    // The window begins anew; the ratio that opened the circuit is of the past.
+                    at.set(self.failure_ratio, f64::NAN);
+                    at.set(self.slow_ratio, f64::NAN);
+                }
+            }
+            Event::Level { what, value } => match what {
+                Level::State(state) => self.is_in(&self.panel.fresh(), state),
+                Level::FailureRatio => self.panel.latest().set(self.failure_ratio, value),
+                Level::SlowRatio => self.panel.latest().set(self.slow_ratio, value),
+                Level::Keys(state) => {
+                    self.keyed.store(true, Relaxed);
+                    if let Some(keys) = self.keys.get(state) {
+                        self.panel.fresh().set(keys, value);
+                    }
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn timed(&self) -> bool {
+        self.panel.wants_durations()
+    }
+}

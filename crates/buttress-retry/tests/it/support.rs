@@ -1,0 +1,76 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use buttress_core::{BoxError, context};
+use tokio::time::Instant;
+use tower::util::BoxCloneService;
+
+pub(crate) const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A service that answers as scripted (after the end: with `"ok"`), and remembers its calls.
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    shared: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    answers: VecDeque<Result<&'static str, BoxError>>,
+    forever: Option<Box<dyn Fn() -> BoxError + Send>>,
+    calls: Vec<Instant>,
+    attempts: Vec<u32>,
+}
+
+impl Script {
+    pub(crate) fn of(answers: impl IntoIterator<Item = Result<&'static str, BoxError>>) -> Self {
+        let script = Self::default();
+        script.shared.lock().unwrap().answers.extend(answers);
+        script
+    }
+
+    pub(crate) fn failing() -> Self {
+        Self::failing_with(|| "down".into())
+    }
+
+    pub(crate) fn failing_with(error: impl Fn() -> BoxError + Send + 'static) -> Self {
+        let script = Self::default();
+        script.shared.lock().unwrap().forever = Some(Box::new(error));
+        script
+    }
+
+    pub(crate) fn answer(&self) -> Result<&'static str, BoxError> {
+        let mut inner = self.shared.lock().unwrap();
+        inner.calls.push(Instant::now());
+        inner.attempts.push(context::current().attempt);
+        let scripted = inner.answers.pop_front();
+        scripted.unwrap_or_else(|| inner.forever.as_ref().map_or(Ok("ok"), |error| Err(error())))
+    }
+
+    pub(crate) fn service(&self) -> BoxCloneService<&'static str, &'static str, BoxError> {
+        let script = self.clone();
+        BoxCloneService::new(tower::service_fn(move |_: &'static str| {
+            let answer = script.answer();
+            async move { answer }
+        }))
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.shared.lock().unwrap().calls.len()
+    }
+
+    /// The number of the attempt, as each call saw it.
+    pub(crate) fn attempts(&self) -> Vec<u32> {
+        self.shared.lock().unwrap().attempts.clone()
+    }
+
+    /// The times between the calls.
+    pub(crate) fn waits(&self) -> Vec<Duration> {
+        let inner = self.shared.lock().unwrap();
+        inner.calls.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}

@@ -1,0 +1,167 @@
+use std::{fmt, time::Duration};
+
+use buttress_core::{ByFn, FromRejection, Rejection};
+use tower_layer::Layer;
+
+use crate::{Timeout, TimeoutService};
+
+/// Says how long one request may take.
+pub trait LimitOf<Req> {
+    /// The limit of this request. `None`: the configured one. Zero: polled once. Beyond what clocks reach: none.
+    fn limit_of(&self, req: &Req) -> Option<Duration>;
+}
+
+/// The configured limit for every request. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Configured;
+
+impl<Req> LimitOf<Req> for Configured {
+    #[inline]
+    fn limit_of(&self, _req: &Req) -> Option<Duration> {
+        None
+    }
+}
+
+impl<Req, F> LimitOf<Req> for ByFn<F>
+where
+    F: Fn(&Req) -> Option<Duration>,
+{
+    fn limit_of(&self, req: &Req) -> Option<Duration> {
+        (self.0)(req)
+    }
+}
+
+/// Says what the caller gets when the time is up.
+pub trait OnTimeout<Res, Err> {
+    /// The answer. The inner future is gone by then.
+    fn answer(&self, why: Rejection) -> Result<Res, Err>;
+}
+
+/// Answers with the rejection. The default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refuse;
+
+impl<Res, Err: FromRejection> OnTimeout<Res, Err> for Refuse {
+    fn answer(&self, why: Rejection) -> Result<Res, Err> {
+        Err(Err::from_rejection(why))
+    }
+}
+
+/// Answers with a value; made by [`TimeoutLayer::fallback`].
+#[derive(Clone, Copy)]
+pub struct Value<F>(F);
+
+impl<Res, Err, F: Fn() -> Res> OnTimeout<Res, Err> for Value<F> {
+    fn answer(&self, _why: Rejection) -> Result<Res, Err> {
+        Ok((self.0)())
+    }
+}
+
+impl<F> fmt::Debug for Value<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
+    }
+}
+
+impl<Res, Err, F> OnTimeout<Res, Err> for ByFn<F>
+where
+    F: Fn(Rejection) -> Result<Res, Err>,
+{
+    fn answer(&self, why: Rejection) -> Result<Res, Err> {
+        (self.0)(why)
+    }
+}
+
+/// Puts one [`Timeout`] around every service it wraps; made by [`Timeout::layer`].
+///
+/// `L` is where the limit comes from, `A` the answer on time-out. Closures are cloned for every call: let them
+/// hold an `Arc` of what is large.
+#[derive(Clone, Debug)]
+pub struct TimeoutLayer<L = Configured, A = Refuse> {
+    timeout: Timeout,
+    limit: L,
+    answer: A,
+}
+
+impl TimeoutLayer {
+    pub(crate) fn new(timeout: Timeout) -> Self {
+        Self { timeout, limit: Configured, answer: Refuse }
+    }
+}
+
+impl<L, A> TimeoutLayer<L, A> {
+    /// Takes the limit from the request. `None`: the configured one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use buttress_core::BoxError;
+    /// use buttress_timeout::Timeout;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let slow = service_fn(|_ms: u64| async {
+    ///     tokio::time::sleep(Duration::from_millis(100)).await;
+    ///     Ok::<_, BoxError>(())
+    /// });
+    /// let layer = Timeout::builder("api").build()?.layer();
+    /// let svc = layer.limit_by(|ms: &u64| Some(Duration::from_millis(*ms))).layer(slow);
+    /// assert!(svc.clone().oneshot(200).await.is_ok());
+    /// assert!(svc.oneshot(50).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit_by<Req, F>(self, limit: F) -> TimeoutLayer<ByFn<F>, A>
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        TimeoutLayer { timeout: self.timeout, limit: ByFn(limit), answer: self.answer }
+    }
+
+    /// Answers with a value when the time is up. Errors of the inner service pass through all the same.
+    ///
+    /// The call still counts as timed out. Let the value say that it is no fresh answer.
+    pub fn fallback<Res, F>(self, value: F) -> TimeoutLayer<L, Value<F>>
+    where
+        F: Fn() -> Res,
+    {
+        TimeoutLayer { timeout: self.timeout, limit: self.limit, answer: Value(value) }
+    }
+
+    /// Answers with what `answer` makes of the rejection: a value, or an error of your own around it.
+    pub fn fallback_with<Res, Err, F>(self, answer: F) -> TimeoutLayer<L, ByFn<F>>
+    where
+        F: Fn(Rejection) -> Result<Res, Err>,
+    {
+        TimeoutLayer { timeout: self.timeout, limit: self.limit, answer: ByFn(answer) }
+    }
+
+    /// Takes the limit from a [`LimitOf`] of your own.
+    pub fn with_limit<T>(self, limit: T) -> TimeoutLayer<T, A> {
+        TimeoutLayer { timeout: self.timeout, limit, answer: self.answer }
+    }
+
+    /// Takes the answer from an [`OnTimeout`] of your own.
+    pub fn with_answer<T>(self, answer: T) -> TimeoutLayer<L, T> {
+        TimeoutLayer { timeout: self.timeout, limit: self.limit, answer }
+    }
+
+    /// The handle of the time-out in this layer.
+    pub fn handle(&self) -> &Timeout {
+        &self.timeout
+    }
+}
+
+impl<S, L: Clone, A: Clone> Layer<S> for TimeoutLayer<L, A> {
+    type Service = TimeoutService<S, L, A>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TimeoutService {
+            inner,
+            timeout: self.timeout.clone(),
+            limit: self.limit.clone(),
+            answer: self.answer.clone(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use buttress_core::{FromRejection, Name, Rejection};
+
+use crate::{Timeout, TimeoutFuture};
+
+/// Runs several operations at once, each within the limit of its own time-out: the first that succeeds wins, and
+/// the others are dropped. Resolves to the winner's name and what it returned.
+///
+/// An operation that fails leaves the race to the others; when all have failed, the last error is returned. With
+/// no operation at all it is a rejection with code `NOTHING_TO_RACE`. Operations of different types have to be
+/// boxed (`Pin<Box<dyn Future<..>>>`).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use buttress_core::BoxError;
+/// use buttress_timeout::{Timeout, race};
+///
+/// let answer = |ms| async move {
+///     tokio::time::sleep(Duration::from_millis(ms)).await;
+///     Ok::<_, BoxError>(ms)
+/// };
+/// let near = Timeout::builder("near").limit(Duration::from_millis(20)).build()?;
+/// let far = Timeout::builder("far").limit(Duration::from_millis(100)).build()?;
+/// let (winner, ms) = race([(near, answer(30)), (far, answer(60))]).await.unwrap();
+/// assert_eq!((winner.as_str(), ms), ("far", 60));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Cancellation
+/// Dropping the future drops all operations.
+pub fn race<I, F, T, E>(operations: I) -> Race<Name, F>
+where
+    I: IntoIterator<Item = (Timeout, F)>,
+    F: Future<Output = Result<T, E>>,
+    E: FromRejection,
+{
+    let start = |(timeout, operation): (Timeout, F)| {
+        let call = timeout.call(|| operation);
+        (timeout.name().clone(), call)
+    };
+    Race::new(operations.into_iter().map(start))
+}
+
+/// A race of operations; made by [`race`] and [`Timeouts::race`](crate::Timeouts::race).
+#[must_use = "futures do nothing unless polled"]
+pub struct Race<N, F> {
+    // Emptied one by one as they fail; boxed, because each must stay where it is.
+    runners: Vec<(Option<N>, Pin<Box<TimeoutFuture<F>>>)>,
+    over: bool,
+}
+
+impl<N, F> Race<N, F> {
+    pub(crate) fn new(runners: impl Iterator<Item = (N, TimeoutFuture<F>)>) -> Self {
+        let runners = runners.map(|(name, call)| (Some(name), Box::pin(call))).collect();
+        Self { runners, over: false }
+    }
+}
+
+impl<N, F, T, E> Future for Race<N, F>
+where
+    N: Unpin,
+    F: Future<Output = Result<T, E>>,
+    E: FromRejection,
+{
+    type Output = Result<(N, T), E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        assert!(!this.over, "polled after it resolved");
+        let mut failed = None;
+        let mut at = 0;
+        while let Some((name, call)) = this.runners.get_mut(at) {
+            match call.as_mut().poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(Err(error)) => {
+                    drop(this.runners.remove(at));
+                    failed = Some(error);
+                }
+                Poll::Ready(Ok(value)) => {
+                    let name = name.take();
+                    this.over = true;
+                    // The losers are gone before the winner is known.
+                    this.runners.clear();
+                    if let Some(name) = name {
+                        return Poll::Ready(Ok((name, value)));
+                    }
+                }
+            }
+        }
+        if !this.runners.is_empty() {
+            return Poll::Pending;
+        }
+        this.over = true;
+        let last = failed
+            .unwrap_or_else(|| E::from_rejection(Rejection::new("NOTHING_TO_RACE", &Name::new("race"))));
+        Poll::Ready(Err(last))
+    }
+}
+
+impl<N: fmt::Debug, F> fmt::Debug for Race<N, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.runners.iter().map(|(name, _)| name);
+        f.debug_tuple("Race").field(&names.collect::<Vec<_>>()).finish()
+    }
+}

@@ -1,0 +1,59 @@
+use std::task::{Context, Poll};
+
+use buttress_core::FromRejection;
+use tower_service::Service;
+
+use crate::{Configured, LimitOf, OnTimeout, Refuse, Timeout, TimeoutFuture};
+
+/// A service whose calls end at a limit; made by [`TimeoutLayer`](crate::TimeoutLayer).
+#[derive(Clone, Debug)]
+pub struct TimeoutService<S, L = Configured, A = Refuse> {
+    pub(crate) inner: S,
+    pub(crate) timeout: Timeout,
+    pub(crate) limit: L,
+    pub(crate) answer: A,
+}
+
+impl<S, L, A> TimeoutService<S, L, A> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+}
+
+impl<S, L, A, Req> Service<Req> for TimeoutService<S, L, A>
+where
+    S: Service<Req> + Clone,
+    S::Error: FromRejection,
+    L: LimitOf<Req>,
+    A: OnTimeout<S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = TimeoutFuture<S::Future, A>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, req: Req) -> Self::Future {
+        let limit = self.limit.limit_of(&req);
+        match self.timeout.admit(limit) {
+            Ok(mut flight) => {
+                let call = flight.run(|| self.inner.call(req));
+                TimeoutFuture::admitted(call, flight, self.answer.clone())
+            }
+            Err(why) => {
+                // Readied and not called: only dropping that instance gives back what it reserved.
+                self.inner = self.inner.clone();
+                TimeoutFuture::refused(why, self.answer.clone())
+            }
+        }
+    }
+}

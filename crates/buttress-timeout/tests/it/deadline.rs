@@ -1,0 +1,99 @@
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use buttress_core::{BoxError, CallContext, FromRejection, context};
+use buttress_timeout::Timeout;
+use tokio::time::{self, Instant};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::{ms, taking, timeout};
+
+fn left() -> Option<std::time::Duration> {
+    context::current().remaining(Instant::now().into_std())
+}
+
+#[tokio::test(start_paused = true)]
+async fn inner_call_and_poll_see_the_time_left() {
+    let svc = timeout(100).layer().layer(service_fn(|()| {
+        assert_eq!(left(), Some(ms(100)));
+        async {
+            time::sleep(ms(40)).await;
+            Ok::<_, BoxError>(left())
+        }
+    }));
+    assert_eq!(svc.oneshot(()).await.unwrap(), Some(ms(60)));
+    assert_eq!(left(), None);
+}
+
+// S3-021
+#[tokio::test(start_paused = true)]
+async fn earlier_deadline_from_outside_wins() {
+    let started = Instant::now();
+    let inner = timeout(500).layer().layer(service_fn(|()| async {
+        assert_eq!(left(), Some(ms(100)));
+        taking(1_000).await
+    }));
+    let svc = timeout(100).layer().layer(inner);
+    let late = svc.oneshot(()).await.unwrap_err();
+    assert_eq!(started.elapsed(), ms(100));
+    assert_eq!(late.rejection().unwrap().limit(), Some(ms(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_that_only_the_context_knows_ends_the_call() {
+    let started = Instant::now();
+    let until = started.checked_add(ms(70)).unwrap();
+    let outer = CallContext::default().until(until.into_std()).attempt(3);
+    let timeout = timeout(500);
+    let late = context::scope(outer, async {
+        timeout
+            .call(|| async {
+                assert_eq!(context::current().attempt, 3);
+                taking(1_000).await
+            })
+            .await
+    });
+    assert_eq!(late.await.unwrap_err().rejection().unwrap().limit(), Some(ms(70)));
+    // Also where the call was made outside of the scope it is polled in.
+    let until = Instant::now().checked_add(ms(70)).unwrap();
+    let made = timeout.call(|| taking(1_000));
+    let outer = CallContext::default().until(until.into_std());
+    context::scope(outer, made).await.unwrap_err();
+    assert_eq!(started.elapsed(), ms(140));
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_deadline_from_outside_changes_nothing() {
+    let until = Instant::now().checked_add(ms(900)).unwrap();
+    let outer = CallContext::default().until(until.into_std());
+    let late = context::scope(outer, async { timeout(50).call(|| taking(1_000)).await }).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().limit(), Some(ms(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_whose_deadline_has_passed_is_refused_and_not_sent() {
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    let timeout = timeout(500);
+    let mut events = timeout.events();
+    let svc = timeout.layer().layer(service_fn(|()| async {
+        CALLED.store(true, SeqCst);
+        Ok::<_, BoxError>(())
+    }));
+    let passed = CallContext::default().until(Instant::now().into_std());
+    let late = context::scope(passed, async { svc.oneshot(()).await }).await.unwrap_err();
+    let why = late.rejection().unwrap();
+    assert_eq!((why.code(), why.was_sent()), ("TIMEOUT", false));
+    assert!(!CALLED.load(SeqCst));
+    let snapshot = timeout.snapshot();
+    assert_eq!((snapshot.refused, snapshot.calls, snapshot.timeouts), (1, 0, 0));
+    assert!(events.try_next().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_propagation_the_context_is_neither_set_nor_obeyed() {
+    let timeout = Timeout::builder("api").limit(ms(100)).propagate(false).build().unwrap();
+    let seen = timeout.call(|| async { Ok::<_, BoxError>(left()) }).await.unwrap();
+    assert_eq!(seen, None);
+    let until = Instant::now().checked_add(ms(10)).unwrap();
+    let outer = CallContext::default().until(until.into_std());
+    assert_eq!(context::scope(outer, timeout.call(|| taking(50))).await.unwrap(), 50);
+}

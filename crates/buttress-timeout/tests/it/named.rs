@@ -1,0 +1,154 @@
+use std::{future::Future, pin::Pin, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use buttress_core::{BoxError, FromRejection};
+use buttress_timeout::{Timeout, TimeoutConfig, Timeouts, race};
+use tokio::time::{self, Instant};
+
+use crate::{Flag, ms, taking};
+
+async fn hang() -> Result<u64, BoxError> {
+    std::future::pending().await
+}
+
+async fn ends_after(timeouts: &Timeouts, name: &str) -> Duration {
+    let started = Instant::now();
+    timeouts.call(name, hang).await.unwrap_err();
+    started.elapsed()
+}
+
+// S1-042
+#[tokio::test(start_paused = true)]
+async fn default_table_is_exact_and_unknown_names_get_30_s() {
+    let timeouts = Timeouts::with_defaults();
+    let table = [
+        ("api.default", 30),
+        ("api.ai", 120),
+        ("api.upload", 300),
+        ("db.query", 30),
+        ("db.transaction", 60),
+        ("db.migration", 300),
+        ("external.weather", 10),
+        ("external.carbon", 15),
+        ("external.regulatory", 20),
+        ("cache.get", 1),
+        ("cache.set", 2),
+        ("queue.enqueue", 5),
+        ("queue.process", 60),
+    ];
+    assert_eq!(timeouts.all().len(), table.len());
+    for (name, seconds) in table {
+        assert_eq!(timeouts.get(name).unwrap().config().limit, Duration::from_secs(seconds), "{name}");
+        assert_eq!(ends_after(&timeouts, name).await, Duration::from_secs(seconds), "{name}");
+    }
+    assert!(timeouts.get("nobody").is_none());
+    assert_eq!(ends_after(&timeouts, "nobody").await, Duration::from_secs(30));
+    assert_eq!(timeouts.resolve("nobody").name().as_str(), "unknown");
+    assert_eq!(timeouts.all().len(), table.len());
+}
+
+// S1-041
+#[tokio::test(start_paused = true)]
+async fn registered_name_has_its_own_limit() {
+    let timeouts = Timeouts::new();
+    timeouts.register("api.weather", TimeoutConfig::of(ms(10_000))).unwrap();
+    let ai = timeouts.register("api.ai", TimeoutConfig::of(ms(120_000))).unwrap();
+    assert_eq!(ends_after(&timeouts, "api.weather").await, ms(10_000));
+    assert_eq!(ends_after(&timeouts, "api.ai").await, ms(120_000));
+    let late = timeouts.call("api.ai", hang).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().policy(), "api.ai");
+    assert_eq!(ai.snapshot().timeouts, 2);
+    // Again: the handle and its counts stay.
+    timeouts.register("api.ai", TimeoutConfig::of(ms(5))).unwrap();
+    assert_eq!(ends_after(&timeouts, "api.ai").await, ms(5));
+    assert_eq!(ai.snapshot().timeouts, 3);
+    assert_eq!(ai.config().limit, ms(5));
+}
+
+// S1-043
+#[tokio::test(start_paused = true)]
+async fn names_can_be_updated_listed_and_reset() {
+    let timeouts = Timeouts::with_defaults();
+    let clone = timeouts.clone();
+    clone.update("cache.get", |config| config.limit = ms(50)).unwrap();
+    clone.update("mine", |config| assert_eq!(config.limit, ms(30_000))).unwrap();
+    assert_eq!(ends_after(&timeouts, "cache.get").await, ms(50));
+    let all = timeouts.all();
+    assert_eq!(all.len(), 14);
+    let limit = |of: &str| all.iter().find(|(name, _)| name.as_str() == of).unwrap().1.limit;
+    assert_eq!((limit("cache.get"), limit("mine")), (ms(50), ms(30_000)));
+    timeouts.reset();
+    assert_eq!(timeouts.all().len(), 13);
+    assert_eq!(ends_after(&timeouts, "cache.get").await, ms(1_000));
+    assert!(timeouts.get("mine").is_none());
+}
+
+// S1-043
+#[tokio::test(start_paused = true)]
+async fn limit_can_be_overridden_for_one_call() {
+    let timeouts = Timeouts::with_defaults();
+    let late = timeouts.call_within("cache.get", ms(7), hang).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().limit(), Some(ms(7)));
+    assert_eq!(ends_after(&timeouts, "cache.get").await, ms(1_000));
+}
+
+#[test]
+fn bad_limit_names_the_policy_and_changes_nothing() {
+    let timeouts = Timeouts::with_defaults();
+    let why = timeouts.register("cache.get", TimeoutConfig::of(Duration::ZERO)).unwrap_err();
+    assert_eq!((why.field(), why.value()), ("cache.get.limit", "0ns"));
+    assert!(timeouts.register("new", TimeoutConfig::of(Duration::MAX)).is_err());
+    assert!(timeouts.get("new").is_none());
+    assert_eq!(timeouts.get("cache.get").unwrap().config().limit, ms(1_000));
+}
+
+// S1-045
+#[tokio::test(start_paused = true)]
+async fn race_returns_the_winners_name_and_drops_the_losers() {
+    let timeouts = Timeouts::with_defaults();
+    let (flag, dropped) = Flag::new();
+    let slow = async move {
+        let _flag = flag;
+        taking(80).await
+    };
+    type Op = Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>>;
+    let operations: [(&str, Duration, Op); 3] = [
+        ("slow", ms(200), Box::pin(slow)),
+        ("too slow", ms(10), Box::pin(taking(20))),
+        ("fast", ms(200), Box::pin(taking(50))),
+    ];
+    let started = Instant::now();
+    let won = timeouts.race(operations).await.unwrap();
+    assert_eq!((won, started.elapsed()), (("fast", 50), ms(50)));
+    assert!(dropped.load(SeqCst));
+}
+
+// S1-045
+#[tokio::test(start_paused = true)]
+async fn race_that_all_lose_returns_the_last_error() {
+    let timeouts = Timeouts::with_defaults();
+    let late =
+        timeouts.race([("a", ms(30), taking(99)), ("b", ms(50), taking(99)), ("c", ms(40), taking(99))]);
+    let late = late.await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().limit(), Some(ms(50)));
+    let registered = timeouts.race([("cache.get", None, hang()), ("cache.set", None, hang())]);
+    assert_eq!(registered.await.unwrap_err().rejection().unwrap().policy(), "cache.set");
+}
+
+#[tokio::test(start_paused = true)]
+async fn race_of_handles_counts_in_each_of_them() {
+    let near = Timeout::builder("near").limit(ms(20)).build().unwrap();
+    let far = Timeout::builder("far").limit(ms(100)).build().unwrap();
+    let (winner, took) = race([(near.clone(), taking(30)), (far.clone(), taking(60))]).await.unwrap();
+    assert_eq!((winner.as_str(), took), ("far", 60));
+    assert_eq!((near.snapshot().timeouts, far.snapshot().successes), (1, 1));
+    let never = race([(near.clone(), hang()), (far.clone(), hang())]);
+    drop(time::timeout(ms(1), never).await);
+    assert_eq!((near.snapshot().cancelled, far.snapshot().cancelled), (1, 1));
+}
+
+#[tokio::test]
+async fn race_of_nobody_is_an_error() {
+    let nobody: [(Timeout, std::future::Ready<Result<(), BoxError>>); 0] = [];
+    let why = race(nobody).await.unwrap_err();
+    assert_eq!(why.rejection().unwrap().code(), "NOTHING_TO_RACE");
+}

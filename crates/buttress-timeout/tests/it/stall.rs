@@ -1,0 +1,186 @@
+use std::{future::poll_fn, task::Poll};
+
+use buttress_core::{BoxError, FromRejection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{self, Instant},
+};
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
+
+use crate::{ms, taking, timeout};
+
+// C-15
+#[tokio::test(start_paused = true)]
+async fn limit_is_reached_at_its_very_instant() {
+    let mut call = task::spawn(timeout(30).call(|| taking(1_000)));
+    assert_pending!(call.poll());
+    time::advance(ms(29)).await;
+    assert_pending!(call.poll());
+    time::advance(ms(1)).await;
+    assert!(call.is_woken());
+    assert_ready_err!(call.poll());
+}
+
+// vector T04
+#[tokio::test(start_paused = true)]
+async fn call_that_finishes_at_the_limit_has_finished() {
+    let timeout = timeout(30);
+    assert_eq!(timeout.call(|| taking(30)).await.unwrap(), 30);
+    let snapshot = timeout.snapshot();
+    assert_eq!((snapshot.calls, snapshot.successes, snapshot.timeouts), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_finished_before_the_stall_wins_over_the_limit_passed_in_it() {
+    let mut call = task::spawn(timeout(30).call(|| taking(20)));
+    assert_pending!(call.poll());
+    time::advance(ms(10_000)).await;
+    assert_eq!(assert_ready_ok!(call.poll()), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_first_polled_long_after_its_limit_may_still_be_ready() {
+    let timeout = timeout(30);
+    let call = timeout.call(|| async { Ok::<_, BoxError>("ready") });
+    time::advance(ms(10_000)).await;
+    assert_eq!(call.await.unwrap(), "ready");
+    let call = timeout.call(|| taking(1));
+    time::advance(ms(10_000)).await;
+    assert!(call.await.is_err());
+}
+
+/// The answer passes through tasks that are woken after the caller's timer.
+async fn through_tasks(limit_ms: u64, tasks: usize, stall: impl FnOnce()) -> Result<(), BoxError> {
+    let (answer, mut last) = oneshot::channel();
+    let mut handed = vec![];
+    for _ in 1..tasks {
+        let (tx, rx) = oneshot::channel::<()>();
+        handed.push((tx, last));
+        last = rx;
+    }
+    for (tx, rx) in handed {
+        tokio::spawn(async move {
+            let _ = rx.await;
+            let _ = tx.send(());
+        });
+    }
+    let call = tokio::spawn(timeout(limit_ms).call(|| async { Ok::<_, BoxError>(last.await?) }));
+    tokio::task::yield_now().await;
+    stall();
+    // Woken by the driver together with the caller's timer, as the end of an I/O operation is.
+    answer.send(()).unwrap();
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn answer_that_lies_with_another_task_after_a_stall_is_waited_for() {
+    for tasks in 1..=3 {
+        through_tasks(40, tasks, || std::thread::sleep(ms(120))).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_process_ends_no_call_that_has_its_answer() {
+    // Each server answers in time; while both workers are blocked, every limit passes.
+    let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(64);
+    tokio::spawn(async move {
+        while let Some(reply) = asked.recv().await {
+            tokio::spawn(async move {
+                time::sleep(ms(20)).await;
+                let _ = reply.send(());
+            });
+        }
+    });
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let ask = ask.clone();
+            tokio::spawn(timeout(200).call(|| async move {
+                let (reply, answer) = oneshot::channel();
+                ask.send(reply).await?;
+                Ok::<_, BoxError>(answer.await?)
+            }))
+        })
+        .collect();
+    time::sleep(ms(5)).await;
+    let stalled = [
+        tokio::spawn(async { std::thread::sleep(ms(400)) }),
+        tokio::spawn(async {
+            std::thread::sleep(ms(400));
+        }),
+    ];
+    for stall in stalled {
+        stall.await.unwrap();
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_timer_with_no_answer_still_ends_the_call_soon() {
+    let mut call = task::spawn(timeout(30).call(|| taking(100_000)));
+    assert_pending!(call.poll());
+    time::advance(ms(10_000)).await;
+    let mut polls = 0;
+    let late = loop {
+        assert!(call.is_woken());
+        polls += 1;
+        if let Poll::Ready(late) = call.poll() {
+            break late.unwrap_err();
+        }
+    };
+    assert!(polls <= 3, "{polls}");
+    assert_eq!(late.rejection().unwrap().elapsed(), Some(ms(10_030).max(ms(10_000))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_uses_up_its_tasks_budget_at_every_poll_still_ends() {
+    let (tx, mut rx) = mpsc::unbounded_channel();
+    let started = Instant::now();
+    let greedy = timeout(30).call(|| async move {
+        loop {
+            // Always ready: only the budget of the task ever makes it pending.
+            tx.send(()).unwrap();
+            rx.recv().await;
+            if started.elapsed() > ms(60_000) {
+                return Ok::<_, BoxError>(());
+            }
+        }
+    });
+    let clock = tokio::spawn(async {
+        for _ in 0..100 {
+            time::advance(ms(1)).await;
+        }
+    });
+    let late = greedy.await.unwrap_err();
+    assert!(late.rejection().is_some());
+    assert!(started.elapsed() < ms(60));
+    clock.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn finished_calls_in_one_task_beyond_its_budget_are_not_given_up() {
+    let timeout = timeout(30);
+    let mut calls: Vec<_> = (0..400).map(|_| Box::pin(timeout.call(|| taking(20)))).collect();
+    let all = tokio::spawn(async move {
+        let mut ok = 0;
+        poll_fn(|cx| {
+            calls.retain_mut(|call| match call.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(result) => {
+                    ok += usize::from(result.is_ok());
+                    false
+                }
+            });
+            if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        ok
+    });
+    // All have been polled once before time moves, however small the budget.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    time::advance(ms(10_000)).await;
+    assert_eq!(all.await.unwrap(), 400);
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask prove`: what takes longer than a change should wait for, or needs tools of its own.
+
+mod coverage;
+mod release;
+
+use crate::{
+    Result,
+    command::Cmd,
+    report::{Done, Step},
+    test, tools,
+    workspace::{Workspace, selecting},
+};
+
+/// What there is to prove.
+const PROOFS: &[(&str, &str)] = &[
+    (
+        "coverage",
+        "breaks the code in a copy, once per tests/breakages/, and sees the named test fail; -- FILTER",
+    ),
+    ("loom", "the loom models, as in `test`"),
+    ("deny", "licences, sources and banned crates, with cargo-deny"),
+    ("alone", "the tests of each crate by itself"),
+    ("msrv", "each library compiles with the oldest Rust it names, where rustup has it (--install gets it)"),
+    ("package", "each crate that is to be published can be packaged"),
+    ("bench", "the benches side by side with the peers, with instruction counts; -- ARGS"),
+];
+
+pub(crate) fn exists(name: &str) -> bool {
+    name == "all" || PROOFS.iter().any(|(proof, _)| *proof == name)
+}
+
+/// A line for each proof, for the usage text.
+pub(crate) fn list() -> String {
+    PROOFS.iter().map(|(name, what)| format!("    {name:9} {what}\n")).collect()
+}
+
+/// The steps named, or all.
+pub(crate) fn steps<'a>(
+    workspace: &'a Workspace,
+    names: &[String],
+    install: bool,
+    rest: &'a [String],
+) -> Vec<Step<'a>> {
+    let all = names.is_empty() || names.iter().any(|name| name == "all");
+    let chosen = PROOFS.iter().filter(|(name, _)| all || names.iter().any(|chosen| chosen == name));
+    chosen.map(|&(name, _)| Step::new(name, move || prove(name, workspace, install, rest))).collect()
+}
+
+fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> Result<Done> {
+    match name {
+        "coverage" => {
+            tools::ensure(tools::COVERAGE, install)?;
+            coverage::prove(workspace, rest)
+        }
+        "loom" => test::loom(workspace),
+        "deny" => test::deny(workspace, install),
+        "alone" => alone(workspace),
+        "msrv" => release::msrv(workspace, install),
+        "package" => release::package(workspace),
+        "bench" => {
+            tools::ensure(tools::BENCH, install)?;
+            Cmd::cargo("run --release -p buttress-benches --").args(rest).run()?;
+            Ok(Done::Passed)
+        }
+        other => Err(format!("nothing to prove by the name `{other}`").into()),
+    }
+}
+
+/// In the workspace, one crate's tests lend their features to the next.
+fn alone(workspace: &Workspace) -> Result<Done> {
+    for package in workspace.crates() {
+        Cmd::cargo("test --no-fail-fast").args(selecting([package])).run_tests()?;
+    }
+    Ok(Done::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_proof_listed_is_one_that_can_be_asked_for() {
+        for (name, _) in PROOFS {
+            assert!(exists(name) && list().contains(name));
+        }
+        assert!(exists("all") && !exists("nothing"));
+    }
+}

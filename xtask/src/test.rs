@@ -1,0 +1,95 @@
+//! `cargo xtask test`: what a change must pass.
+
+use crate::{
+    Result,
+    command::Cmd,
+    report::{Done, Step},
+    tools,
+    workspace::{Workspace, selecting},
+};
+
+/// The steps, quickest to fail first.
+pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
+    vec![
+        Step::new("tools", move || {
+            tools::ensure_components(install)?;
+            tools::ensure(tools::TEST, install)
+        }),
+        Step::new("format", || passed(Cmd::cargo("fmt --all --check").run())),
+        Step::new("clippy", || {
+            passed(Cmd::cargo("clippy --workspace --all-targets --all-features -- -D warnings").run())
+        }),
+        Step::new("time arithmetic", || time_arithmetic(workspace)),
+        Step::new("tests", || tests("test --workspace --all-features --no-fail-fast")),
+        Step::new("loom models", || loom(workspace)),
+        Step::new("rustdoc", || {
+            passed(
+                Cmd::cargo("doc --workspace --no-deps --all-features")
+                    .env("RUSTDOCFLAGS", "-D warnings")
+                    .run(),
+            )
+        }),
+        Step::new("features", || features(workspace)),
+        Step::new("dependencies", move || deny(workspace, install)),
+    ]
+}
+
+fn passed(outcome: Result) -> Result<Done> {
+    outcome.map(|()| Done::Passed)
+}
+
+fn tests(arguments: &str) -> Result<Done> {
+    let tally = Cmd::cargo(arguments).run_tests()?;
+    Ok(Done::Noted(format!("{} tests", tally.passed)))
+}
+
+/// Unchecked arithmetic on times panics on overflow, and the times of a config come from a file. Numbers are
+/// left out by `clippy.toml`; tests are left out because they add times they know.
+fn time_arithmetic(workspace: &Workspace) -> Result<Done> {
+    let clippy = Cmd::cargo("clippy --lib --all-features").args(selecting(workspace.crates()));
+    passed(clippy.words("-- -D clippy::arithmetic_side_effects").run())
+}
+
+/// Runs the models of what is synchronised by hand, with loom's types in place of std's.
+pub(crate) fn loom(workspace: &Workspace) -> Result<Done> {
+    let modelled = workspace.modelled();
+    if modelled.is_empty() {
+        return Ok(Done::Skipped("no crate has tests/loom.rs".into()));
+    }
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    // A folder of its own, or every other build would start anew after this one. Crate by crate: with more
+    // than one `-p`, cargo joins their features.
+    let mut models = 0;
+    for package in modelled {
+        let tally = Cmd::cargo("test --release --test loom --target-dir")
+            .arg(workspace.scratch("loom"))
+            .args(["-p", &package.name])
+            .env("RUSTFLAGS", format!("{flags} --cfg buttress_loom").trim())
+            .run_tests()?;
+        models += tally.passed;
+    }
+    Ok(Done::Noted(format!("{models} tests")))
+}
+
+/// Each crate by itself, without what its tests would add: with no feature, with each, with all.
+fn features(workspace: &Workspace) -> Result<Done> {
+    let mut choices = 0;
+    for package in workspace.crates() {
+        for choice in package.feature_choices() {
+            // Clippy, not check: it denies warnings in our crates and leaves the flags of all others alone.
+            let clippy = Cmd::cargo("clippy --lib").args(["-p", &package.name]).words(&choice);
+            clippy.words("-- -D warnings").run_quietly()?;
+            choices += 1;
+        }
+    }
+    Ok(Done::Noted(format!("{choices} choices of features")))
+}
+
+/// Licences, sources and banned crates.
+pub(crate) fn deny(workspace: &Workspace, install: bool) -> Result<Done> {
+    let Some(program) = tools::cargo_deny(workspace, install)? else {
+        return Ok(Done::Skipped("cargo-deny is not installed; --install does it".into()));
+    };
+    let deny = Cmd::new(&program.to_string_lossy()).words("--all-features check bans licenses sources");
+    passed(deny.dir(&workspace.root).run())
+}

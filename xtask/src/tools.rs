@@ -1,0 +1,142 @@
+//! Programs that the steps start and that a Rust toolchain does not bring.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Result, command::Cmd, report::Done, workspace::Workspace};
+
+/// A program, and the Debian packages it comes with.
+pub(crate) struct Tool {
+    program: &'static str,
+    packages: &'static [&'static str],
+    needed_by: &'static str,
+}
+
+/// What `cargo xtask test` needs.
+pub(crate) const TEST: &[Tool] =
+    &[Tool { program: "cc", packages: &["gcc", "libc6-dev"], needed_by: "linking whatever is compiled" }];
+
+/// What `cargo xtask prove coverage` needs.
+pub(crate) const COVERAGE: &[Tool] =
+    &[Tool { program: "git", packages: &["git"], needed_by: "listing the files of the tree" }];
+
+/// What `cargo xtask prove bench` needs.
+pub(crate) const BENCH: &[Tool] =
+    &[Tool { program: "valgrind", packages: &["valgrind"], needed_by: "counting instructions (callgrind)" }];
+
+/// The version of cargo-deny that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Makes sure that `tools` are there: installs what is missing if `install`, else fails with the command that
+/// would.
+pub(crate) fn ensure(tools: &[Tool], install: bool) -> Result<Done> {
+    let missing: Vec<_> = tools.iter().filter(|tool| find(tool.program).is_none()).collect();
+    for tool in &missing {
+        println!("missing: {} ({})", tool.program, tool.needed_by);
+    }
+    if missing.is_empty() {
+        return Ok(Done::Noted("nothing to install".into()));
+    }
+    let packages: Vec<_> = missing.iter().flat_map(|tool| tool.packages).copied().collect();
+    let as_root = Cmd::new("id").arg("-u").read().is_ok_and(|id| id.trim() == "0");
+    let by_hand = format!(
+        "{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {}",
+        packages.join(" "),
+        sudo = if as_root { "" } else { "sudo " }
+    );
+    if find("apt-get").is_none() {
+        return Err(format!("there is no apt-get here; on Debian it would be: {by_hand}").into());
+    }
+    if !install {
+        return Err(format!("run this, or add --install: {by_hand}").into());
+    }
+    if !as_root && find("sudo").is_none() {
+        return Err(format!("neither root nor sudo; as root: {}", by_hand.replace("sudo ", "")).into());
+    }
+    let apt = |arguments: &str| {
+        let apt = if as_root {
+            Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive")
+        } else {
+            Cmd::new("sudo").words("DEBIAN_FRONTEND=noninteractive apt-get")
+        };
+        apt.words(arguments)
+    };
+    apt("update").run()?;
+    apt("install -y --no-install-recommends").args(&packages).run()?;
+    match missing.iter().find(|tool| find(tool.program).is_none()) {
+        Some(tool) => Err(format!("{} is still missing", tool.program).into()),
+        None => Ok(Done::Noted(format!("installed {}", packages.join(" ")))),
+    }
+}
+
+/// Makes sure of the parts of a toolchain that rustup's minimal profile leaves out.
+pub(crate) fn ensure_components(install: bool) -> Result {
+    let missing: Vec<_> = [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .into_iter()
+        .filter(|(subcommand, _)| !Cmd::cargo(subcommand).arg("--version").succeeds())
+        .map(|(_, component)| component)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let add = Cmd::new("rustup").words("component add").args(&missing);
+    if install { add.run() } else { Err(format!("run this, or add --install: {add}").into()) }
+}
+
+/// The cargo-deny to use: the one on the path, or one of our own beside the build, which `install` puts there.
+pub(crate) fn cargo_deny(workspace: &Workspace, install: bool) -> Result<Option<PathBuf>> {
+    if let Some(found) = find("cargo-deny") {
+        return Ok(Some(found));
+    }
+    let root = workspace.scratch("tools");
+    let ours = root.join("bin/cargo-deny");
+    if !ours.is_file() {
+        if !install {
+            return Ok(None);
+        }
+        // Not optimised: built in half the time, and it runs for a second.
+        Cmd::cargo("install cargo-deny --quiet --locked --debug --version")
+            .arg(CARGO_DENY)
+            .arg("--root")
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(workspace.scratch("tools-build"))
+            .run()?;
+    }
+    Ok(Some(ours))
+}
+
+/// Where the path has `program`.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file: &PathBuf| is_program(file))
+}
+
+#[cfg(unix)]
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(file: &Path) -> bool {
+    file.with_extension(std::env::consts::EXE_EXTENSION).is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOWHERE: &[Tool] =
+        &[Tool { program: "no-such-program-here", packages: &["no-such-package"], needed_by: "this test" }];
+
+    #[test]
+    fn without_the_flag_the_exact_command_is_named() {
+        let why = ensure(NOWHERE, false).err().unwrap().to_string();
+        assert!(why.contains("apt-get install -y --no-install-recommends no-such-package"), "{why}");
+    }
+
+    #[test]
+    fn what_is_there_needs_no_flag() {
+        assert!(ensure(TEST, false).is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+//! The workspace as cargo sees it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::{Result, command::Cmd};
+
+/// What we read of `cargo metadata --no-deps`.
+#[derive(Deserialize)]
+pub(crate) struct Workspace {
+    #[serde(rename = "workspace_root")]
+    pub(crate) root: PathBuf,
+    /// Where cargo builds. What we build beside it has a folder of its own there.
+    #[serde(rename = "target_directory")]
+    pub(crate) target: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// A member of the workspace.
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) rust_version: Option<String>,
+    manifest_path: PathBuf,
+    features: std::collections::BTreeMap<String, Vec<String>>,
+    /// `None`: to any registry; empty: to none.
+    publish: Option<Vec<String>>,
+}
+
+impl Workspace {
+    pub(crate) fn load() -> Result<Self> {
+        let metadata = Cmd::cargo("metadata --format-version 1 --no-deps").read()?;
+        Ok(serde_json::from_str(&metadata)?)
+    }
+
+    /// The libraries, which is what lies in `crates/`.
+    pub(crate) fn crates(&self) -> impl Iterator<Item = &Package> {
+        let folder = self.root.join("crates");
+        self.packages.iter().filter(move |package| package.manifest_path.starts_with(&folder))
+    }
+
+    /// What is to be published.
+    pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
+        let published = |package: &&Package| package.publish.as_ref().is_none_or(|to| !to.is_empty());
+        self.packages.iter().filter(published)
+    }
+
+    /// A scratch folder of ours, kept between runs.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.target.join("xtask").join(name)
+    }
+
+    /// The packages whose concurrency is modelled: those with a `tests/loom.rs`.
+    pub(crate) fn modelled(&self) -> Vec<&Package> {
+        self.crates().filter(|package| package.folder().join("tests/loom.rs").is_file()).collect()
+    }
+}
+
+impl Package {
+    pub(crate) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Every choice of features that must compile by itself: none, each alone, all.
+    pub(crate) fn feature_choices(&self) -> Vec<String> {
+        let mut choices = vec!["--no-default-features".to_owned()];
+        let features: Vec<_> = self.features.keys().collect();
+        choices.extend(features.iter().map(|feature| format!("--no-default-features --features {feature}")));
+        // With one feature or none, all is one of those already.
+        if features.len() > 1 {
+            choices.push("--all-features".to_owned());
+        }
+        choices
+    }
+}
+
+/// `-p NAME` for each.
+pub(crate) fn selecting<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<String> {
+    packages.into_iter().flat_map(|package| ["-p".to_owned(), package.name.clone()]).collect()
+}
