@@ -50,17 +50,19 @@ where
     Race::new(operations.into_iter().map(start))
 }
 
+/// A name, and its operation; boxed, because it must stay where it is while others leave the race.
+type Runner<N, F> = (N, Pin<Box<TimeoutFuture<F>>>);
+
 /// A race of operations; made by [`race`] and [`Timeouts::race`](crate::Timeouts::race).
 #[must_use = "futures do nothing unless polled"]
 pub struct Race<N, F> {
-    // Emptied one by one as they fail; boxed, because each must stay where it is.
-    runners: Vec<(Option<N>, Pin<Box<TimeoutFuture<F>>>)>,
+    runners: Vec<Runner<N, F>>,
     over: bool,
 }
 
 impl<N, F> Race<N, F> {
     pub(crate) fn new(runners: impl Iterator<Item = (N, TimeoutFuture<F>)>) -> Self {
-        let runners = runners.map(|(name, call)| (Some(name), Box::pin(call))).collect();
+        let runners = runners.map(|(name, call)| (name, Box::pin(call))).collect();
         Self { runners, over: false }
     }
 }
@@ -78,7 +80,7 @@ where
         assert!(!this.over, "polled after it resolved");
         let mut failed = None;
         let mut at = 0;
-        while let Some((name, call)) = this.runners.get_mut(at) {
+        while let Some((_, call)) = this.runners.get_mut(at) {
             match call.as_mut().poll(cx) {
                 Poll::Pending => at += 1,
                 Poll::Ready(Err(error)) => {
@@ -86,13 +88,11 @@ where
                     failed = Some(error);
                 }
                 Poll::Ready(Ok(value)) => {
-                    let name = name.take();
                     this.over = true;
+                    let (winner, _) = this.runners.remove(at);
                     // The losers are gone before the winner is known.
                     this.runners.clear();
-                    if let Some(name) = name {
-                        return Poll::Ready(Ok((name, value)));
-                    }
+                    return Poll::Ready(Ok((winner, value)));
                 }
             }
         }

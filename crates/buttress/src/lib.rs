@@ -1,2 +1,103 @@
-//! buttress
-pub use buttress_core::*;
+//! Tower middleware that keeps a service standing when what it depends on falls.
+//!
+//! Each pattern is a `Layer` of its own and a handle to see and steer it by; this crate gathers them behind
+//! features and adds them to [`tower::ServiceBuilder`] through [`ServiceBuilderExt`].
+//!
+//! ```
+//! # #[cfg(feature = "default")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), buttress::BoxError> {
+//! use std::{io, time::Duration};
+//!
+//! use buttress::{Bulkhead, Retry, ServiceBuilderExt, Timeout, rejection};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! let retry = Retry::builder("prices").max_attempts(3).build()?;
+//! let bulkhead = Bulkhead::builder("prices").max_concurrent(8).build()?;
+//! let attempt = Timeout::builder("prices").limit(Duration::from_millis(100)).build()?;
+//!
+//! let mut prices = ServiceBuilder::new()
+//!     .retrying(retry.layer())
+//!     .bulkhead(bulkhead.layer())
+//!     .attempt_timeout(attempt.layer())
+//!     .lift_errors() // innermost: io::Error becomes BoxError, which can also carry rejections
+//!     .service(service_fn(|id: u32| async move {
+//!         match id {
+//!             7 => std::future::pending().await, // hangs
+//!             _ => Ok::<_, io::Error>(id * 100),
+//!         }
+//!     }));
+//!
+//! assert_eq!(prices.ready().await?.call(3).await?, 300);
+//! let error = prices.ready().await?.call(7).await.unwrap_err();
+//! assert_eq!(rejection(&*error).unwrap().code(), "TIMEOUT");
+//! assert_eq!(retry.snapshot().attempts, 4);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "default"))]
+//! # fn main() {}
+//! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+pub mod prelude;
+
+pub use buttress_core::{
+    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance, Classify,
+    ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer, Mode, Name, Never,
+    Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay, Standard, TypedErrors,
+    TypedErrorsLayer, Verdict, config, context, observe, rejection,
+};
+
+/// The circuit breaker.
+#[cfg(feature = "breaker")]
+#[doc(inline)]
+pub use buttress_breaker as breaker;
+/// The bulkhead.
+#[cfg(feature = "bulkhead")]
+#[doc(inline)]
+pub use buttress_bulkhead as bulkhead;
+/// The fallback.
+#[cfg(feature = "fallback")]
+#[doc(inline)]
+pub use buttress_fallback as fallback;
+/// For the `http` crate's types.
+#[cfg(feature = "http")]
+#[doc(inline)]
+pub use buttress_http as http;
+/// What policies do, as metrics and tracing events.
+#[cfg(feature = "metrics")]
+#[doc(inline)]
+pub use buttress_metrics as metrics;
+/// The retry.
+#[cfg(feature = "retry")]
+#[doc(inline)]
+pub use buttress_retry as retry;
+/// The test kit.
+#[cfg(feature = "test")]
+#[doc(inline)]
+pub use buttress_test as test;
+/// The timeout.
+#[cfg(feature = "timeout")]
+#[doc(inline)]
+pub use buttress_timeout as timeout;
+
+#[cfg(feature = "breaker")]
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
+#[cfg(feature = "bulkhead")]
+pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
+#[cfg(feature = "fallback")]
+pub use buttress_fallback::{Fallback, FallbackLayer};
+#[cfg(feature = "http")]
+pub use buttress_http::{HttpClassify, HttpReplay, RespondLayer};
+#[cfg(feature = "retry")]
+pub use buttress_retry::{Retry, RetryConfig, RetryLayer};
+#[cfg(feature = "timeout")]
+pub use buttress_timeout::{Timeout, TimeoutConfig, TimeoutLayer};
+
+pub use crate::builder::ServiceBuilderExt;
+
+/// The code of the README, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -22,7 +22,7 @@ use crate::{Flag, ms, taking, timeout};
 #[tokio::test(start_paused = true)]
 async fn slow_call_ends_at_its_limit_and_says_so() {
     let (flag, dropped) = Flag::new();
-    let flag = std::sync::Mutex::new(Some(flag));
+    let flag = std::sync::Arc::new(std::sync::Mutex::new(Some(flag)));
     let svc = timeout(30).layer().layer(service_fn(move |()| {
         let flag = flag.lock().unwrap().take();
         async move {
