@@ -17,6 +17,8 @@ usage: cargo run --release --example storm -- [options]
   --fast               simulate in paused time: no sockets, seconds of run instead of minutes
   --serve[=ADDR]       go round the script until Ctrl-C, gateway two and /metrics on ADDR
   --plain              a line a second, even on a terminal
+  --log                what buttress logs, on standard error (with --plain or --fast)
+  --outage             simulate a short outage; print answers, log lines and metrics of it
   --check              exit 1 when one of the figures is missed
   --report PATH        where to write the HTML report           [target/storm-report.html]
   --no-report          write none
@@ -38,6 +40,8 @@ pub(crate) struct Args {
     pub(crate) serve: bool,
     pub(crate) address: SocketAddr,
     pub(crate) plain: bool,
+    pub(crate) log: bool,
+    pub(crate) outage: bool,
     pub(crate) check: bool,
     pub(crate) report: Option<PathBuf>,
     pub(crate) help: bool,
@@ -55,6 +59,8 @@ impl Default for Args {
             serve: false,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             plain: false,
+            log: false,
+            outage: false,
             check: false,
             report: Some("target/storm-report.html".into()),
             help: false,
@@ -75,17 +81,11 @@ impl Args {
                 Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
                 None => (word, None),
             };
-            if matches!(flag.as_str(), "--fast" | "--plain" | "--check" | "--no-report" | "--help" | "-h") {
+            if let Some(set) = switch(&flag) {
                 if let Some(value) = inline {
                     return Err(format!("{flag} takes no value; got `{value}`"));
                 }
-                match flag.as_str() {
-                    "--fast" => args.fast = true,
-                    "--plain" => args.plain = true,
-                    "--check" => args.check = true,
-                    "--no-report" => args.report = None,
-                    _ => args.help = true,
-                }
+                set(&mut args);
                 continue;
             }
             if flag == "--serve" {
@@ -114,6 +114,20 @@ impl Args {
         }
         Ok(args)
     }
+}
+
+/// What a flag without a value does.
+fn switch(flag: &str) -> Option<fn(&mut Args)> {
+    Some(match flag {
+        "--fast" => |args| args.fast = true,
+        "--plain" => |args| args.plain = true,
+        "--log" => |args| (args.log, args.plain) = (true, true),
+        "--outage" => |args| args.outage = true,
+        "--check" => |args| args.check = true,
+        "--no-report" => |args| args.report = None,
+        "--help" | "-h" => |args| args.help = true,
+        _ => return None,
+    })
 }
 
 /// Seconds, with or without the `s`; `2m` is two minutes.

@@ -40,6 +40,11 @@ impl Plan {
         Self { script, rate, seed, permits, patience: Duration::from_secs(1), naive, endless: false }
     }
 
+    /// How long a request takes while all is well.
+    pub(crate) fn usual(&self) -> Duration {
+        self.script.phases[0].service
+    }
+
     pub(crate) fn seconds(&self) -> u32 {
         self.script.seconds()
     }
@@ -82,6 +87,11 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(name: &'static str, target: Target, upstream: Upstream) -> Self {
         Self { name, target, upstream, tally: Arc::default(), breaker: Arc::new(|| "") }
+    }
+
+    pub(crate) fn with_breaker(mut self, state: impl Fn() -> &'static str + Send + Sync + 'static) -> Self {
+        self.breaker = Arc::new(state);
+        self
     }
 
     /// One client: sends, waits, gives up.
@@ -136,17 +146,23 @@ impl Storm {
     }
 
     /// Plays the script to the upstreams and takes the figures of each second, until `over`.
-    pub(crate) async fn direct(&self, start: Instant, view: &mut dyn View, over: impl Future) {
+    pub(crate) async fn direct(
+        &self,
+        start: Instant,
+        view: &mut dyn View,
+        over: impl Future<Output = End>,
+    ) -> End {
         const TICK: Duration = Duration::from_millis(50);
         let mut before = vec![Default::default(); self.lanes.len()];
         let mut over = std::pin::pin!(over);
         let mut forced = None;
-        for tick in 0u32.. {
+        let mut tick = 0u32;
+        loop {
             let at = TICK.saturating_mul(tick);
             tokio::select! {
                 biased;
                 () = sleep_until(start + at) => {}
-                _ = &mut over => return,
+                end = &mut over => return end,
             }
             if tick > 0 && tick % 20 == 0 {
                 let second = tick / 20 - 1;
@@ -156,7 +172,8 @@ impl Storm {
             match view.tick(self) {
                 Some(Command::Force(phase)) => forced = Some(phase),
                 Some(Command::Follow) => forced = None,
-                Some(Command::Leave) => return,
+                Some(Command::Leave) => return End::Left,
+                Some(Command::Interrupt) => return End::Interrupted,
                 None => {}
             }
             let health = match forced {
@@ -164,6 +181,7 @@ impl Storm {
                 None => self.plan.health(at),
             };
             self.lanes.iter().for_each(|lane| lane.upstream.set_health(health));
+            tick += 1;
         }
     }
 
@@ -172,6 +190,7 @@ impl Storm {
             let now = lane.upstream.counts();
             lane.tally.second(second.into(), |s| {
                 s.calls = (now.calls - before.calls) as u32;
+                s.done = (now.done - before.done) as u32;
                 s.wasted = (now.wasted - before.wasted) as u32;
                 s.queued = now.queued;
                 s.breaker = (lane.breaker)();
@@ -204,6 +223,19 @@ pub(crate) enum Command {
     Follow,
     /// End the run now.
     Leave,
+    /// The same, as Ctrl-C has it.
+    Interrupt,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself.
+    Over,
+    /// By a key.
+    Left,
+    /// By Ctrl-C.
+    Interrupted,
 }
 
 /// Watches nothing.

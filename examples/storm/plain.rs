@@ -17,7 +17,7 @@ pub(crate) fn heading(plan: &Plan) -> String {
         plan.seed,
         plan.patience.as_millis(),
         plan.permits,
-        plan.script.phases[0].service.as_millis(),
+        plan.usual().as_millis(),
         plan.healthy_capacity(),
         plan.naive.timeout.as_millis(),
         plan.naive.retries,

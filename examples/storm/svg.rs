@@ -20,12 +20,18 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 52.0;
 const TOP: f64 = 18.0;
-const BOTTOM: f64 = 20.0;
+const BOTTOM: f64 = 26.0;
 /// More points than this say nothing more at 720 pixels.
 const POINTS: usize = 600;
 
 /// Draws one plot. `least` is the smallest upper end of the scale; `strip` colours the seconds below it.
-pub(crate) fn plot(title: &str, axis: &Axis<'_>, series: &[Series<'_>], least: f64, strip: &[&str]) -> String {
+pub(crate) fn plot(
+    title: &str,
+    axis: &Axis<'_>,
+    series: &[Series<'_>],
+    least: f64,
+    strip: &[&str],
+) -> String {
     let highest = series.iter().flat_map(|s| s.values.iter().flatten()).copied().fold(least, f64::max);
     let top = nice(highest);
     let x = |second: f64| LEFT + second / f64::from(axis.seconds.max(1)) * (WIDTH - LEFT);
@@ -42,12 +48,13 @@ pub(crate) fn plot(title: &str, axis: &Axis<'_>, series: &[Series<'_>], least: f
         let band = if n % 2 == 0 { "even" } else { "odd" };
         let _ = write!(
             out,
-            "<rect class=\"{band}\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"/>\
-             <text class=\"phase\" x=\"{:.1}\" y=\"12\">{}</text>",
+            "<rect class=\"{band}\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{0:.1}\" height=\"{1:.1}\"/>\
+             <text x=\"{2:.1}\" y=\"12\">{3}</text><text x=\"{2:.1}\" y=\"{4:.1}\">{begin} s</text>",
             right - left,
             HEIGHT - TOP - BOTTOM,
             left + 2.0,
-            escape(name)
+            escape(name),
+            HEIGHT - 3.0
         );
     }
     for part in 0..=4 {
@@ -97,13 +104,13 @@ pub(crate) fn plot(title: &str, axis: &Axis<'_>, series: &[Series<'_>], least: f
     out
 }
 
-/// The next of 1, 2, 2.5, 5 times a power of ten.
+/// The next round number: one to ten times a power of ten.
 fn nice(value: f64) -> f64 {
     if !(value.is_finite() && value > 0.0) {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0, 10.0];
+    let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
     steps.into_iter().map(|step| step * power).find(|top| *top >= value * 0.999).unwrap_or(value)
 }
 

@@ -41,7 +41,9 @@ pub(crate) struct Second {
     pub(crate) refusals: Vec<u32>,
     /// Calls that reached the upstream.
     pub(crate) calls: u32,
-    /// Work the upstream finished for nobody.
+    /// Requests the upstream worked on to the end.
+    pub(crate) done: u32,
+    /// Of these: for nobody, because the caller had gone.
     pub(crate) wasted: u32,
     /// Requests in the upstream's queue at the end of the second.
     pub(crate) queued: usize,
@@ -72,6 +74,7 @@ impl Second {
         self.waits.extend_from_slice(&other.waits);
         self.refusals.extend_from_slice(&other.refusals);
         self.calls += other.calls;
+        self.done += other.done;
         self.wasted += other.wasted;
         self.queued = self.queued.max(other.queued);
     }
@@ -138,9 +141,9 @@ impl Tally {
         act(&mut seconds[n]);
     }
 
-    /// Empties the second, so that an endless run does not fill the memory.
+    /// Drops the latencies of a second, so that an endless run does not fill the memory.
     pub(crate) fn forget(&self, n: u64) {
-        self.second(n, |s| *s = Second::default());
+        self.second(n, |s| (s.waits, s.refusals) = Default::default());
     }
 
     pub(crate) fn get(&self, n: u32) -> Second {

@@ -7,12 +7,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
 use crate::chance::Chance;
 use crate::script::Health;
+
+/// Of all requests, this share fails even on the best of days. That is what retries are for.
+const BLIPS: f64 = 0.01;
 
 /// One upstream. Clones share it.
 #[derive(Clone, Debug)]
@@ -98,11 +102,11 @@ impl Upstream {
                 }
             }
         }
-        let time = self.on_floor(|floor| {
+        let (time, blip) = self.on_floor(|floor| {
             // Plus or minus a fifth, evenly.
             let spread = 0.8 + 0.4 * floor.chance.unit();
             let micros = floor.health.service.as_micros() as f64 * spread;
-            std::time::Duration::from_micros(micros as u64)
+            (Duration::from_micros(micros as u64), floor.chance.unit() < BLIPS)
         });
         tokio::time::sleep(time).await;
         self.shared.done.fetch_add(1, Relaxed);
@@ -110,7 +114,7 @@ impl Upstream {
             floor.busy -= 1;
             floor.hand_out();
         });
-        StatusCode::OK
+        if blip { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
     }
 
     fn on_floor<T>(&self, act: impl FnOnce(&mut Floor) -> T) -> T {
@@ -154,8 +158,6 @@ impl Floor {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::{Instant, sleep, timeout};
 
     use super::*;

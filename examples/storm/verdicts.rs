@@ -30,8 +30,20 @@ const TAIL: u32 = 10;
 const SETTLE: u32 = 5;
 
 impl Figures {
-    pub(crate) fn of(plan: &Plan, lane: &Lane) -> Self {
+    /// Takes the figures of a run of `seconds`; one that was cut short, or has no end, has totals only.
+    pub(crate) fn of(plan: &Plan, lane: &Lane, seconds: u32) -> Self {
         let end = plan.seconds();
+        // Until the last answer is in, a second or two after the last request.
+        let total = lane.tally.sum(0, seconds + 3);
+        let totals = Self {
+            calls: total.calls_per_request(),
+            refusal_p99: quantile(&total.refusals, 0.99).map(|us| Duration::from_micros(us.into())),
+            total,
+            ..Self::default()
+        };
+        if plan.endless || seconds < end {
+            return totals;
+        }
         let share = |begin, end| {
             let sum = lane.tally.sum(begin, end);
             (sum.offered > 0).then(|| ratio(sum.kept, sum.offered))
@@ -60,18 +72,21 @@ impl Figures {
                 dead.calls += sum.calls;
             }
         }
-        // Until the last answer is in, a second or two after the last request.
-        let total = lane.tally.sum(0, end + 3);
         Self {
             tail,
             recovered,
             recovery_seconds,
             squeezed: (could > 0.0).then(|| f64::from(did) / could),
             dead_calls: (dead.offered > 0).then(|| dead.calls_per_request()),
-            calls: total.calls_per_request(),
-            refusal_p99: quantile(&total.refusals, 0.99).map(|us| Duration::from_micros(us.into())),
-            total,
+            ..totals
         }
+    }
+}
+
+impl Figures {
+    /// How long those waited that were not refused.
+    pub(crate) fn wait(&self, q: f64) -> Option<Duration> {
+        quantile(&self.total.waits, q).map(|us| Duration::from_micros(us.into()))
     }
 }
 
@@ -203,7 +218,11 @@ mod tests {
             6..10 => Fate::Failed,
             _ => Fate::Good,
         };
-        let figures = Figures::of(&plan, &lane(&plan, fate, |second| if second >= 8 { 5 } else { 300 }));
+        let figures = Figures::of(
+            &plan,
+            &lane(&plan, fate, |second| if second >= 8 { 5 } else { 300 }),
+            plan.seconds(),
+        );
         assert_eq!(figures.squeezed, Some(0.0));
         assert_eq!(figures.dead_calls, Some(0.025), "the first two seconds of death do not count");
         // Capacity is at the load from second 11 on (65 % to 100 % of 300): 16 to 25 are judged.
@@ -215,8 +234,8 @@ mod tests {
     #[test]
     fn every_figure_can_be_missed() {
         let plan = plan();
-        let good = Figures::of(&plan, &lane(&plan, |_| Fate::Good, |_| 200));
-        let mut bad = Figures::of(&plan, &lane(&plan, |_| Fate::Bare, |_| 300));
+        let good = Figures::of(&plan, &lane(&plan, |_| Fate::Good, |_| 200), plan.seconds());
+        let mut bad = Figures::of(&plan, &lane(&plan, |_| Fate::Bare, |_| 300), plan.seconds());
         bad.refusal_p99 = Some(Duration::from_millis(50));
         assert!(judge(&good, &bad).iter().all(|v| v.holds == Some(false)), "{:#?}", judge(&good, &bad));
     }
@@ -225,7 +244,7 @@ mod tests {
     fn what_a_script_does_not_contain_is_not_judged() {
         let script = Script::parse("up 20 100 100").unwrap();
         let plan = Plan::new(script, 200, 1, NaiveConfig::default());
-        let figures = Figures::of(&plan, &lane(&plan, |_| Fate::Good, |_| 200));
+        let figures = Figures::of(&plan, &lane(&plan, |_| Fate::Good, |_| 200), plan.seconds());
         assert_eq!((figures.recovered, figures.squeezed, figures.dead_calls), (None, None, None));
         assert_eq!(figures.tail, Some(1.0));
     }

@@ -110,6 +110,13 @@ impl Target {
         Self::Socket { client: client(), uri: uri.expect("an address is an authority") }
     }
 
+    pub(crate) fn simulated<S>(stack: S) -> Self
+    where
+        S: Service<Call, Response = Answer, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static,
+    {
+        Self::Simulated(BoxCloneSyncService::new(stack))
+    }
+
     /// Sends one request and reads the whole answer.
     pub(crate) async fn send(&self) -> Fate {
         let answer = match self {
