@@ -1,11 +1,44 @@
-//! Every layer beside the bare service and the peers.
+//! Side by side: every layer beside the bare service and the peers, in one process, one table.
+//!
+//! `cargo run --release -p buttress-benches` prints the table; `-- --write` also writes `docs/benchmarks.md`;
+//! `-- --instructions` adds instruction counts, where valgrind is installed.
+
+mod cases;
 mod measure;
+mod ours;
 mod peers;
 mod services;
-fn main() {
-    let rt = services::runtime();
-    let mut bare = services::drive(&rt, services::Echo);
-    for (n, mut d) in [("retry", peers::tower_retry(&rt)), ("tr breaker", peers::resilience_breaker_count(&rt)), ("tr time", peers::resilience_breaker_time(&rt)),("tr stack", peers::resilience_stack(&rt)),("sb b", peers::seatbelt_breaker(&rt)), ("sb stack", peers::seatbelt_stack(&rt)), ("reclose", peers::recloser(&rt))] {
-        println!("{n} {:?}", measure::side_by_side(&mut bare, &mut d));
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if let [one, case, calls] = &args[..] {
+        if one == "--one" {
+            return run_one(case, calls);
+        }
     }
+    let table = table::measured(has("--instructions"));
+    println!("{table}");
+    if has("--write") {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+        if let Err(error) = std::fs::write(page, table) {
+            eprintln!("docs/benchmarks.md cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs one case for callgrind to count.
+fn run_one(case: &str, calls: &str) -> ExitCode {
+    let (Some(case), Ok(calls)) = (cases::all().into_iter().find(|known| known.id == case), calls.parse())
+    else {
+        eprintln!("--one takes a case and a number of calls");
+        return ExitCode::from(2);
+    };
+    (case.make)(&services::runtime())(calls);
+    ExitCode::SUCCESS
 }

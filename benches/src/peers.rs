@@ -85,7 +85,8 @@ pub fn resilience_breaker_time(runtime: &Rc<Runtime>) -> Drive {
 }
 
 pub fn resilience_breaker_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
-    let (layer, _) = resilience_breaker().sliding_window_size(100).build_with_handle().expect("settings are fine");
+    let (layer, _) =
+        resilience_breaker().sliding_window_size(100).build_with_handle().expect("settings are fine");
     move |runtime| drive(runtime, layer.layer(Echo))
 }
 
@@ -116,7 +117,8 @@ pub fn resilience_stack(runtime: &Rc<Runtime>) -> Drive {
     fn retry<E>() -> ResilienceRetryLayer<u64, u64, E> {
         ResilienceRetryLayer::builder().max_attempts(3).build()
     }
-    let service = ServiceBuilder::new().layer(breaker).layer(retry()).layer(bulkhead).layer(timeout).service(Echo);
+    let service =
+        ServiceBuilder::new().layer(breaker).layer(retry()).layer(bulkhead).layer(timeout).service(Echo);
     drive(runtime, service)
 }
 
@@ -149,8 +151,9 @@ where
     S: Service<u64, Response = u64, Error = Fault> + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    let layer = runtime
-        .block_on(async { SeatbeltTimeout::layer("bench", &seatbelt()).timeout(LONG).timeout_error(|_| Fault) });
+    let layer = runtime.block_on(async {
+        SeatbeltTimeout::layer("bench", &seatbelt()).timeout(LONG).timeout_error(|_| Fault)
+    });
     drive(runtime, ServiceBuilder::new().layer(layer).service(inner))
 }
 

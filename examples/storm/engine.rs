@@ -169,6 +169,11 @@ impl Storm {
                 self.take(second, &mut before);
                 view.second(self, second);
             }
+            if self.plan.endless && at.as_millis() % (1000 * u128::from(self.plan.seconds())) == 0 {
+                // Between two rounds somebody restarts the upstreams: else the naive gateway, and the memory
+                // that its queue takes, would never come back.
+                self.lanes.iter().for_each(|lane| lane.upstream.restart());
+            }
             match view.tick(self) {
                 Some(Command::Force(phase)) => forced = Some(phase),
                 Some(Command::Follow) => forced = None,

@@ -71,6 +71,11 @@ impl Upstream {
         });
     }
 
+    /// Throws everybody out of the queue: an operator restarts the process.
+    pub(crate) fn restart(&self) {
+        self.on_floor(|floor| floor.queue.clear());
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let queued = self.on_floor(|floor| floor.queue.len());
         let shared = &self.shared;

@@ -62,7 +62,9 @@ impl Figures {
         let (mut could, mut did, mut dead) = (0.0, 0, Second::default());
         for (n, phase) in plan.script.phases.iter().enumerate() {
             let (begin, end) = plan.script.span(n);
-            if phase.share.0 == phase.share.1 && phase.share.0 <= 0.25 && phase.share.0 > 0.0 {
+            let squeezed = phase.share.0 == phase.share.1 && (0.0..=0.25).contains(&phase.share.0);
+            // In a shorter one, how the requests that were under way end says more than those that came.
+            if squeezed && phase.share.0 > 0.0 && end - begin >= 3 {
                 could += plan.capacity(begin) * f64::from(end - begin);
                 did += lane.tally.sum(begin, end).kept;
             }

@@ -40,8 +40,11 @@ async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn breaker_opens_after_n_failures_though_every_request_has_its_connection() {
-    let breaker =
-        Breaker::builder("axum-breaker").consecutive_failures(3).open_for(Duration::from_secs(60)).build().unwrap();
+    let breaker = Breaker::builder("axum-breaker")
+        .consecutive_failures(3)
+        .open_for(Duration::from_secs(60))
+        .build()
+        .unwrap();
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
     let failing = move || {
@@ -68,7 +71,8 @@ async fn breaker_opens_after_n_failures_though_every_request_has_its_connection(
 #[tokio::test]
 async fn bulkhead_holds_its_limit_over_connections() {
     let bulkhead = Bulkhead::builder("axum-bulkhead").max_concurrent(2).max_queue(3).build().unwrap();
-    let (inside, peak, go) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+    let (inside, peak, go) =
+        (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
     let slow = {
         let (inside, peak, go) = (inside.clone(), peak.clone(), go.clone());
         move || {

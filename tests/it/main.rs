@@ -1,4 +1,5 @@
 //! Over the public facade, a module per scenario; and what holds the project together.
 
 mod arrows;
+mod axum_serve;
 mod coverage;

@@ -1,1 +1,110 @@
-//! A circuit breaker for Tower services: consecutive, failure-rate and slow-call rules, leased probes
+//! A circuit breaker: stops calling a service that fails, and finds out when it works again.
+//!
+//! For calls that leave the process, to something that can be down or slow while others are not. Not for calls
+//! that fail because of what they ask (let a [classifier](BreakerLayer::classify_with) say so, or they open the
+//! circuit for everybody), and not to bound how long or how many: that is what timeouts and bulkheads are for.
+//!
+//! A *through* layer: readiness is the inner service's own, and the instance that was readied is the one that is
+//! called. Its place is `… > total timeout > retry > hedge > breaker > bulkhead > attempt timeout > service`, so
+//! that each attempt is an outcome of its own; where the whole call should be one, put it outside of the retry.
+//!
+//! ```
+//! # tokio_test::block_on(async {
+//! use std::time::Duration;
+//! use buttress_breaker::{Breaker, State};
+//! use buttress_core::rejection;
+//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! let breaker = Breaker::builder("payments")
+//!     .consecutive_failures(2)
+//!     .open_for(Duration::from_secs(5))
+//!     .build()
+//!     .unwrap();
+//! let down = service_fn(|_: u32| async { Err::<u32, BoxError>("connection refused".into()) });
+//! let svc = breaker.layer().layer(down);
+//!
+//! svc.clone().oneshot(1).await.unwrap_err();
+//! svc.clone().oneshot(2).await.unwrap_err();
+//! let refused = svc.oneshot(3).await.unwrap_err();
+//! assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+//! assert_eq!(breaker.state(), State::Open);
+//! assert_eq!(breaker.last_error().as_deref(), Some("connection refused"));
+//! # });
+//! ```
+//!
+//! # States
+//! ```text
+//!             a rule says so                  the wait is over, and a call comes
+//!   ┌────────┐ ───────────────▶ ┌──────┐ ───────────────────────▶ ┌───────────┐
+//!   │ closed │                  │ open │                          │ half-open │
+//!   └────────┘ ◀──────┐         └──────┘ ◀─────────────────────── └───────────┘
+//!                     │                    a probe fails                │
+//!                     └─────────────────────────────────────────────────┘
+//!                                  enough probes succeed
+//! ```
+//! By hand: [`force_open`](Breaker::force_open) (recovers by itself), [`isolate`](Breaker::isolate) (does not),
+//! [`disable`](Breaker::disable) and [`metrics_only`](Breaker::metrics_only) (let everything in),
+//! [`force_close`](Breaker::force_close), [`reset`](Breaker::reset).
+//!
+//! Every admission carries the generation it was made in, and each change of state begins a new one: a result
+//! that comes late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon
+//! as the wait is over; the transition itself happens with the next call.
+//!
+//! # Settings
+//! | field | default |
+//! |---|---|
+//! | [`consecutive_failures`](BreakerConfig::consecutive_failures) | no such rule |
+//! | [`failure_rate`](BreakerConfig::failure_rate) | 0.5, where no other rule is set |
+//! | [`failure_count`](BreakerConfig::failure_count) | no such rule |
+//! | [`slow_call_duration`](BreakerConfig::slow_call_duration), [`slow_call_rate`](BreakerConfig::slow_call_rate) | no such rule |
+//! | [`minimum_calls`](BreakerConfig::minimum_calls) | 20 where a rate is a rule, else 0 |
+//! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets |
+//! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
+//! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
+//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 10 % |
+//! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
+//! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
+//! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
+//! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open |
+//! | [`ramp`](BreakerConfig::ramp) | none |
+//! | [`call_timeout`](BreakerConfig::call_timeout) | none |
+//! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |
+//! | [`gate_readiness`](BreakerConfig::gate_readiness) | `false` |
+//! | [`mode`](BreakerConfig::mode) | enforce |
+//! | [`initial_state`](BreakerConfig::initial_state) | closed |
+//!
+//! Why not five failures in a row, as many do: that is a question of traffic. At 1 000 calls a second of which a
+//! tenth fails, five in a row come about every two minutes.
+//!
+//! # Costs
+//! A call through a closed circuit reads one word and counts it down by one; it takes no lock and allocates
+//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, refusals by a half-open
+//! circuit and changes of state take a lock for as long as a few additions take.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod breaker;
+mod builder;
+mod circuit;
+mod config;
+mod engine;
+mod front;
+mod future;
+mod layer;
+mod permit;
+mod service;
+mod snapshot;
+mod state;
+mod sync;
+mod window;
+
+pub use crate::{
+    breaker::Breaker,
+    builder::BreakerBuilder,
+    config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
+    future::BreakerFuture,
+    layer::BreakerLayer,
+    permit::Permit,
+    service::BreakerService,
+    snapshot::{Health, Snapshot, WindowCounts},
+    state::{IllegalTransition, OpenReason, State},
+};

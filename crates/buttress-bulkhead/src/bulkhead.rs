@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,7 +15,10 @@ use tokio::time::Instant;
 
 use crate::{
     Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, CallOnce, Drain, Permit,
-    config::check_limit, gate::Gate, lease::Lease, stats::Stats,
+    config::check_limit,
+    gate::{Gate, Standing},
+    lease::Lease,
+    stats::Stats,
 };
 
 /// A bulkhead: engine and handle in one. Clones share it; keep one to watch and steer it.
@@ -29,9 +32,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     pub(crate) stats: Stats,
     pub(crate) emitter: Emitter,
+    /// Beside the settings in the gate, which are behind a lock.
     timed: AtomicBool,
-    /// Read where a call cannot run at once, never on the way of one that can.
-    settings: Mutex<BulkheadConfig>,
 }
 
 impl Bulkhead {
@@ -51,11 +53,10 @@ impl Bulkhead {
     pub(crate) fn with(name: Name, config: BulkheadConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let shared = Arc::new(Shared {
-            gate: Gate::new(config.max_concurrent),
+            timed: AtomicBool::new(config.timed),
+            gate: Gate::new(config),
             stats: Stats::new(),
             emitter: Emitter::new(PolicyKind::Bulkhead, name),
-            timed: AtomicBool::new(config.timed),
-            settings: Mutex::new(config),
         });
         let levels: Weak<Shared> = Arc::downgrade(&shared);
         shared.emitter.set_levels(levels);
@@ -69,7 +70,7 @@ impl Bulkhead {
 
     /// The settings in force.
     pub fn config(&self) -> BulkheadConfig {
-        self.shared.settings().clone()
+        self.shared.gate.config()
     }
 
     /// A layer that puts this bulkhead before every service it wraps; all of them share its slots.
@@ -115,21 +116,18 @@ impl Bulkhead {
 
     /// Whether a call made now would run or wait, as opposed to be refused.
     pub fn can_accept(&self) -> bool {
-        let max_queue = self.shared.settings().max_queue as usize;
-        let (active, limit, queued) = self.shared.gate.levels();
-        !self.shared.gate.is_closed() && (active < limit && queued == 0 || queued < max_queue)
+        let Standing { in_flight, limit, queued, max_queue, closed } = self.shared.gate.standing();
+        !closed && (in_flight < limit && queued == 0 || queued < max_queue)
     }
 
     /// What it is doing and has done.
     pub fn snapshot(&self) -> BulkheadSnapshot {
         let Shared { gate, stats, .. } = &*self.shared;
-        let max_queue = self.shared.settings().max_queue;
-        let (active, limit, queued) = gate.levels();
-        let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+        let Standing { in_flight, limit, queued, max_queue, closed } = gate.standing();
         BulkheadSnapshot {
-            active,
+            active: in_flight,
             queued,
-            available: limit.saturating_sub(active),
+            available: limit.saturating_sub(in_flight),
             queue_available: max_queue.saturating_sub(queued),
             limit,
             max_queue,
@@ -142,7 +140,7 @@ impl Bulkhead {
             queue_timeouts: stats.queue_timeouts.load(Relaxed),
             cleared: stats.cleared.load(Relaxed),
             average_execution: stats.average(),
-            closed: gate.is_closed(),
+            closed,
         }
     }
 
@@ -155,8 +153,7 @@ impl Bulkhead {
     /// With 0, and above 2 147 483 647.
     pub fn set_limit(&self, limit: u32) -> Result<(), ConfigError> {
         check_limit(limit)?;
-        self.shared.settings().max_concurrent = limit;
-        self.shared.gate.set_limit(limit);
+        self.shared.gate.reconfigure(|config| config.max_concurrent = limit);
         self.shared.tell_limit();
         Ok(())
     }
@@ -167,10 +164,8 @@ impl Bulkhead {
     /// Where the settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
         config.validate()?;
-        let limit = config.max_concurrent;
         self.shared.timed.store(config.timed, Relaxed);
-        *self.shared.settings() = config;
-        self.shared.gate.set_limit(limit);
+        self.shared.gate.reconfigure(|old| *old = config);
         self.shared.tell(|| Event::Note(Note::Reconfigured));
         self.shared.tell_limit();
         Ok(())
@@ -219,11 +214,6 @@ impl Bulkhead {
 }
 
 impl Shared {
-    pub(crate) fn settings(&self) -> MutexGuard<'_, BulkheadConfig> {
-        // Plain data, stored whole: a panic elsewhere leaves nothing half done.
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The time, where somebody wants to know how long calls take.
     #[inline]
     pub(crate) fn start(&self) -> Option<Instant> {
@@ -273,7 +263,7 @@ impl Shared {
     }
 
     fn tell_queue_depth(&self) {
-        self.tell(|| level(Level::QueueDepth, self.gate.queued() as f64));
+        self.tell(|| level(Level::QueueDepth, f64::from(self.gate.standing().queued)));
     }
 
     fn tell_limit(&self) {
@@ -294,17 +284,12 @@ impl Shared {
         rejection
     }
 
-    /// In shadow mode, where no slot is free: takes one over the limit.
+    /// Counts and tells what would have been a refusal, in shadow mode.
     #[cold]
-    pub(crate) fn take_in_shadow(&self, max_queue: u32) -> Result<(), Rejection> {
-        let excess = self.gate.take_anyway().ok_or_else(|| self.refuse(RejectionKind::BulkheadClosed))?;
-        // As if those over the limit stood in the line.
-        if excess > max_queue {
-            self.stats.would_reject.fetch_add(1, Relaxed);
-            let rejection = Rejection::new(RejectionKind::BulkheadQueueFull, self.emitter.name());
-            self.tell(|| Event::Refused { rejection: &rejection, shadow: true });
-        }
-        Ok(())
+    pub(crate) fn would_refuse(&self) {
+        self.stats.would_reject.fetch_add(1, Relaxed);
+        let rejection = Rejection::new(RejectionKind::BulkheadQueueFull, self.emitter.name());
+        self.tell(|| Event::Refused { rejection: &rejection, shadow: true });
     }
 }
 
@@ -314,10 +299,10 @@ fn level(what: Level, value: f64) -> Event<'static> {
 
 impl Levels for Shared {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        let (active, limit, queued) = self.gate.levels();
+        let Standing { in_flight, limit, queued, .. } = self.gate.standing();
         tell(level(Level::Limit, f64::from(limit)));
-        tell(level(Level::InFlight, f64::from(active)));
-        tell(level(Level::QueueDepth, queued as f64));
+        tell(level(Level::InFlight, f64::from(in_flight)));
+        tell(level(Level::QueueDepth, f64::from(queued)));
     }
 }
 

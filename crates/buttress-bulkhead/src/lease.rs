@@ -7,13 +7,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Mode, Outcome, Rejection, RejectionKind, Verdict, context};
+use buttress_core::{Outcome, Rejection, RejectionKind, Verdict, context};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     Bulkhead,
-    gate::{Drainer, Entry},
+    gate::{Drainer, Entry, Place},
     queue::{Fate, Ticket},
 };
 
@@ -57,7 +57,7 @@ impl Lease {
     #[inline]
     pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         match self.state {
-            State::Idle if self.bulkhead.shared.gate.try_take() => Poll::Ready(Ok(self.admitted())),
+            State::Idle if self.bulkhead.shared.gate.try_take() => Poll::Ready(self.admitted()),
             State::Idle => self.enter(cx),
             State::Waiting(_) => self.poll_wait(cx),
             State::Held { .. } => Poll::Ready(Ok(())),
@@ -68,41 +68,54 @@ impl Lease {
     /// Takes a slot or is refused.
     pub(crate) fn try_take(&mut self) -> Result<(), Rejection> {
         let shared = &self.bulkhead.shared;
-        if !shared.gate.try_take() {
-            let mode = shared.settings().mode;
-            match shared.gate.take_or_refuse() {
-                Entry::Taken => {}
-                // It would not have waited, so the line counts for nothing.
-                _ if mode == Mode::Shadow => shared.take_in_shadow(0)?,
-                Entry::Closed => return Err(self.refused(RejectionKind::BulkheadClosed)),
-                Entry::Full | Entry::Waits(..) => return Err(self.refused(RejectionKind::BulkheadQueueFull)),
-            }
+        if shared.gate.try_take() {
+            return self.admitted();
         }
-        self.admitted();
-        Ok(())
+        match shared.gate.enter_or_refuse() {
+            Entry::Taken => self.admitted(),
+            // It would not have waited, so the line counts for nothing.
+            Entry::TakenOver(_) => {
+                shared.would_refuse();
+                self.admitted()
+            }
+            Entry::Closed => Err(self.refused(RejectionKind::BulkheadClosed)),
+            Entry::Full | Entry::Waits(_) => Err(self.refused(RejectionKind::BulkheadQueueFull)),
+        }
     }
 
     #[cold]
     fn enter(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         let shared = &self.bulkhead.shared;
-        let settings = shared.settings().clone();
-        if settings.mode == Mode::Shadow {
-            return Poll::Ready(shared.take_in_shadow(settings.max_queue).map(|()| self.admitted()));
+        match shared.gate.enter(cx.waker()) {
+            Entry::Taken => Poll::Ready(self.admitted()),
+            Entry::TakenOver(excess) => {
+                // As if those over the limit stood in the line.
+                if excess > shared.gate.standing().max_queue {
+                    shared.would_refuse();
+                }
+                Poll::Ready(self.admitted())
+            }
+            Entry::Waits(place) => {
+                self.wait(place);
+                self.poll_wait(cx)
+            }
+            Entry::Full => Poll::Ready(Err(self.refused(RejectionKind::BulkheadQueueFull))),
+            Entry::Closed => Poll::Ready(Err(self.refused(RejectionKind::BulkheadClosed))),
         }
-        let (ticket, position) = match shared.gate.enter(settings.max_queue as usize, cx.waker()) {
-            Entry::Taken => return Poll::Ready(Ok(self.admitted())),
-            Entry::Waits(ticket, position) => (ticket, position),
-            Entry::Full => return Poll::Ready(Err(self.refused(RejectionKind::BulkheadQueueFull))),
-            Entry::Closed => return Poll::Ready(Err(self.refused(RejectionKind::BulkheadClosed))),
-        };
+    }
+
+    fn wait(&mut self, place: Place) {
         let since = Instant::now();
-        let own = settings.queue_timeout.and_then(|timeout| since.checked_add(timeout));
+        let own = place.timeout.and_then(|timeout| since.checked_add(timeout));
         let callers = context::current().deadline.map(Instant::from_std);
         let deadline = own.into_iter().chain(callers).min();
-        let waiting = Waiting { ticket: Some(ticket), since, timer: deadline.map(sleep_until) };
-        self.state = State::Waiting(Box::pin(waiting));
-        self.bulkhead.shared.tell_queued(position);
-        self.poll_wait(cx)
+        let waiting = Box::pin(Waiting { ticket: Some(place.ticket), since, timer: None });
+        // The ticket gets its owner before the timer is made, which panics outside of a runtime.
+        self.state = State::Waiting(waiting);
+        if let State::Waiting(waiting) = &mut self.state {
+            waiting.as_mut().project().timer.set(deadline.map(sleep_until));
+        }
+        self.bulkhead.shared.tell_queued(place.position);
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
@@ -120,16 +133,18 @@ impl Lease {
         }
         self.bulkhead.shared.tell_wait_ended(*waiting.since);
         Poll::Ready(match fate {
-            Some(Fate::Granted) => Ok(self.admitted()),
+            Some(Fate::Granted) => self.admitted(),
             Some(Fate::Cleared) => Err(self.refused(RejectionKind::BulkheadQueueCleared)),
             Some(Fate::Closed) => Err(self.refused(RejectionKind::BulkheadClosed)),
             None => Err(self.refused(RejectionKind::BulkheadQueueTimeout)),
         })
     }
 
-    fn admitted(&mut self) {
+    /// The end of every way in; always `Ok`.
+    fn admitted(&mut self) -> Result<(), Rejection> {
         self.state = State::Held { since: self.bulkhead.shared.start() };
         self.bulkhead.shared.tell_admitted();
+        Ok(())
     }
 
     fn refused(&mut self, kind: RejectionKind) -> Rejection {

@@ -179,3 +179,107 @@ impl<T> Queue<T> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push,
+        SettleFront(Fate),
+        Remove(prop::sample::Index),
+        Look(prop::sample::Index),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let fate = prop_oneof![Just(Fate::Granted), Just(Fate::Cleared), Just(Fate::Closed)];
+        prop_oneof![
+            4 => Just(Op::Push),
+            2 => fate.prop_map(Op::SettleFront),
+            2 => any::<prop::sample::Index>().prop_map(Op::Remove),
+            1 => any::<prop::sample::Index>().prop_map(Op::Look),
+        ]
+    }
+
+    /// Those who wait, in order, and all owners of a ticket with what is to be told to them.
+    #[derive(Default)]
+    struct Model {
+        line: VecDeque<u32>,
+        owners: Vec<(u32, Ticket, Option<Fate>)>,
+        next: u32,
+    }
+
+    fn check(ops: Vec<Op>) {
+        let mut queue = Queue::default();
+        let mut model = Model::default();
+        for op in ops {
+            match op {
+                Op::Push => {
+                    let ticket = queue.push_back(model.next);
+                    model.line.push_back(model.next);
+                    model.owners.push((model.next, ticket, None));
+                    model.next += 1;
+                }
+                Op::SettleFront(fate) => {
+                    let front = model.line.pop_front();
+                    assert_eq!(queue.settle_front(fate), front);
+                    for (name, _, told) in &mut model.owners {
+                        if Some(*name) == front {
+                            *told = Some(fate);
+                        }
+                    }
+                }
+                Op::Remove(index) if !model.owners.is_empty() => {
+                    let (name, ticket, told) = model.owners.swap_remove(index.index(model.owners.len()));
+                    let used = Ticket { index: ticket.index, number: ticket.number };
+                    let left = told.map_or(Left::Waiting(name), Left::Settled);
+                    assert_eq!(queue.remove(ticket), Some(left));
+                    model.line.retain(|other| *other != name);
+                    // A ticket works once, also after its place went to somebody else.
+                    assert!(queue.waiting_mut(&used).is_none());
+                    assert_eq!(queue.position(&used), None);
+                    assert_eq!(queue.remove(used), None);
+                }
+                Op::Look(index) if !model.owners.is_empty() => {
+                    let (name, ticket, told) = &model.owners[index.index(model.owners.len())];
+                    let position = model.line.iter().position(|other| other == name).map(|at| at + 1);
+                    assert_eq!(queue.position(ticket), position);
+                    assert_eq!(queue.waiting_mut(ticket).copied(), told.is_none().then_some(*name));
+                }
+                Op::Remove(_) | Op::Look(_) => {}
+            }
+            assert_eq!(queue.len(), model.line.len());
+            assert_eq!(queue.is_empty(), model.line.is_empty());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+        #[test]
+        fn line_behaves_as_a_list_of_names(ops in prop::collection::vec(op(), 0..48)) {
+            check(ops);
+        }
+    }
+
+    #[test]
+    fn places_are_used_again_and_a_long_line_gives_its_memory_back() {
+        let mut queue = Queue::default();
+        for _ in 0..3 {
+            let tickets: Vec<_> = (0..100).map(|n| queue.push_back(n)).collect();
+            assert_eq!(queue.places.len(), 100);
+            tickets.into_iter().for_each(|ticket| {
+                queue.remove(ticket);
+            });
+        }
+        let tickets: Vec<_> = (0..5_000).map(|n| queue.push_back(n)).collect();
+        tickets.into_iter().rev().for_each(|ticket| {
+            queue.remove(ticket);
+        });
+        assert_eq!((queue.places.capacity(), queue.len()), (0, 0));
+    }
+}

@@ -5,11 +5,12 @@ use std::{
 };
 
 use crate::{
-    ConfigError,
+    ConfigError, FailureKind, TokenBudgetConfig,
     sync::{
         Arc, AtomicI64, AtomicU64, Mutex,
         Ordering::{AcqRel, Acquire, Relaxed},
     },
+    tokens::Tokens,
 };
 
 /// How many slots the time to live is cut into; what is paid in expires by whole slots.
@@ -70,6 +71,10 @@ impl BudgetConfig {
 
 /// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
 ///
+/// Of three kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
+/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), and tokens that stop retries
+/// below half ([`Budget::grpc`]).
+///
 /// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` per
 /// slot of time (`ttl / 10`); each operation costs the same however long it was idle. `now` is passed in; give
 /// every user of one budget the same clock.
@@ -86,10 +91,15 @@ impl BudgetConfig {
 /// ```
 #[derive(Clone)]
 pub struct Budget {
-    shared: Arc<Shared>,
+    kind: Arc<Kind>,
 }
 
-struct Shared {
+enum Kind {
+    Ratio(Ratio),
+    Tokens(Tokens),
+}
+
+struct Ratio {
     config: BudgetConfig,
     deposit: i64,
     slot_nanos: u64,
@@ -123,7 +133,7 @@ impl Budget {
         let deposit = (config.ratio * ONE as f64).ceil() as i64;
         let reserve = (f64::from(config.min_per_second) * config.ttl.as_secs_f64()).round() as i64 * ONE;
         let slot_nanos = u64::try_from(config.ttl.as_nanos()).unwrap_or(u64::MAX) / SLOTS as u64;
-        let shared = Shared {
+        Ok(Self::of(Kind::Ratio(Ratio {
             config,
             deposit,
             slot_nanos,
@@ -132,30 +142,104 @@ impl Budget {
             slots: std::array::from_fn(|_| AtomicI64::new(0)),
             head: AtomicU64::new(0),
             turning: Mutex::new(()),
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        })))
     }
 
-    /// The settings.
-    pub fn config(&self) -> BudgetConfig {
-        self.shared.config
+    /// Makes a bucket of tokens, in which a retry has a price by what failed.
+    ///
+    /// # Errors
+    /// Where a setting cannot work, see [`TokenBudgetConfig`].
+    pub fn tokens(config: TokenBudgetConfig) -> Result<Self, ConfigError> {
+        Ok(Self::of(Kind::Tokens(Tokens::priced(config)?)))
     }
 
-    /// Pays in for one call; a retry pays nothing.
-    pub fn deposit(&self, now: Instant) {
-        let shared = &*self.shared;
-        let slot = shared.turn_to(now);
-        if shared.balance.load(Relaxed) < FULL {
-            slot.fetch_add(shared.deposit, AcqRel);
-            shared.balance.fetch_add(shared.deposit, AcqRel);
+    /// Makes a bucket of `max_tokens` (1 to 1000) by gRPC's rule (proposal A6): a failure that may be retried takes
+    /// a token, a success gives back `token_ratio` of one (three decimals count), and retries are made while more
+    /// than half of the tokens are left.
+    ///
+    /// # Errors
+    /// Where a setting cannot work.
+    pub fn grpc(max_tokens: u32, token_ratio: f64) -> Result<Self, ConfigError> {
+        Ok(Self::of(Kind::Tokens(Tokens::half(max_tokens, token_ratio)?)))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind: Arc::new(kind) }
+    }
+
+    /// The settings, where it is a share of the calls.
+    pub fn config(&self) -> Option<BudgetConfig> {
+        match &*self.kind {
+            Kind::Ratio(ratio) => Some(ratio.config),
+            Kind::Tokens(_) => None,
         }
     }
 
-    /// Takes out one retry, if there is one.
+    /// Whether the operations look at `now`. Tokens do not: whoever has them need not read the clock.
+    pub fn is_timed(&self) -> bool {
+        matches!(*self.kind, Kind::Ratio(_))
+    }
+
+    /// Pays in for one call that begins; a retry pays nothing. Tokens do not change.
+    pub fn deposit(&self, now: Instant) {
+        if let Kind::Ratio(ratio) = &*self.kind {
+            ratio.deposit(now);
+        }
+    }
+
+    /// An attempt failed in a way that a new try may cure, whether one is made or not. Only gRPC's rule counts it.
+    pub fn failed(&self) {
+        if let Kind::Tokens(tokens) = &*self.kind {
+            tokens.failed();
+        }
+    }
+
+    /// Takes out one retry, or hedge, if there is one.
     pub fn try_withdraw(&self, now: Instant) -> bool {
-        let shared = &*self.shared;
-        let slot = shared.turn_to(now);
-        let taken = shared
+        self.try_withdraw_after(FailureKind::Transient, now)
+    }
+
+    /// Takes out one retry after such a failure, if there is one.
+    pub fn try_withdraw_after(&self, failure: FailureKind, now: Instant) -> bool {
+        match &*self.kind {
+            Kind::Ratio(ratio) => ratio.try_withdraw(now),
+            Kind::Tokens(tokens) => tokens.try_withdraw(failure),
+        }
+    }
+
+    /// A call succeeded; `retried` is the failure its last retry was made after, if it needed one. A share of the
+    /// calls does not change.
+    #[inline]
+    pub fn succeeded(&self, retried: Option<FailureKind>) {
+        if let Kind::Tokens(tokens) = &*self.kind {
+            tokens.succeeded(retried);
+        }
+    }
+
+    /// How many retries could be taken out now, or how many tokens are left.
+    pub fn available(&self, now: Instant) -> f64 {
+        match &*self.kind {
+            Kind::Ratio(ratio) => {
+                ratio.turn_to(now);
+                ratio.available()
+            }
+            Kind::Tokens(tokens) => tokens.left(),
+        }
+    }
+}
+
+impl Ratio {
+    fn deposit(&self, now: Instant) {
+        let slot = self.turn_to(now);
+        if self.balance.load(Relaxed) < FULL {
+            slot.fetch_add(self.deposit, AcqRel);
+            self.balance.fetch_add(self.deposit, AcqRel);
+        }
+    }
+
+    fn try_withdraw(&self, now: Instant) -> bool {
+        let slot = self.turn_to(now);
+        let taken = self
             .balance
             .fetch_update(AcqRel, Acquire, |balance| (balance >= ONE).then(|| balance - ONE))
             .is_ok();
@@ -165,14 +249,10 @@ impl Budget {
         taken
     }
 
-    /// How many retries could be taken out now.
-    pub fn available(&self, now: Instant) -> f64 {
-        self.shared.turn_to(now);
-        self.shared.balance.load(Acquire).max(0) as f64 / ONE as f64
+    fn available(&self) -> f64 {
+        self.balance.load(Acquire).max(0) as f64 / ONE as f64
     }
-}
 
-impl Shared {
     /// The slot that `now` belongs to; slots whose time is over are emptied first.
     fn turn_to(&self, now: Instant) -> &AtomicI64 {
         let epoch = *self.epoch.get_or_init(|| now);
@@ -203,8 +283,95 @@ fn slot_of(number: u64) -> usize {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let available = self.shared.balance.load(Relaxed).max(0) as f64 / ONE as f64;
-        f.debug_struct("Budget").field("config", &self.shared.config).field("available", &available).finish()
+        match &*self.kind {
+            Kind::Ratio(ratio) => {
+                let mut out = f.debug_struct("Budget");
+                out.field("config", &ratio.config).field("available", &ratio.available()).finish()
+            }
+            Kind::Tokens(tokens) => f.debug_tuple("Budget").field(tokens).finish(),
+        }
+    }
+}
+
+/// Two threads, three operations each, every interleaving. Run with `RUSTFLAGS="--cfg buttress_loom"`.
+#[cfg(all(test, buttress_loom))]
+mod models {
+    use loom::thread;
+
+    use super::*;
+
+    fn check(model: impl Fn() + Sync + Send + 'static) {
+        let mut loom = loom::model::Builder::new();
+        loom.preemption_bound = Some(3);
+        loom.check(model);
+    }
+
+    fn ratio(budget: &Budget) -> &Ratio {
+        match &*budget.kind {
+            Kind::Ratio(ratio) => ratio,
+            Kind::Tokens(_) => unreachable!("made as a ratio"),
+        }
+    }
+
+    fn booked(budget: &Budget) -> (i64, i64) {
+        let ratio = ratio(budget);
+        (ratio.balance.load(Acquire), ratio.slots.iter().map(|slot| slot.load(Acquire)).sum())
+    }
+
+    #[test]
+    fn no_more_is_taken_out_than_was_paid_in() {
+        check(|| {
+            let (budget, now) = (Budget::new(1.0, 0).unwrap(), tokio::time::Instant::now().into_std());
+            budget.deposit(now);
+            let other = budget.clone();
+            let thread = thread::spawn(move || {
+                other.deposit(now);
+                usize::from(other.try_withdraw(now)) + usize::from(other.try_withdraw(now))
+            });
+            let taken = usize::from(budget.try_withdraw(now)) + usize::from(budget.try_withdraw(now));
+            let taken = taken + thread.join().unwrap();
+            assert!((1..=2).contains(&taken), "{taken} of 2");
+            let (balance, slots) = booked(&budget);
+            assert_eq!((balance, slots), ((2 - taken as i64) * ONE, (2 - taken as i64) * ONE));
+        });
+    }
+
+    #[test]
+    fn nothing_is_lost_or_made_when_slots_turn_under_way() {
+        check(|| {
+            let (budget, now) = (Budget::new(1.0, 1).unwrap(), tokio::time::Instant::now().into_std());
+            budget.deposit(now);
+            let later = now + Duration::from_secs(10); // the slot of `now` expires
+            let other = budget.clone();
+            let thread = thread::spawn(move || {
+                other.deposit(later);
+                other.try_withdraw(later);
+            });
+            budget.try_withdraw(now);
+            budget.deposit(later);
+            thread.join().unwrap();
+            let (balance, slots) = booked(&budget);
+            assert_eq!(balance, slots + 10 * ONE);
+        });
+    }
+
+    #[test]
+    fn tokens_are_never_overdrawn() {
+        check(|| {
+            let budget = Budget::tokens(TokenBudgetConfig::default().with_capacity(20)).unwrap();
+            let now = tokio::time::Instant::now().into_std();
+            let other = budget.clone();
+            let thread = thread::spawn(move || {
+                let taken = other.try_withdraw(now);
+                other.succeeded(None);
+                usize::from(taken)
+            });
+            let taken = usize::from(budget.try_withdraw(now));
+            budget.succeeded(None);
+            assert_eq!(taken + thread.join().unwrap(), 1);
+            // 20 - 14 and twice 1, except where a success came while the bucket was full.
+            assert!((7.0..=8.0).contains(&budget.available(now)), "{}", budget.available(now));
+        });
     }
 }
 

@@ -21,9 +21,11 @@ mod error;
 mod lift;
 mod name;
 pub mod observe;
+mod ready;
 mod rejection;
 mod strategy;
 mod sync;
+mod tokens;
 mod verdict;
 
 pub use crate::{
@@ -36,7 +38,9 @@ pub use crate::{
     lift::{LiftErrors, LiftErrorsLayer, MapErr, TypedErrors, TypedErrorsLayer},
     name::Name,
     observe::{Emitter, Event, Observer, Outcome, PolicyKind, Recorder},
+    ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
     rejection::{Rejection, RejectionKind, rejection},
     strategy::{ByClone, ByFn, KeyOf, Never, Replay},
-    verdict::{Classify, OnlyErrors, Standard, Verdict},
+    tokens::TokenBudgetConfig,
+    verdict::{Classify, FailureKind, OnlyErrors, Standard, Verdict},
 };

@@ -338,6 +338,12 @@ pub trait Recorder: Send + Sync + 'static {
     fn timed(&self) -> bool {
         false
     }
+
+    /// Called once, before the first event, where the policy has levels: for recorders that want to ask again
+    /// where it stands. `record` is told the present levels either way.
+    fn follow(&self, levels: &Weak<dyn Levels>) {
+        let _ = levels;
+    }
 }
 
 /// A closure as a recorder.
@@ -577,7 +583,11 @@ impl Shared {
     }
 
     fn tell_levels(&self, recorder: &dyn Recorder) {
-        if let Some(levels) = self.levels.get().and_then(Weak::upgrade) {
+        let Some(levels) = self.levels.get() else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| recorder.follow(levels))) {
+            swallow(panic);
+        }
+        if let Some(levels) = levels.upgrade() {
             levels.levels(&mut |event| guarded(recorder, &event));
         }
     }

@@ -49,10 +49,30 @@ impl Verdict {
     }
 }
 
+/// Of what an attempt failed, as far as the wait and the price of the next one depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// Of anything.
+    #[default]
+    Transient,
+    /// The service asked for fewer calls.
+    Throttled,
+    /// It took too long.
+    TimedOut,
+}
+
 /// Tells what a finished call says about the service. A closure `Fn(Result<&Res, &Err>) -> Verdict` is one.
 pub trait Classify<Res, Err> {
     /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;
+
+    /// Of what a transient failure failed. Rejections that are time-outs or come from a rate limit are known to be;
+    /// this is asked for all others.
+    fn failure_kind(&self, outcome: Result<&Res, &Err>) -> FailureKind {
+        let _ = outcome;
+        FailureKind::Transient
+    }
 
     /// Told before the wait for a new attempt: the 1-based number of the attempt that failed, how, and the wait.
     fn on_retry(&self, attempt: u32, outcome: Result<&Res, &Err>, delay: Duration) {

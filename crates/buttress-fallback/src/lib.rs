@@ -1,1 +1,81 @@
-//! An answer when the rest failed: value, function, service, last good answer
+//! Answers when the rest failed: with a value, by a function, by another service, or with the last good answer.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use buttress_core::BoxError;
+//! use buttress_fallback::Fallback;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let fallback = Fallback::builder("prices").build()?;
+//! let broken = service_fn(|_item: &'static str| async { Err::<Option<u32>, BoxError>("down".into()) });
+//!
+//! let svc = fallback.layer().value(None).layer(broken);
+//! assert_eq!(svc.oneshot("apple").await.unwrap(), None);
+//! assert_eq!(fallback.snapshot().answered, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Never a false success
+//! A fallback says something useful about not having an answer: cached data that says how old it is, a default
+//! that is right for every caller, an empty list where "none" is true, a shorter page. It is no place for a
+//! pretended success: a payment that was not made, an order that was not stored. So stored answers are only
+//! given after they have been marked (the marker is an argument, not an option), and what the fallback did is
+//! counted apart from the primary's successes.
+//!
+//! # The answers
+//! | on [`FallbackLayer`] | answers with | needs | readiness |
+//! |---|---|---|---|
+//! | [`value`](FallbackLayer::value) | a clone of a value | `Res: Clone` | through |
+//! | [`answer_with`](FallbackLayer::answer_with) | a function of the failure | | through |
+//! | [`answer_for`](FallbackLayer::answer_for) | a function of request and failure | the request again (`Clone`, or `replay_with`) | through |
+//! | [`service`](FallbackLayer::service) | another service | the request again; that service `Clone` | owning |
+//! | [`last_good`](FallbackLayer::last_good) | the last good answer for the same key, marked stale | `Res: Clone` | through |
+//!
+//! *Through*: readiness is the inner service's own, a readied instance is called in place, and an error of
+//! `poll_ready` is passed on, because it means "discard this service". *Owning*: always ready; each call readies
+//! a clone of the primary inside its future, so that a primary that never gets ready, or is broken, is a failure
+//! like any other and the second service answers. That one is readied only once it is needed. For the others,
+//! [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer) directly inside does the same.
+//!
+//! # What is handled
+//! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
+//! time-out. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
+//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. Where
+//! the fallback itself fails, its own error is returned; where it has no answer (nothing stored, or too old; the
+//! request cannot be had again), the primary's failure is, unchanged.
+//!
+//! # Place in a stack
+//! Outermost, so that it sees what is left after retry and the total time-out. Several fallbacks stack: the
+//! inner one is asked first.
+//!
+//! # Settings
+//! | setting | default | |
+//! |---|---|---|
+//! | `max_age` | 5 min | stored answers older than this are not given |
+//! | `max_keys` | 1024 | answers stored, at most; the one not used for longest goes first |
+//!
+//! # Cost
+//! A call that succeeds allocates nothing and takes no lock. `last_good` is the exception: it stores a clone of
+//! each good answer, under a lock held for one table operation.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod answer;
+mod config;
+mod fallback;
+mod future;
+mod handles;
+mod layer;
+mod service;
+mod store;
+
+pub use crate::{
+    answer::{Answer, ByService, ForRequest, Front, Keep, LastGood, Nothing, Stale, Value, With},
+    config::{FallbackBuilder, FallbackConfig},
+    fallback::{Fallback, FallbackSnapshot},
+    future::FallbackFuture,
+    handles::{Classified, HandleIf, Handles, Judgement},
+    layer::FallbackLayer,
+    service::FallbackService,
+};

@@ -6,6 +6,7 @@
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`.
 //! - [`RespondLayer`]: answers 503, 429 or 504 with `Retry-After` instead of failing, so that axum's
 //!   `Router::layer` takes the stack.
+//! - [`connector`]: a stack around a connector, for hyper-util's client.
 //!
 //! ```
 //! # tokio_test::block_on(async {
@@ -26,12 +27,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod classify;
+mod connector;
 mod replay;
 mod respond;
 mod retry_after;
 
 pub use crate::{
     classify::{HttpClassify, verdict},
+    connector::{Connecting, Connector, connector},
     replay::{HttpReplay, may_repeat},
     respond::{RespondFuture, RespondLayer, RespondService},
     retry_after::retry_after,

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -49,6 +49,9 @@ pub fn describe_all() {
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
+    /// The recorders of all policies whose names are too many: a million names cost no more memory than one. Not
+    /// in `shared`, which they hold.
+    others: Arc<Mutex<HashMap<PolicyKind, Arc<dyn Recorder>>>>,
 }
 
 pub(crate) struct Shared {
@@ -108,7 +111,7 @@ impl Metrics {
     fn with_settings(settings: Settings) -> Self {
         let shared =
             Shared { settings, described: AtomicU64::new(0), started: clock::now(), names: Mutex::default() };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), others: Arc::default() }
     }
 
     /// Describes all metrics to the recorder at hand, with this one's prefix.
@@ -205,14 +208,19 @@ impl MetricsBuilder {
 
 impl Observer for Metrics {
     fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
-        recorders::of(kind, || Panel::new(&self.shared, kind, name))
+        let make = recorders::of(kind)?;
+        if self.shared.enter(kind, name) {
+            return Some(make(Panel::new(&self.shared, kind, Some(name))));
+        }
+        let mut others = unpoisoned(&self.others);
+        Some(others.entry(kind).or_insert_with(|| make(Panel::new(&self.shared, kind, None))).clone())
     }
 }
 
 impl Shared {
     /// Takes a policy in. `false`: it shares the name of those that are too many.
     pub(crate) fn enter(&self, kind: PolicyKind, name: &str) -> bool {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = unpoisoned(&self.names);
         if !names.contains_key(name) {
             if names.len() >= self.settings.max_names {
                 return false;
@@ -228,7 +236,7 @@ impl Shared {
 
     /// Lets a policy go. Whether it was the last one of its kind and name.
     pub(crate) fn leave(&self, kind: PolicyKind, name: &str) -> bool {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = unpoisoned(&self.names);
         let Some(count) = names.get_mut(name).and_then(|kinds| kinds.get_mut(&kind)) else {
             return false;
         };
@@ -257,6 +265,11 @@ impl Shared {
             self.describe();
         }
     }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is one insertion or one sum.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Metrics {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{
             AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use buttress_core::{Name, PolicyKind};
+use buttress_core::{Name, PolicyKind, Recorder, observe::Levels};
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, SharedString};
 
 use crate::{
@@ -62,11 +62,13 @@ pub(crate) struct Panel {
     shared: Arc<Shared>,
     kind: PolicyKind,
     name: SharedString,
-    /// Policies that share a name could only overwrite each other's levels.
+    /// Many policies behind one name could only overwrite each other's levels.
     has_levels: bool,
     counters: Vec<(Key, Start)>,
     gauges: Vec<Measured>,
     histograms: Vec<Key>,
+    /// Who knows the levels.
+    levels: OnceLock<Weak<dyn Levels>>,
     /// Replaced as a whole. A reader never waits: it loads, and where what it got is too old, makes its own.
     handles: ArcSwap<Handles>,
 }
@@ -97,20 +99,17 @@ struct Handles {
 }
 
 impl Panel {
-    pub(crate) fn new(shared: &Arc<Shared>, kind: PolicyKind, name: &Name) -> Self {
-        let own_name = shared.enter(kind, name);
+    /// The panel of one policy, or, without a name, of all whose names are too many.
+    pub(crate) fn new(shared: &Arc<Shared>, kind: PolicyKind, name: Option<&Name>) -> Self {
         Self {
             shared: shared.clone(),
             kind,
-            has_levels: own_name,
-            name: if own_name {
-                SharedString::from(name.to_string())
-            } else {
-                SharedString::const_str(OTHER)
-            },
+            name: name.map_or(SharedString::const_str(OTHER), |name| SharedString::from(name.to_string())),
+            has_levels: name.is_some(),
             counters: Vec::new(),
             gauges: Vec::new(),
             histograms: Vec::new(),
+            levels: OnceLock::new(),
             handles: ArcSwap::from_pointee(Handles::new(clock::now(), 0, 0, 0)),
         }
     }
@@ -177,8 +176,16 @@ impl Panel {
         self
     }
 
-    /// Handles that are at most [`MAX_AGE`] old. Reads the clock.
-    pub(crate) fn fresh(&self) -> At<'_> {
+    /// Says who knows the levels. Only the first one counts.
+    pub(crate) fn follow(&self, levels: &Weak<dyn Levels>) {
+        let _ = self.levels.set(levels.clone());
+    }
+
+    /// Handles that are at most [`MAX_AGE`] old, for `recorder`, which has this panel. Reads the clock.
+    ///
+    /// With new handles, `recorder` is told the levels anew: of two threads that tell a level at the same time,
+    /// the one with the older value may have come last.
+    pub(crate) fn fresh(&self, recorder: &dyn Recorder) -> At<'_> {
         let cached = self.handles.load();
         if self.settings().handles == HandleMode::PerCall {
             return At { panel: self, cached };
@@ -191,6 +198,9 @@ impl Panel {
         // could count into a series that is gone. The last one to store wins; all lead to the same series.
         let resolved = Arc::new(self.resolve(now));
         self.handles.store(resolved.clone());
+        if let Some(levels) = self.levels.get().filter(|_| self.has_levels).and_then(Weak::upgrade) {
+            levels.levels(&mut |event| recorder.record(&event));
+        }
         At { panel: self, cached: Guard::from_inner(resolved) }
     }
 
@@ -312,7 +322,12 @@ impl At<'_> {
 
     pub(crate) fn set(&self, GaugeSlot(slot): GaugeSlot, value: f64) {
         let level = &self.panel.gauges[slot];
-        level.bits.store(if value.is_nan() { f64::NAN } else { value }.to_bits(), Relaxed);
+        let bits = if value.is_nan() { f64::NAN } else { value }.to_bits();
+        if level.bits.load(Relaxed) == bits && !self.per_call() {
+            // Set already, and set again with every new handle.
+            return;
+        }
+        level.bits.store(bits, Relaxed);
         match (self.panel.has_levels, self.per_call()) {
             (false, _) => {}
             (true, true) => register_gauge(&level.key).set(value),

@@ -11,6 +11,7 @@ use buttress_core::{
 /// |---|---|---|
 /// | `max_attempts` | 3 | all calls, the first included; 1 = no retry |
 /// | `backoff` | exponential, 100 ms · 2ⁿ, at most 30 s, full jitter | see [`Backoff`] |
+/// | `throttle_backoff` | as `backoff` | after the service asked for fewer calls |
 /// | `max_elapsed` | none | no attempt starts later than this after the call began |
 /// | `retry_after` | `Obey` | see [`RetryAfter`] |
 /// | `retry_after_max` | 30 s | the longest `Retry-After` that is waited for |
@@ -30,6 +31,10 @@ pub struct RetryConfig {
     pub max_attempts: u32,
     /// The waits between attempts. Default [`Backoff::default`]: 100 ms · 2ⁿ up to 30 s, full jitter.
     pub backoff: Backoff,
+    /// The waits after the service asked for fewer calls (a rate limit; what
+    /// [`throttled_when`](crate::RetryLayer::throttled_when) says). Default: `backoff`.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub throttle_backoff: Option<Backoff>,
     /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
     #[cfg_attr(
         feature = "serde",
@@ -83,6 +88,7 @@ impl Default for RetryConfig {
         Self {
             max_attempts: 3,
             backoff: Backoff::default(),
+            throttle_backoff: None,
             max_elapsed: None,
             retry_after: RetryAfter::Obey,
             retry_after_max: Duration::from_secs(30),
@@ -158,6 +164,20 @@ impl RetryConfig {
         Self::of(3, Backoff::none())
     }
 
+    /// The numbers of the AWS SDKs' standard mode: 3 calls, 50 ms (throttled: 1 s) doubled up to 20 s with full
+    /// jitter, `Retry-After` between the backoff and 5 s more. Goes with
+    /// [`Budget::tokens`](buttress_core::Budget::tokens).
+    pub fn aws() -> Self {
+        let backoff =
+            |base| Backoff::exponential(base).with_max(Duration::from_secs(20)).with_jitter(Jitter::Full);
+        Self {
+            throttle_backoff: Some(backoff(ms(1000))),
+            retry_after: RetryAfter::Bounded,
+            retry_after_max: Duration::from_secs(5),
+            ..Self::of(3, backoff(ms(50)))
+        }
+    }
+
     /// Whether these settings can work.
     ///
     /// # Errors
@@ -168,6 +188,9 @@ impl RetryConfig {
             return Err(ConfigError::new("max_attempts", self.max_attempts, why));
         }
         self.backoff.validate().map_err(|error| error.within("backoff"))?;
+        if let Some(slower) = &self.throttle_backoff {
+            slower.validate().map_err(|error| error.within("throttle_backoff"))?;
+        }
         if let Some(max) = self.max_elapsed {
             check_positive("max_elapsed", max)?;
         }

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, FromRejection, Outcome, Replay, observe::StopReason};
+use buttress_core::{Classify, FromRejection, Outcome, Replay, Verdict, observe::StopReason};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
@@ -50,10 +50,9 @@ impl<S, Req, C, R> RetryFuture<S, Req, C, R>
 where
     S: Service<Req>,
 {
-    pub(crate) fn calling(mut run: Run<C, R>, attempt: S::Future, again: Option<Again<S, Req>>) -> Self {
-        run.set_busy(false);
-        let phase = Phase::Calling { attempt };
-        Self { phase, again, run }
+    #[inline]
+    pub(crate) fn calling(attempt: S::Future, again: Option<Again<S, Req>>, run: Run<C, R>) -> Self {
+        Self { phase: Phase::Calling { attempt }, again, run }
     }
 }
 
@@ -64,6 +63,7 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
+    #[inline]
     fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
         let mut this = self.project();
         let run = this.run;
@@ -71,18 +71,24 @@ where
             match this.phase.as_mut().project() {
                 PhaseProj::Calling { attempt } => {
                     let outcome = ready!(run.inside(|| attempt.poll(cx)));
+                    let verdict = run.classify(&outcome);
+                    if verdict == Verdict::Success {
+                        this.phase.set(Phase::Ended);
+                        *this.again = None;
+                        run.succeed();
+                        return Poll::Ready(outcome);
+                    }
                     let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-                    match run.judge(&outcome, replayable) {
+                    match run.judge(verdict, &outcome, replayable) {
                         // Set at once, here and below: the attempt that has ended may hold a permit of a policy
                         // inside for as long as it lives.
                         Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
                         Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: sleep(delay) }),
-                        Next::End(ended, stopped) => {
+                        Next::End(ended, why) => {
                             this.phase.set(Phase::Ended);
                             *this.again = None;
-                            run.end(ended, stopped);
-                            let outcome = outcome.map_err(|error| run.last_error(error, stopped));
-                            return Poll::Ready(outcome);
+                            run.stop(ended, why);
+                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, why)));
                         }
                     }
                 }
@@ -96,8 +102,8 @@ where
                         // Nobody may use a service any more that says so: no further attempt.
                         this.phase.set(Phase::Ended);
                         *this.again = None;
-                        run.end(Outcome::Failure, Some(StopReason::NotReady));
-                        return Poll::Ready(Err(run.last_error(error, Some(StopReason::NotReady))));
+                        run.stop(Outcome::Failure, StopReason::NotReady);
+                        return Poll::Ready(Err(run.last_error(error, StopReason::NotReady)));
                     }
                     let req = again.req.take().expect("saved before the attempt that failed");
                     run.advance();
@@ -123,6 +129,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.as_mut().project().run.set_busy(true);
         let polled = self.as_mut().advance(cx);

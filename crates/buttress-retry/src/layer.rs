@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ByClone, ByFn, Classify, FromRejection, Replay, Standard, Verdict};
+use buttress_core::{ByClone, ByFn, Classify, FailureKind, FromRejection, Replay, Standard, Verdict};
 
 use crate::{Repeat, RetryFuture, RetryService, policy::Policy, retry};
 
@@ -45,6 +45,18 @@ impl<C, R> RetryLayer<C, R> {
     {
         let (classify, replay) = (self.policy.classify.clone(), self.policy.replay.clone());
         self.with(OnRetry { classify, told }, replay)
+    }
+
+    /// Says which failures mean that the service wants fewer calls: the wait after them is
+    /// [`throttle_backoff`](crate::RetryConfig::throttle_backoff), and a budget of tokens has a price for them.
+    pub fn throttled_when<F, Res, E>(self, throttled: F) -> RetryLayer<ThrottledWhen<C, F>, R>
+    where
+        F: Fn(Result<&Res, &E>) -> bool,
+        C: Clone,
+        R: Clone,
+    {
+        let (classify, replay) = (self.policy.classify.clone(), self.policy.replay.clone());
+        self.with(ThrottledWhen { classify, throttled }, replay)
     }
 
     /// Makes the error the caller gets of the last one, whatever ended the call. The type stays.
@@ -127,6 +139,10 @@ where
         self.classify.classify(outcome)
     }
 
+    fn failure_kind(&self, outcome: Result<&Res, &E>) -> FailureKind {
+        self.classify.failure_kind(outcome)
+    }
+
     fn on_retry(&self, attempt: u32, outcome: Result<&Res, &E>, delay: Duration) {
         self.classify.on_retry(attempt, outcome, delay);
         (self.told)(attempt, outcome, delay);
@@ -159,6 +175,10 @@ where
         self.classify.classify(outcome)
     }
 
+    fn failure_kind(&self, outcome: Result<&Res, &E>) -> FailureKind {
+        self.classify.failure_kind(outcome)
+    }
+
     fn on_retry(&self, attempt: u32, outcome: Result<&Res, &E>, delay: Duration) {
         self.classify.on_retry(attempt, outcome, delay);
     }
@@ -171,5 +191,40 @@ where
 impl<C: fmt::Debug, F> fmt::Debug for MapLast<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapLast").field("classify", &self.classify).finish_non_exhaustive()
+    }
+}
+
+/// A classifier that knows what throttling looks like; made by [`RetryLayer::throttled_when`].
+#[derive(Clone, Copy)]
+pub struct ThrottledWhen<C, F> {
+    classify: C,
+    throttled: F,
+}
+
+impl<C, F, Res, E> Classify<Res, E> for ThrottledWhen<C, F>
+where
+    C: Classify<Res, E>,
+    F: Fn(Result<&Res, &E>) -> bool,
+{
+    fn classify(&self, outcome: Result<&Res, &E>) -> Verdict {
+        self.classify.classify(outcome)
+    }
+
+    fn failure_kind(&self, outcome: Result<&Res, &E>) -> FailureKind {
+        if (self.throttled)(outcome) { FailureKind::Throttled } else { self.classify.failure_kind(outcome) }
+    }
+
+    fn on_retry(&self, attempt: u32, outcome: Result<&Res, &E>, delay: Duration) {
+        self.classify.on_retry(attempt, outcome, delay);
+    }
+
+    fn last_error(&self, attempts: u32, error: E) -> E {
+        self.classify.last_error(attempts, error)
+    }
+}
+
+impl<C: fmt::Debug, F> fmt::Debug for ThrottledWhen<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThrottledWhen").field("classify", &self.classify).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ mod service;
 pub use crate::{
     config::{RetryAfter, RetryConfig},
     future::RetryFuture,
-    layer::{MapLast, OnRetry, RetryLayer},
+    layer::{MapLast, OnRetry, RetryLayer, ThrottledWhen},
     retry::{Repeat, Retry, RetryBuilder, RetrySnapshot},
     service::RetryService,
 };

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    BackoffState, Classify, Event, FromRejection, Outcome, Rejection, RejectionKind, Replay, Verdict,
-    context::{self, CallContext},
+    BackoffState, Budget, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind,
+    Replay, Verdict, context,
     observe::{AttemptReason, StopReason},
 };
 use tokio::time::Instant;
@@ -19,35 +19,103 @@ pub(crate) struct Policy<C, R> {
 }
 
 impl<C, R> Policy<C, R> {
-    /// Begins a call. What is returned counts as panicking until it is told otherwise.
-    pub(crate) fn begin(self: Arc<Self>) -> Run<C, R> {
+    /// Begins a call. The first attempt is made with what is returned, see [`First`].
+    #[inline]
+    pub(crate) fn begin(&self) -> First<'_> {
         let engine = &*self.engine;
         engine.count_call();
-        let max_elapsed = engine.max_elapsed();
-        let needs_clock = max_elapsed.is_some() || engine.budget.is_some() || engine.emitter.is_timed();
+        let timed_budget = engine.budget.as_ref().is_some_and(Budget::is_timed);
+        let needs_clock = timed_budget || engine.max_elapsed().is_some() || engine.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
         if let (Some(budget), Some(now)) = (&engine.budget, started) {
             budget.deposit(now.into_std());
         }
-        let deadline = match (started, max_elapsed) {
-            (Some(now), Some(max)) => now.checked_add(max).map(Instant::into_std),
-            _ => None,
-        };
-        let max_attempts = engine.max_attempts();
-        let state = State::Busy;
-        let backoff = BackoffState::default();
-        Run { policy: self, started, deadline, backoff, attempt: 1, max_attempts, state }
+        First { engine, started, max_attempts: engine.max_attempts() }
     }
+}
+
+/// A call until its first attempt has a future: dropped before, the service has panicked.
+///
+/// Not a [`Run`] yet, because that is made where it stays: moving what was just written costs more than all the
+/// rest of a call that succeeds at once.
+pub(crate) struct First<'a> {
+    engine: &'a Engine,
+    started: Option<Instant>,
+    max_attempts: u32,
+}
+
+impl First<'_> {
+    pub(crate) fn is_last(&self) -> bool {
+        self.max_attempts <= 1
+    }
+
+    /// Runs a piece of the inner service, which sees the number of the attempt.
+    #[inline]
+    pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
+        inside(self.engine, self.started, 1, self.max_attempts, inner)
+    }
+
+    /// The call under way.
+    #[inline]
+    pub(crate) fn run<C, R>(self, policy: &Arc<Policy<C, R>>) -> Run<C, R> {
+        let Self { started, max_attempts, .. } = self;
+        std::mem::forget(self);
+        Run {
+            policy: policy.clone(),
+            started,
+            backoff: BackoffState::default(),
+            attempt: 1,
+            max_attempts,
+            retried: None,
+            state: State::Idle,
+        }
+    }
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.engine.tell_end(Outcome::Panicked, self.started, 1);
+    }
+}
+
+#[inline]
+fn inside<T>(
+    engine: &Engine,
+    started: Option<Instant>,
+    attempt: u32,
+    max_attempts: u32,
+    inner: impl FnOnce() -> T,
+) -> T {
+    match deadline(engine, started) {
+        None if max_attempts == 1 => inner(),
+        None => {
+            let _entered = context::enter_attempt(attempt);
+            inner()
+        }
+        Some(deadline) => {
+            // The rest is read at every poll and not kept: who is outside puts it in force around every poll.
+            let _entered = context::enter(context::current().attempt(attempt).until(deadline));
+            inner()
+        }
+    }
+}
+
+/// When no further attempt may start, by the policy's own `max_elapsed`.
+#[inline]
+fn deadline(engine: &Engine, started: Option<Instant>) -> Option<std::time::Instant> {
+    let started = started?;
+    started.checked_add(engine.max_elapsed()?).map(Instant::into_std)
 }
 
 /// One call under way. Tells how it ended when it is dropped, unless that was told before.
 pub(crate) struct Run<C, R> {
     policy: Arc<Policy<C, R>>,
     started: Option<Instant>,
-    deadline: Option<std::time::Instant>,
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
+    // What the last retry was made after.
+    retried: Option<FailureKind>,
     state: State,
 }
 
@@ -66,14 +134,10 @@ pub(crate) enum Next {
     /// Another one, after this wait.
     Retry(Duration),
     /// Nothing: the call ends so.
-    End(Outcome, Option<StopReason>),
+    End(Outcome, StopReason),
 }
 
 impl<C, R> Run<C, R> {
-    pub(crate) fn max_attempts(&self) -> u32 {
-        self.max_attempts
-    }
-
     pub(crate) fn replay(&self) -> &R {
         &self.policy.replay
     }
@@ -83,6 +147,7 @@ impl<C, R> Run<C, R> {
     }
 
     /// The request to send again, where another attempt may follow and the request can be repeated.
+    #[inline]
     pub(crate) fn save<Req>(&self, req: &Req) -> Option<Req>
     where
         R: Replay<Req>,
@@ -97,55 +162,47 @@ impl<C, R> Run<C, R> {
     }
 
     /// Runs a piece of the inner service, which sees the number of the attempt.
+    #[inline]
     pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
-        if self.max_attempts == 1 && self.deadline.is_none() {
-            return inner();
-        }
-        let _entered = context::enter(self.context());
-        inner()
+        inside(&self.policy.engine, self.started, self.attempt, self.max_attempts, inner)
     }
 
-    fn context(&self) -> CallContext {
-        // Read at every poll and not kept: whoever is outside puts it in force around every poll as well.
-        let context = context::current().attempt(self.attempt);
-        match self.deadline {
-            Some(deadline) => context.until(deadline),
-            None => context,
-        }
-    }
-
+    #[inline]
     pub(crate) fn set_busy(&mut self, busy: bool) {
         if self.state != State::Done {
             self.state = if busy { State::Busy } else { State::Idle };
         }
     }
 
-    /// Decides on an attempt that has ended.
-    pub(crate) fn judge<T, E>(&mut self, outcome: &Result<T, E>, replayable: bool) -> Next
+    /// What an attempt that has ended says about the service.
+    #[inline]
+    pub(crate) fn classify<T, E>(&self, outcome: &Result<T, E>) -> Verdict
     where
         C: Classify<T, E>,
-        E: FromRejection,
     {
-        match self.policy.classify.classify(outcome.as_ref()) {
-            Verdict::Success => Next::End(Outcome::Success, None),
-            verdict => self.judge_failure(verdict, outcome, replayable),
-        }
+        self.policy.classify.classify(outcome.as_ref())
     }
 
+    /// Decides on an attempt that was no success.
     #[cold]
-    fn judge_failure<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
+    pub(crate) fn judge<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
-        match self.next(verdict, rejection, replayable) {
+        let failure = match rejection {
+            Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
+            Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
+            _ => self.policy.classify.failure_kind(outcome.as_ref()),
+        };
+        match self.next(verdict, rejection, failure, replayable) {
             Ok(delay) => {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
-            Err(why) => Next::End(ended, Some(why)),
+            Err(why) => Next::End(ended, why),
         }
     }
 
@@ -154,6 +211,7 @@ impl<C, R> Run<C, R> {
         &mut self,
         verdict: Verdict,
         rejection: Option<&Rejection>,
+        failure: FailureKind,
         replayable: bool,
     ) -> Result<Duration, StopReason> {
         let engine = &*self.policy.engine;
@@ -172,24 +230,31 @@ impl<C, R> Run<C, R> {
             }
             _ => return Err(StopReason::NotRetryable),
         };
+        // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
+        let budget = engine.budget.as_ref().filter(|_| rejection.is_none_or(Rejection::was_sent));
+        if let Some(budget) = budget {
+            budget.failed();
+        }
         if self.is_last() {
             return Err(StopReason::MaxAttempts);
         }
         if !replayable {
             return Err(StopReason::NotReplayable);
         }
-        let backoff = settings.backoff(self.attempt, &mut self.backoff, &engine.chance);
+        let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
         let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
         let now = Instant::now();
-        let deadline = self.context().deadline;
+        let context = context::current();
+        let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
         decide::fits(delay, now.into_std(), deadline)?;
         // Last, so that no other reason to stop costs a retry of the budget.
-        if let Some(budget) = &engine.budget {
-            let granted = budget.try_withdraw(now.into_std());
+        if let Some(budget) = budget {
+            let granted = budget.try_withdraw_after(failure, now.into_std());
             engine.tell_budget(now);
             if !granted {
                 return Err(StopReason::Budget);
             }
+            self.retried = Some(failure);
         }
         Ok(delay)
     }
@@ -214,49 +279,48 @@ impl<C, R> Run<C, R> {
     }
 
     /// The error the caller gets for the last one.
-    pub(crate) fn last_error<T, E>(&self, error: E, stopped: Option<StopReason>) -> E
+    pub(crate) fn last_error<T, E>(&self, mut error: E, stopped: StopReason) -> E
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if stopped == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
+        if stopped == StopReason::MaxAttempts && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
-            return error.exhausted(told);
+            error = error.exhausted(told);
         }
-        error
+        self.policy.classify.last_error(self.attempt, error)
     }
 
-    /// Tells how the call ended. Only the first time counts.
-    pub(crate) fn end(&mut self, outcome: Outcome, stopped: Option<StopReason>) {
-        if self.state == State::Done {
-            return;
-        }
+    /// The call succeeded.
+    #[inline]
+    pub(crate) fn succeed(&mut self) {
         self.state = State::Done;
         let engine = &*self.policy.engine;
-        if let Some(reason) = stopped {
-            engine.stop(reason);
+        if let Some(budget) = &engine.budget {
+            budget.succeeded(self.retried);
         }
-        if engine.emitter.is_on() {
-            self.tell_end(outcome);
-        }
+        engine.tell_end(Outcome::Success, self.started, self.attempt);
     }
 
-    #[cold]
-    fn tell_end(&self, outcome: Outcome) {
-        let emitter = &self.policy.engine.emitter;
-        let elapsed = self.started.filter(|_| emitter.is_timed()).map(|started| started.elapsed());
-        emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: self.attempt });
+    /// The call ended without success, and no further attempt is made for this reason.
+    pub(crate) fn stop(&mut self, outcome: Outcome, why: StopReason) {
+        self.state = State::Done;
+        let engine = &*self.policy.engine;
+        engine.stop(why);
+        engine.tell_end(outcome, self.started, self.attempt);
     }
 }
 
 impl<C, R> Drop for Run<C, R> {
+    #[inline]
     fn drop(&mut self) {
-        match self.state {
-            State::Done => {}
-            State::Idle => self.end(Outcome::Cancelled, None),
-            State::Busy => self.end(Outcome::Panicked, None),
-        }
+        let outcome = match self.state {
+            State::Done => return,
+            State::Idle => Outcome::Cancelled,
+            State::Busy => Outcome::Panicked,
+        };
+        self.policy.engine.tell_end(outcome, self.started, self.attempt);
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use buttress_core::{
-    Backoff, BackoffState, Budget, ByClone, Chance, ConfigError, Emitter, Event, FromRejection, Name,
-    Observer, PolicyKind, RejectionKind, Standard,
+    Backoff, BackoffState, Budget, ByClone, Chance, ConfigError, Emitter, Event, FailureKind, FromRejection,
+    Name, Observer, Outcome, PolicyKind, RejectionKind, Standard,
     observe::{Events, Level, Levels, Note, Recorder, StopReason, recorder_fn},
 };
 use tokio::time::Instant;
@@ -139,12 +139,12 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let run = policy.clone().begin();
+    let first = policy.begin();
     let mut inner = Repeat { attempt };
-    let call = run.inside(|| inner.call(()));
+    let attempt = first.inside(|| inner.call(()));
     // Nothing to save: a closure can always be called again.
-    let again = (run.max_attempts() > 1).then(|| Again { inner, req: Some(()) });
-    RetryFuture::calling(run, call, again)
+    let again = (!first.is_last()).then(|| Again { inner, req: Some(()) });
+    RetryFuture::calling(attempt, again, first.run(policy))
 }
 
 /// A closure that makes attempts, as a service; what [`Retry::call`] calls.
@@ -216,19 +216,28 @@ fn elapsed_nanos(config: &RetryConfig) -> u64 {
 
 impl Settings {
     /// The backoff after the attempt with this number has failed.
-    pub(crate) fn backoff(&self, attempt: u32, state: &mut BackoffState, chance: &Chance) -> Duration {
-        match &self.curve {
-            Some(curve) => curve(attempt.saturating_sub(1)).min(self.config.backoff.max),
-            None => self.config.backoff.next(state, chance.unit()),
+    pub(crate) fn backoff(
+        &self,
+        attempt: u32,
+        failure: FailureKind,
+        state: &mut BackoffState,
+        chance: &Chance,
+    ) -> Duration {
+        match (&self.config.throttle_backoff, &self.curve) {
+            (Some(slower), _) if failure == FailureKind::Throttled => slower.next(state, chance.unit()),
+            (_, Some(curve)) => curve(attempt.saturating_sub(1)).min(self.config.backoff.max),
+            (_, None) => self.config.backoff.next(state, chance.unit()),
         }
     }
 }
 
 impl Engine {
+    #[inline]
     pub(crate) fn max_attempts(&self) -> u32 {
         self.max_attempts.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn max_elapsed(&self) -> Option<Duration> {
         let nanos = self.max_elapsed_nanos.load(Relaxed);
         (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))
@@ -239,6 +248,7 @@ impl Engine {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[inline]
     pub(crate) fn count_call(&self) {
         self.calls.fetch_add(1, Relaxed);
     }
@@ -263,11 +273,19 @@ impl Engine {
         }
     }
 
+    #[inline]
+    pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
+        if self.emitter.is_on() {
+            let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
+        }
+    }
+
     fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
         config.validate()?;
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
         if config.budget != settings.config.budget {
-            let why = "cannot change while the policy runs; give the builder a `Budget` of its own kind";
+            let why = "cannot change while the policy runs: what was paid in cannot move";
             return Err(ConfigError::new("budget", config.budget, why));
         }
         self.max_attempts.store(config.max_attempts, Relaxed);
@@ -371,6 +389,12 @@ impl RetryBuilder {
         self
     }
 
+    /// The waits after the service asked for fewer calls. Default: as all others.
+    pub fn throttle_backoff(mut self, throttle_backoff: impl Into<Option<Backoff>>) -> Self {
+        self.config.throttle_backoff = throttle_backoff.into();
+        self
+    }
+
     /// No attempt starts later than this after the call began. Default none.
     pub fn max_elapsed(mut self, max_elapsed: impl Into<Option<Duration>>) -> Self {
         self.config.max_elapsed = max_elapsed.into();
@@ -434,13 +458,10 @@ impl RetryBuilder {
     /// # Errors
     /// Where a setting cannot work: names the field, its value, and why.
     pub fn build(self) -> Result<Retry, ConfigError> {
-        let Self { name, mut config, budget, curve, seed, recorders, observers } = self;
+        let Self { name, config, budget, curve, seed, recorders, observers } = self;
         config.validate()?;
         let budget = match (budget, config.budget) {
-            (Some(shared), _) => {
-                config.budget = Some(shared.config());
-                Some(shared)
-            }
+            (Some(shared), _) => Some(shared),
             (None, Some(own)) => Some(Budget::from_config(own).map_err(|error| error.within("budget"))?),
             (None, None) => None,
         };

@@ -47,14 +47,16 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let run = self.policy.clone().begin();
-        let saved = run.save(&req);
-        let call = run.inside(|| self.inner.call(req));
+        let first = self.policy.begin();
+        let replay = &self.policy.replay;
+        let saved = if first.is_last() || !replay.ever() { None } else { replay.save(&req) };
+        let attempt = first.inside(|| self.inner.call(req));
         // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
         // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
         let again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
-        RetryFuture::calling(run, call, again)
+        RetryFuture::calling(attempt, again, first.run(&self.policy))
     }
 }
 

@@ -1,5 +1,4 @@
 use std::{
-    any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     panic::resume_unwind,
@@ -280,7 +279,7 @@ impl<Req, Res, E> Service<Req> for Probe<Req, Res, E> {
         let flight = Flight::new(&self.pool, slot);
         let step = self.next_step(req);
         if step.panics_in_call {
-            resume_unwind(said("the script panics in call"));
+            resume_unwind(Box::new(SCRIPTED));
         }
         let end = match step.end {
             End::Answer(answer) => FutureEnd::Answer { answer: Some(answer) },
@@ -295,10 +294,8 @@ impl<Req, Res, E> Service<Req> for Probe<Req, Res, E> {
     }
 }
 
-fn said(what: &'static str) -> Box<dyn Any + Send> {
-    // Not `panic!`: a scripted panic need not fill the test's output.
-    Box::new(what)
-}
+/// What a scripted panic says. By `resume_unwind` and not `panic!`, so that it does not fill the test's output.
+pub(crate) const SCRIPTED: &str = "the script panics";
 
 pin_project! {
     /// The answer to one call of a [`Probe`].
@@ -347,7 +344,7 @@ impl<Res, E> Future for ProbeFuture<Res, E> {
             FutureEnd::Answer { answer } => answer.take(),
             FutureEnd::Panic => {
                 this.flight.end();
-                resume_unwind(said("the script panics in poll"));
+                resume_unwind(Box::new(SCRIPTED));
             }
             FutureEnd::Held { held } => held.poll(cx),
         };
@@ -368,30 +365,35 @@ impl<Res, E> fmt::Debug for ProbeFuture<Res, E> {
 }
 
 /// A call that waits for [`Probe::answer`].
-struct Held<Res, E>(Mutex<(Option<Result<Res, E>>, Option<Waker>)>);
+struct Held<Res, E>(Mutex<Waiting<Res, E>>);
+
+struct Waiting<Res, E> {
+    answer: Option<Result<Res, E>>,
+    waker: Option<Waker>,
+}
 
 impl<Res, E> Default for Held<Res, E> {
     fn default() -> Self {
-        Self(Mutex::new((None, None)))
+        Self(Mutex::new(Waiting { answer: None, waker: None }))
     }
 }
 
 impl<Res, E> Held<Res, E> {
     fn resolve(&self, answer: Result<Res, E>) {
-        let mut held = unpoisoned(&self.0);
-        held.0 = Some(answer);
-        let waker = held.1.take();
-        drop(held);
+        let mut waiting = unpoisoned(&self.0);
+        waiting.answer = Some(answer);
+        let waker = waiting.waker.take();
+        drop(waiting);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     fn poll(&self, cx: &Context<'_>) -> Option<Result<Res, E>> {
-        let mut held = unpoisoned(&self.0);
-        let answer = held.0.take();
+        let mut waiting = unpoisoned(&self.0);
+        let answer = waiting.answer.take();
         if answer.is_none() {
-            held.1 = Some(cx.waker().clone());
+            waiting.waker = Some(cx.waker().clone());
         }
         answer
     }

@@ -35,8 +35,8 @@
 //!
 //! # What it covers
 //! - `call`, from the moment it is called, and not the wait for readiness before it. Where that wait must be
-//!   bounded too, put an owning layer inside (a bulkhead, or [`ReadyInCallLayer`] from this crate): it is
-//!   ready at once and waits within its `call`.
+//!   bounded too, put an owning layer inside (a bulkhead, or
+//!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
 //! - The response as the service returns it. A body that is streamed later is not covered.
 //! - Work that can be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task: the
 //!   caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has
@@ -75,7 +75,6 @@ mod future;
 mod layer;
 mod named;
 mod race;
-mod ready;
 mod service;
 mod timeout;
 
@@ -85,7 +84,6 @@ pub use crate::{
     layer::{Configured, LimitOf, OnTimeout, Refuse, TimeoutLayer, Value},
     named::Timeouts,
     race::{Race, race},
-    ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
     service::TimeoutService,
     timeout::{Timeout, TimeoutSnapshot},
 };

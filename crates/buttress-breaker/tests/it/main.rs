@@ -1,1 +1,8 @@
-//! The public API of `buttress-breaker`, behaviour by behaviour.
+//! The breaker through its public API.
+
+mod support;
+
+mod half_open;
+mod readiness;
+mod steering;
+mod tripping;

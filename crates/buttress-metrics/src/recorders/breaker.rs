@@ -1,6 +1,12 @@
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{
+    Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
-use buttress_core::{Event, Outcome, Recorder, observe::Level};
+use buttress_core::{
+    Event, Outcome, Recorder,
+    observe::{Level, Levels},
+};
 
 use crate::{
     catalog::{
@@ -59,7 +65,7 @@ impl Recorder for Breaker {
     fn record(&self, event: &Event<'_>) {
         match *event {
             Event::Done { outcome, elapsed, slow, .. } => {
-                let at = self.panel.fresh();
+                let at = self.panel.fresh(self);
                 let result = match outcome {
                     Outcome::Success => "success",
                     Outcome::Ignored => "ignored",
@@ -78,15 +84,15 @@ impl Recorder for Breaker {
                     at.observe(durations, elapsed);
                 }
             }
-            Event::Refused { shadow: true, .. } => self.panel.fresh().count(self.would_reject),
+            Event::Refused { shadow: true, .. } => self.panel.fresh(self).count(self.would_reject),
             // A call that was passed on and then cut short ends with `Done`.
             Event::Refused { rejection, .. } if !rejection.was_sent() => {
                 if let Some(rejected) = self.calls.get("rejected") {
-                    self.panel.fresh().count(rejected);
+                    self.panel.fresh(self).count(rejected);
                 }
             }
             Event::Transition { from, to, .. } => {
-                let at = self.panel.fresh();
+                let at = self.panel.fresh(self);
                 if STATES.contains(&from) && STATES.contains(&to) {
                     at.count_rare(&CIRCUIT_BREAKER_STATE_CHANGES_TOTAL, &[from, to]);
                 }
@@ -102,13 +108,13 @@ impl Recorder for Breaker {
                 }
             }
             Event::Level { what, value } => match what {
-                Level::State(state) => self.is_in(&self.panel.fresh(), state),
+                Level::State(state) => self.is_in(&self.panel.fresh(self), state),
                 Level::FailureRatio => self.panel.latest().set(self.failure_ratio, value),
                 Level::SlowRatio => self.panel.latest().set(self.slow_ratio, value),
                 Level::Keys(state) => {
                     self.keyed.store(true, Relaxed);
                     if let Some(keys) = self.keys.get(state) {
-                        self.panel.fresh().set(keys, value);
+                        self.panel.fresh(self).set(keys, value);
                     }
                 }
                 _ => {}
@@ -119,5 +125,9 @@ impl Recorder for Breaker {
 
     fn timed(&self) -> bool {
         self.panel.wants_durations()
+    }
+
+    fn follow(&self, levels: &Weak<dyn Levels>) {
+        self.panel.follow(levels);
     }
 }

@@ -1,6 +1,8 @@
+use std::sync::Weak;
+
 use buttress_core::{
     Event, Outcome, Recorder, RejectionKind,
-    observe::{Level, Note},
+    observe::{Level, Levels, Note},
 };
 
 use crate::{
@@ -38,7 +40,7 @@ impl Bulkhead {
 
     fn entered(&self, state: &str) {
         if let Some(entered) = self.entered.get(state) {
-            self.panel.fresh().count(entered);
+            self.panel.fresh(self).count(entered);
         }
     }
 }
@@ -48,7 +50,7 @@ impl Recorder for Bulkhead {
         match *event {
             Event::Note(Note::Admitted) => self.entered("active"),
             Event::Note(Note::Queued) => self.entered("queued"),
-            Event::Note(Note::QueueWait(waited)) => self.panel.fresh().observe(self.queue_wait, waited),
+            Event::Note(Note::QueueWait(waited)) => self.panel.fresh(self).observe(self.queue_wait, waited),
             Event::Done { outcome, elapsed, .. } => {
                 let result = match outcome {
                     Outcome::Success | Outcome::Ignored => "completed",
@@ -59,13 +61,13 @@ impl Recorder for Bulkhead {
                 // the clock.
                 let at = match elapsed {
                     Some(elapsed) if elapsed < MAX_AGE => self.panel.latest(),
-                    _ => self.panel.fresh(),
+                    _ => self.panel.fresh(self),
                 };
                 if let Some(calls) = self.calls.get(result) {
                     at.count(calls);
                 }
             }
-            Event::Refused { shadow: true, .. } => self.panel.fresh().count(self.would_reject),
+            Event::Refused { shadow: true, .. } => self.panel.fresh(self).count(self.would_reject),
             Event::Refused { rejection, .. } => {
                 let result = match rejection.kind() {
                     RejectionKind::BulkheadQueueTimeout => "queue_timeout",
@@ -88,5 +90,9 @@ impl Recorder for Bulkhead {
             }
             _ => {}
         }
+    }
+
+    fn follow(&self, levels: &Weak<dyn Levels>) {
+        self.panel.follow(levels);
     }
 }

@@ -27,7 +27,7 @@ impl Recorder for Fallback {
                 _ => "not_handled",
             };
             if let Some(calls) = self.calls.get(result) {
-                self.panel.fresh().count(calls);
+                self.panel.fresh(self).count(calls);
             }
         }
     }

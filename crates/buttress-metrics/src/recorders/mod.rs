@@ -12,14 +12,14 @@ use buttress_core::{PolicyKind, Recorder};
 
 use crate::panel::Panel;
 
-/// `None` for patterns that have no metrics.
-pub(crate) fn of(kind: PolicyKind, panel: impl FnOnce() -> Panel) -> Option<Arc<dyn Recorder>> {
+/// Makes the recorder of a pattern. `None` for patterns that have no metrics.
+pub(crate) fn of(kind: PolicyKind) -> Option<fn(Panel) -> Arc<dyn Recorder>> {
     Some(match kind {
-        PolicyKind::Breaker => Arc::new(breaker::Breaker::new(panel())),
-        PolicyKind::Retry => Arc::new(retry::Retry::new(panel())),
-        PolicyKind::Timeout => Arc::new(timeout::Timeout::new(panel())),
-        PolicyKind::Bulkhead => Arc::new(bulkhead::Bulkhead::new(panel())),
-        PolicyKind::Fallback => Arc::new(fallback::Fallback::new(panel())),
+        PolicyKind::Breaker => |panel| Arc::new(breaker::Breaker::new(panel)),
+        PolicyKind::Retry => |panel| Arc::new(retry::Retry::new(panel)),
+        PolicyKind::Timeout => |panel| Arc::new(timeout::Timeout::new(panel)),
+        PolicyKind::Bulkhead => |panel| Arc::new(bulkhead::Bulkhead::new(panel)),
+        PolicyKind::Fallback => |panel| Arc::new(fallback::Fallback::new(panel)),
         _ => return None,
     })
 }

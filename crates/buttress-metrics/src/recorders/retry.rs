@@ -1,6 +1,8 @@
+use std::sync::Weak;
+
 use buttress_core::{
     Event, Outcome, Recorder,
-    observe::{Level, Note},
+    observe::{Level, Levels, Note},
 };
 
 use crate::{
@@ -45,11 +47,11 @@ impl Recorder for Retry {
                     (_, true) => "failed_with_retry",
                 };
                 if let Some(calls) = self.calls.get(result) {
-                    self.panel.fresh().count(calls);
+                    self.panel.fresh(self).count(calls);
                 }
             }
             Event::Attempt { delay, reason, .. } => {
-                let at = self.panel.fresh();
+                let at = self.panel.fresh(self);
                 if let Some(attempts) = self.attempts.get(reason.as_str()) {
                     at.count(attempts);
                 }
@@ -57,7 +59,7 @@ impl Recorder for Retry {
             }
             Event::Note(Note::Stopped(reason)) => {
                 if let Some(stopped) = self.stopped.get(reason.as_str()) {
-                    self.panel.fresh().count(stopped);
+                    self.panel.fresh(self).count(stopped);
                 }
             }
             Event::Level { what: Level::BudgetAvailable, value } => {
@@ -65,5 +67,9 @@ impl Recorder for Retry {
             }
             _ => {}
         }
+    }
+
+    fn follow(&self, levels: &Weak<dyn Levels>) {
+        self.panel.follow(levels);
     }
 }

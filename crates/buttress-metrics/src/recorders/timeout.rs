@@ -38,7 +38,7 @@ impl Recorder for Timeout {
             Event::Refused { rejection, shadow: false } if !rejection.was_sent() => ("timeout", None),
             _ => return,
         };
-        let at = self.panel.fresh();
+        let at = self.panel.fresh(self);
         if let Some(operations) = self.operations.get(result) {
             at.count(operations);
         }

@@ -1,6 +1,8 @@
 //! The public API of the test kit.
 
+mod broken;
 mod metrics;
 mod poll;
 mod probe;
 mod recording;
+mod tower;

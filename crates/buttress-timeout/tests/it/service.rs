@@ -4,10 +4,10 @@ use std::{
     task::Poll,
 };
 
-use buttress_core::{BoxError, CallContext, Error, FromRejection, Rejection, context, rejection};
-use buttress_timeout::{
-    Configured, ReadyInCall, ReadyInCallLayer, Refuse, Timeout, TimeoutLayer, TimeoutService, Timeouts,
+use buttress_core::{
+    BoxError, CallContext, Error, FromRejection, ReadyInCall, ReadyInCallLayer, Rejection, context, rejection,
 };
+use buttress_timeout::{Configured, Refuse, Timeout, TimeoutLayer, TimeoutService, Timeouts};
 use tokio::time::{self, Instant};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{
@@ -210,7 +210,7 @@ async fn slot_comes_back_at_the_limit_and_when_dropped() {
 #[tokio::test(start_paused = true)]
 async fn works_over_a_buffer() {
     let stack = ServiceBuilder::new().layer(timeout(30).layer()).layer(BufferLayer::new(4));
-    let svc = stack.service(service_fn(|time| taking(time)));
+    let svc = stack.service(service_fn(taking));
     assert_eq!(svc.clone().oneshot(10).await.unwrap(), 10);
     assert!(svc.clone().oneshot(40).await.unwrap_err().rejection().is_some());
     assert_eq!(svc.oneshot(29).await.unwrap(), 29);

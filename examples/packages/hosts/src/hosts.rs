@@ -58,3 +58,76 @@ pub fn stack(policies: &Policies) -> Resilient {
         .lift_errors()
         .into_inner()
 }
+
+/// An axum router, with the stack outside of all its routes.
+pub fn axum(policies: &Policies) -> Router {
+    Router::new().layer(ServiceBuilder::new().respond().layer(stack(policies)))
+}
+
+/// The same between tower's own layers.
+pub fn axum_between_towers_layers(policies: &Policies) -> Router {
+    let layer = ServiceBuilder::new()
+        .respond()
+        .layer(tower::load_shed::LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(64))
+        .layer(stack(policies))
+        .layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(2)));
+    Router::new().layer(layer)
+}
+
+/// A reqwest client.
+pub fn reqwest(
+    policies: &Policies,
+) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + Send + Sync {
+    stack(policies).layer(reqwest::Client::new())
+}
+
+/// A reqwest client whose connects go through the stack.
+pub fn reqwest_connector(policies: &Policies) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().connector_layer(stack(policies)).build()
+}
+
+/// A hyper-util client whose connects go through the stack.
+pub fn hyper_util(
+    policies: &Policies,
+) -> Client<impl hyper_util::client::legacy::connect::Connect + Clone + Send + Sync, Full<bytes::Bytes>> {
+    let connector = buttress::http::connector(stack(policies).layer(HttpConnector::new()));
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// A tonic channel: any generated client takes it.
+pub fn tonic_channel(
+    policies: &Policies,
+) -> impl tonic::client::GrpcService<tonic::body::Body, Error = BoxError> + Clone + Send + Sync {
+    stack(policies).layer(tonic::transport::Endpoint::from_static("http://127.0.0.1:9").connect_lazy())
+}
+
+/// A tonic server.
+pub async fn tonic_server(policies: &Policies) -> Result<(), tonic::transport::Error> {
+    let routes = tonic::service::Routes::default();
+    let address = ([127, 0, 0, 1], 0).into();
+    tonic::transport::Server::builder().layer(stack(policies)).add_routes(routes).serve(address).await
+}
+
+/// A redis connection: commands go through the stack, and are asked as ever.
+pub async fn redis(policies: &Policies, client: &redis::Client) -> redis::RedisResult<Option<String>> {
+    use redis::AsyncCommands;
+
+    let connection = client.get_multiplexed_async_connection().await?;
+    // A command can be sent again, so that this stack retries.
+    let stack = ServiceBuilder::new()
+        .retrying(policies.retry.layer())
+        .breaker(policies.breaker.layer())
+        .bulkhead(policies.bulkhead.layer())
+        .attempt_timeout(policies.timeout.layer())
+        .lift_errors();
+    let mut connection = Layered::new(stack.service(RedisService(connection)), 0);
+    let _: () = connection.set("greeting", "hello").await?;
+    redis::cmd("GET").arg("greeting").query_async(&mut connection).await
+}
+
+/// The request of the redis stack can be sent again.
+const _: fn() = || {
+    fn replayable<T: Clone>() {}
+    replayable::<Call>();
+};

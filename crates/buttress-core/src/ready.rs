@@ -8,31 +8,23 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Moves the wait for readiness into the call, so that a time-out outside of it covers both.
+/// Moves the wait for readiness into the call: for a layer outside that should cover both.
 ///
-/// An *owning* layer: always ready; each call readies a clone of its own. Put it directly inside the time-out.
+/// An *owning* layer: always ready; each call readies a clone of its own, and an error of its readiness is that
+/// call's error. Directly inside a time-out it makes the limit cover the wait; directly inside a fallback, a
+/// service that is not ready in time can be answered for.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
+/// # tokio_test::block_on(async {
+/// use std::task::{Context, Waker};
 ///
-/// use buttress_core::BoxError;
-/// use buttress_timeout::{ReadyInCallLayer, Timeout};
-/// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+/// use buttress_core::{BoxError, ReadyInCallLayer};
+/// use tower::{Layer, Service, service_fn};
 ///
-/// let mut svc = ServiceBuilder::new()
-///     .layer(Timeout::builder("api").limit(Duration::from_secs(1)).build()?.layer())
-///     .layer(ReadyInCallLayer)
-///     .concurrency_limit(1)
-///     .service(service_fn(|_: ()| std::future::pending::<Result<(), BoxError>>()));
-/// let first = svc.ready().await.unwrap().call(());
-/// let _held = tokio::spawn(first);
-/// tokio::task::yield_now().await;
-/// // The only slot is taken: the wait for it ends after a second.
-/// assert!(svc.ready().await.unwrap().call(()).await.is_err());
-/// # Ok(())
-/// # }
+/// let mut svc = ReadyInCallLayer.layer(service_fn(|n: u32| async move { Ok::<_, BoxError>(n + 1) }));
+/// assert!(Service::<u32>::poll_ready(&mut svc, &mut Context::from_waker(Waker::noop())).is_ready());
+/// assert_eq!(svc.call(1).await.unwrap(), 2);
+/// # });
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadyInCallLayer;
@@ -41,7 +33,7 @@ impl<S> Layer<S> for ReadyInCallLayer {
     type Service = ReadyInCall<S>;
 
     fn layer(&self, inner: S) -> ReadyInCall<S> {
-        ReadyInCall { inner }
+        ReadyInCall::new(inner)
     }
 }
 
@@ -49,6 +41,13 @@ impl<S> Layer<S> for ReadyInCallLayer {
 #[derive(Clone, Debug)]
 pub struct ReadyInCall<S> {
     inner: S,
+}
+
+impl<S> ReadyInCall<S> {
+    /// Makes the service.
+    pub fn new(inner: S) -> Self {
+        Self { inner }
+    }
 }
 
 impl<S, Req> Service<Req> for ReadyInCall<S>
@@ -64,7 +63,14 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        ReadyInCallFuture { phase: Phase::Waiting { waiting: Some((self.inner.clone(), req)) } }
+        ReadyInCallFuture::new(self.inner.clone(), req)
+    }
+}
+
+impl<S: Service<Req>, Req> ReadyInCallFuture<S, Req> {
+    /// Makes one call on a service of its own, once that is ready.
+    pub fn new(svc: S, req: Req) -> Self {
+        Self { phase: Phase::Waiting { waiting: Some((svc, req)) } }
     }
 }
 

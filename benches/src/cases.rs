@@ -1,0 +1,136 @@
+//! What is measured.
+
+use std::rc::Rc;
+
+use tokio::runtime::Runtime;
+
+use crate::{
+    ours::{self, Rule},
+    peers,
+    services::{Drive, Echo, Later, drive},
+};
+
+/// One row.
+pub struct Case {
+    /// The name on the command line.
+    pub id: &'static str,
+    /// What it does; rows of the same group stand together.
+    pub group: &'static str,
+    /// Whose it is.
+    pub who: &'static str,
+    /// The budget beyond the bare service, in ns; ours only.
+    pub ceiling: Option<f64>,
+    /// Whether the bare service beside it is pending once.
+    pub pending: bool,
+    /// Makes it.
+    pub make: fn(&Rc<Runtime>) -> Drive,
+}
+
+const fn case(
+    group: &'static str,
+    who: &'static str,
+    id: &'static str,
+    ceiling: Option<f64>,
+    make: fn(&Rc<Runtime>) -> Drive,
+) -> Case {
+    Case { id, group, who, ceiling, pending: false, make }
+}
+
+const fn pending(who: &'static str, id: &'static str, make: fn(&Rc<Runtime>) -> Drive) -> Case {
+    Case { pending: true, ..case("timeout, inner pending once", who, id, None, make) }
+}
+
+/// All rows, in the order of the table.
+pub fn all() -> Vec<Case> {
+    const OURS: &str = "buttress";
+    const TOWER: &str = "tower";
+    const RESILIENCE: &str = "tower-resilience 0.13";
+    const SEATBELT: &str = "seatbelt 0.11";
+    vec![
+        case("bare service", "-", "bare", None, |rt| drive(rt, Echo)),
+        case("bare service, typed errors", OURS, "typed", None, ours::typed),
+        case("bare service, lifted errors", OURS, "lifted", None, ours::lifted),
+        case("breaker, consecutive", OURS, "breaker-consecutive", Some(5.0), |rt| {
+            ours::breaker(rt, Rule::Consecutive)
+        }),
+        case("breaker, count window of 100", OURS, "breaker-count", Some(10.0), |rt| {
+            ours::breaker(rt, Rule::Count)
+        }),
+        case(
+            "breaker, count window of 100",
+            RESILIENCE,
+            "resilience-count",
+            None,
+            peers::resilience_breaker_count,
+        ),
+        case("breaker, count window of 100", "recloser 1.4", "recloser", None, peers::recloser),
+        case("breaker, time window of 10 s", OURS, "breaker-time", Some(35.0), |rt| {
+            ours::breaker(rt, Rule::Time)
+        }),
+        case(
+            "breaker, time window of 10 s",
+            RESILIENCE,
+            "resilience-time",
+            None,
+            peers::resilience_breaker_time,
+        ),
+        case("breaker, time window of 10 s", SEATBELT, "seatbelt-breaker", None, peers::seatbelt_breaker),
+        case("breaker, slow-call rule", OURS, "breaker-slow", Some(60.0), |rt| {
+            ours::breaker(rt, Rule::SlowCalls)
+        }),
+        case("breaker, open: refusal", OURS, "breaker-open", Some(30.0), ours::breaker_open),
+        case("retry, first attempt succeeds", OURS, "retry", None, |rt| ours::retry(rt, false)),
+        case("retry, first attempt succeeds", "buttress, with a budget", "retry-budget", None, |rt| {
+            ours::retry(rt, true)
+        }),
+        case("retry, first attempt succeeds", TOWER, "tower-retry", None, peers::tower_retry),
+        case("retry, first attempt succeeds", RESILIENCE, "resilience-retry", None, peers::resilience_retry),
+        case("retry, first attempt succeeds", SEATBELT, "seatbelt-retry", None, peers::seatbelt_retry),
+        case("bulkhead, uncontended", OURS, "bulkhead", None, ours::bulkhead),
+        case("bulkhead, uncontended", TOWER, "tower-limit", None, peers::tower_limit),
+        case("bulkhead, uncontended", RESILIENCE, "resilience-bulkhead", None, peers::resilience_bulkhead),
+        case("timeout, inner ready", OURS, "timeout", Some(32.0), |rt| ours::timeout(rt, Echo)),
+        case("timeout, inner ready", TOWER, "tower-timeout", None, |rt| peers::tower_timeout(rt, Echo)),
+        case("timeout, inner ready", RESILIENCE, "resilience-timeout", None, |rt| {
+            peers::resilience_timeout(rt, Echo)
+        }),
+        case("timeout, inner ready", SEATBELT, "seatbelt-timeout", None, |rt| {
+            peers::seatbelt_timeout(rt, Echo)
+        }),
+        pending(OURS, "timeout-later", |rt| ours::timeout(rt, Later)),
+        pending(TOWER, "tower-timeout-later", |rt| peers::tower_timeout(rt, Later)),
+        pending(RESILIENCE, "resilience-timeout-later", |rt| peers::resilience_timeout(rt, Later)),
+        pending(SEATBELT, "seatbelt-timeout-later", |rt| peers::seatbelt_timeout(rt, Later)),
+        case("fallback, a value", OURS, "fallback", None, ours::fallback),
+        case("breaker, retry, bulkhead, timeout", OURS, "four", None, ours::four),
+        case(
+            "breaker, retry, bulkhead, timeout",
+            RESILIENCE,
+            "resilience-stack",
+            None,
+            peers::resilience_stack,
+        ),
+        case("breaker, retry, timeout", OURS, "three", None, ours::three),
+        case("breaker, retry, timeout", SEATBELT, "seatbelt-stack", None, peers::seatbelt_stack),
+        case("six layers", OURS, "six", Some(150.0), ours::six),
+    ]
+}
+
+/// One policy for two threads: its group, whose, and a drive for each thread.
+pub type Shared = (&'static str, &'static str, Box<dyn Fn(&Rc<Runtime>) -> Drive + Sync>);
+
+/// The rows of the two threads' table.
+pub fn shared() -> Vec<Shared> {
+    vec![
+        ("breaker, consecutive", "buttress", Box::new(ours::breaker_shared(Rule::Consecutive))),
+        ("breaker, count window of 100", "buttress", Box::new(ours::breaker_shared(Rule::Count))),
+        (
+            "breaker, count window of 100",
+            "tower-resilience 0.13",
+            Box::new(peers::resilience_breaker_shared()),
+        ),
+        ("breaker, time window of 10 s", "buttress", Box::new(ours::breaker_shared(Rule::Time))),
+        ("bulkhead", "buttress", Box::new(ours::bulkhead_shared())),
+        ("bulkhead", "tower", Box::new(peers::tower_limit_shared())),
+    ]
+}

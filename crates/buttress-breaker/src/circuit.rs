@@ -1,0 +1,731 @@
+//! The circuit as plain data: no atomics, no clock, no chance of its own.
+//!
+//! It is the one place where states change. The lock-free [`front`](crate::front) only counts successes on its
+//! behalf, and hands them in with [`Circuit::successes`] before anything else is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use buttress_core::{
+    BackoffState,
+    observe::{Cause, Note, TransitionDetail},
+};
+
+use crate::{
+    OnCancel, OpenReason, State,
+    config::{Rules, nanos},
+    window::{Counts, Kept},
+};
+
+/// Generations count up to here and start again: what the front's word has room for.
+pub(crate) const GENERATIONS: u64 = (1 << 36) - 1;
+
+/// How many successes may pass before the levels are told again, where there is something to tell.
+const WATCHED: u64 = 15;
+
+/// What an operation needs to know of the world: the time, a random number in `0.0..1.0`, and how many calls
+/// were refused so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: u64,
+    pub(crate) unit: f64,
+    pub(crate) refused: u64,
+}
+
+/// How a call ended, as far as the circuit is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Success,
+    Failure {
+        timed_out: bool,
+    },
+    Ignored,
+    /// Dropped before it ended.
+    Abandoned,
+}
+
+/// What a call was admitted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) generation: u64,
+    /// 0: not a probe.
+    pub(crate) lease: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// To be recorded.
+    Admitted(Ticket),
+    /// To pass unrecorded.
+    Free,
+    /// Refused; the wait after which another try makes sense, where that is known.
+    Refused(Option<u64>),
+}
+
+/// What is to be told, once no lock is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Said {
+    Changed { from: State, to: State, cause: Cause, detail: TransitionDetail },
+    Note(Note),
+}
+
+/// All results since the start or the last reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) successes: u64,
+    pub(crate) failures: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) slow: u64,
+    pub(crate) ignored: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) late: u64,
+}
+
+/// The present try to close.
+#[derive(Debug, Default)]
+struct Trial {
+    successes: u64,
+    failures: u64,
+    slow: u64,
+    abandoned: u64,
+    /// Leases that ran out; each doubles the next ones, where they have no fixed length.
+    expired: u32,
+    leases: Vec<Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    number: u32,
+    until: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Circuit {
+    state: State,
+    generation: u64,
+    since: u64,
+    window: Kept,
+    /// What the window held when the circuit was last closed.
+    frozen: Counts,
+    failed_in_a_row: u64,
+    succeeded_in_a_row: u64,
+    abandoned_in_a_row: u64,
+    /// The rules whose threshold was passed while none may act; each is told once.
+    exceeded: [bool; 4],
+    trial: Trial,
+    last_lease: u32,
+    open_until: u64,
+    /// The length of the present or last wait.
+    wait: u64,
+    backoff: BackoffState,
+    /// When the circuit left closed, and how many calls had been refused by then.
+    left_closed: Option<(u64, u64)>,
+    ramp_until: u64,
+    reason: Option<OpenReason>,
+    last_error: Option<Arc<str>>,
+    last_failure: Option<u64>,
+    tally: Tally,
+    /// Settings changed: the rules must be asked at the next result, success or not.
+    ask_again: bool,
+    said: Vec<Said>,
+}
+
+impl Circuit {
+    pub(crate) fn new(state: State, rules: &Rules, at: Moment) -> Self {
+        let mut circuit = Self {
+            state: State::Closed,
+            generation: 0,
+            since: at.now,
+            window: Kept::new(rules.window),
+            frozen: Counts::default(),
+            failed_in_a_row: 0,
+            succeeded_in_a_row: 0,
+            abandoned_in_a_row: 0,
+            exceeded: [false; 4],
+            trial: Trial::default(),
+            last_lease: 0,
+            open_until: 0,
+            wait: 0,
+            backoff: BackoffState::default(),
+            left_closed: None,
+            ramp_until: 0,
+            reason: None,
+            last_error: None,
+            last_failure: None,
+            tally: Tally::default(),
+            ask_again: false,
+            said: Vec::new(),
+        };
+        circuit.window.clear(at.now);
+        match state {
+            State::Closed => {}
+            State::Open => circuit.open(rules, OpenReason::Initial, Cause::Manual, None, at),
+            State::HalfOpen => circuit.half_open(rules, Cause::Manual, at),
+            other => circuit.go(other, Cause::Manual, TransitionDetail::default(), at),
+        }
+        // Nothing changed yet: it began like this.
+        circuit.said.clear();
+        circuit
+    }
+
+    // ---- calls
+
+    pub(crate) fn admit(&mut self, rules: &Rules, at: Moment) -> Admission {
+        self.catch_up(rules, at);
+        match self.state {
+            State::Closed | State::MetricsOnly => {
+                Admission::Admitted(Ticket { generation: self.generation, lease: 0 })
+            }
+            State::Disabled => Admission::Free,
+            State::Isolated => Admission::Refused(None),
+            State::Open => Admission::Refused(Some(self.open_until.saturating_sub(at.now))),
+            State::HalfOpen => self.probe(rules, at),
+        }
+    }
+
+    fn probe(&mut self, rules: &Rules, at: Moment) -> Admission {
+        if self.trial.leases.len() >= rules.probes {
+            if let Some(expired) = self.trial.leases.iter().position(|lease| lease.until <= at.now) {
+                self.trial.leases.swap_remove(expired);
+                self.trial.expired = self.trial.expired.saturating_add(1);
+                self.said.push(Said::Note(Note::LeaseExpired));
+            }
+        }
+        if self.trial.leases.len() >= rules.probes {
+            let free = self.probe_free_at(rules).saturating_sub(at.now);
+            return Admission::Refused(Some(free.min(self.wait)));
+        }
+        let length = rules.lease.unwrap_or_else(|| {
+            // A service slower than the wait is long must not lose every lease in turn.
+            self.wait.saturating_mul(1 << self.trial.expired.min(20))
+        });
+        // 0 stands for "no probe".
+        self.last_lease = self.last_lease.checked_add(1).unwrap_or(1);
+        let lease = Lease { number: self.last_lease, until: at.now.saturating_add(length) };
+        self.trial.leases.push(lease);
+        Admission::Admitted(Ticket { generation: self.generation, lease: self.last_lease })
+    }
+
+    /// From when on a probe may be taken. 0: now.
+    fn probe_free_at(&self, rules: &Rules) -> u64 {
+        if self.trial.leases.len() < rules.probes {
+            return 0;
+        }
+        self.trial.leases.iter().map(|lease| lease.until).min().unwrap_or(0)
+    }
+
+    /// Records `calls` that succeeded in time in the present generation, up to now.
+    pub(crate) fn successes(&mut self, calls: u64) {
+        if calls == 0 {
+            return;
+        }
+        self.window.successes(calls);
+        self.failed_in_a_row = 0;
+        self.abandoned_in_a_row = 0;
+        self.succeeded_in_a_row = self.succeeded_in_a_row.saturating_add(calls);
+        self.tally.successes = self.tally.successes.saturating_add(calls);
+    }
+
+    /// Records how one call ended.
+    pub(crate) fn settle(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+        if ticket.generation != self.generation {
+            self.tally.late = self.tally.late.saturating_add(1);
+            return;
+        }
+        self.window.advance(at.now);
+        match self.state {
+            State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
+            State::Closed | State::MetricsOnly => {
+                self.record(rules, ending, slow, at);
+                self.ask_rules(rules, at);
+            }
+            // No call is admitted in these with their own generation.
+            State::Open | State::Isolated | State::Disabled => {}
+        }
+    }
+
+    fn record(&mut self, rules: &Rules, ending: Ending, slow: bool, at: Moment) {
+        self.count(ending, slow, at);
+        match self.meaning(rules, ending, slow) {
+            Meaning::Call { failed, slow } => {
+                if failed {
+                    self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+                    self.succeeded_in_a_row = 0;
+                } else if ending == Ending::Success {
+                    self.failed_in_a_row = 0;
+                    self.succeeded_in_a_row = self.succeeded_in_a_row.saturating_add(1);
+                }
+                self.abandoned_in_a_row = 0;
+                self.window.call(failed, slow);
+            }
+            Meaning::Abandoned => {
+                self.abandoned_in_a_row = self.abandoned_in_a_row.saturating_add(1);
+                self.window.abandoned();
+            }
+            Meaning::Nothing => {}
+        }
+    }
+
+    /// Adds a result to the totals.
+    fn count(&mut self, ending: Ending, slow: bool, at: Moment) {
+        let tally = &mut self.tally;
+        let counter = match ending {
+            Ending::Success => &mut tally.successes,
+            Ending::Failure { .. } => {
+                self.last_failure = Some(at.now);
+                &mut tally.failures
+            }
+            Ending::Abandoned => &mut tally.cancelled,
+            Ending::Ignored => &mut tally.ignored,
+        };
+        *counter = counter.saturating_add(1);
+        tally.timeouts =
+            tally.timeouts.saturating_add((ending == Ending::Failure { timed_out: true }).into());
+        tally.slow = tally.slow.saturating_add(slow.into());
+    }
+
+    fn meaning(&self, rules: &Rules, ending: Ending, slow: bool) -> Meaning {
+        match ending {
+            Ending::Success => Meaning::Call { failed: false, slow },
+            Ending::Failure { .. } => Meaning::Call { failed: true, slow },
+            Ending::Ignored => Meaning::Nothing,
+            Ending::Abandoned => match rules.on_cancel {
+                OnCancel::Failure => Meaning::Call { failed: true, slow },
+                OnCancel::Ignore => Meaning::Nothing,
+                OnCancel::WhenAll if slow && rules.slow_rate.is_some() => {
+                    Meaning::Call { failed: false, slow: true }
+                }
+                OnCancel::WhenAll => Meaning::Abandoned,
+            },
+        }
+    }
+
+    /// Asks every rule, and opens if one says so; after every recorded call, successes too.
+    fn ask_rules(&mut self, rules: &Rules, at: Moment) {
+        self.ask_again = false;
+        let answers = self.answers(rules);
+        if self.state == State::MetricsOnly {
+            for (told, answer) in self.exceeded.iter_mut().zip(answers) {
+                if let Some(rule) = answer {
+                    if !std::mem::replace(told, true) {
+                        self.said.push(Said::Note(Note::Exceeded(exceeded(rule))));
+                    }
+                }
+            }
+        } else if let Some(reason) = answers.into_iter().flatten().next() {
+            let reason = if self.stands_in(rules).is_some() { OpenReason::Abandoned } else { reason };
+            self.open(rules, reason, Cause::Rule, None, at);
+        }
+    }
+
+    fn answers(&self, rules: &Rules) -> [Option<OpenReason>; 4] {
+        let counts = self.counts(rules);
+        if counts.calls < rules.minimum {
+            return [None; 4];
+        }
+        let in_a_row = self.stands_in(rules).map_or(self.failed_in_a_row, |abandoned| abandoned);
+        let met = |part: u64, rate: Option<f64>| {
+            rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
+        };
+        [
+            (in_a_row >= rules.consecutive).then_some(OpenReason::ConsecutiveFailures),
+            met(counts.failures, rules.failure_rate).then_some(OpenReason::FailureRate),
+            (counts.failures >= rules.failure_count).then_some(OpenReason::FailureCount),
+            met(counts.slow, rules.slow_rate).then_some(OpenReason::SlowCallRate),
+        ]
+    }
+
+    /// What the rules look at: the window, or the abandoned calls that stand in for it.
+    fn counts(&self, rules: &Rules) -> Counts {
+        match self.stands_in(rules) {
+            Some(calls) => Counts { calls, failures: calls, slow: 0, abandoned: 0 },
+            None => self.window.counts(),
+        }
+    }
+
+    /// The abandoned calls, where they are a whole window without one that ended.
+    fn stands_in(&self, rules: &Rules) -> Option<u64> {
+        let run = self.abandoned_in_a_row;
+        if rules.on_cancel != OnCancel::WhenAll || run == 0 {
+            return None;
+        }
+        let counts = self.window.counts();
+        let calls = match &self.window {
+            Kept::None => Some(run),
+            Kept::Time(_) => (counts.calls == 0).then_some(counts.abandoned),
+            // Dropped calls take no place in the ring, so a full ring of them is a run that is as long.
+            Kept::Count(ring) => (counts.calls == 0 || run >= ring.size()).then_some(run),
+        };
+        // One dropped call means nothing, however few calls the rules ask for.
+        calls.filter(|calls| *calls > 1)
+    }
+
+    fn settle_probe(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+        let Some(place) = self.trial.leases.iter().position(|lease| lease.number == ticket.lease) else {
+            // The lease ran out and another call took the place.
+            self.tally.late = self.tally.late.saturating_add(1);
+            return;
+        };
+        self.trial.leases.swap_remove(place);
+        self.count(ending, slow, at);
+        let meaning = self.meaning(rules, ending, slow);
+        let trial = &mut self.trial;
+        match meaning {
+            Meaning::Call { failed, slow } => {
+                trial.failures = trial.failures.saturating_add(failed.into());
+                trial.successes = trial.successes.saturating_add((ending == Ending::Success).into());
+                trial.slow = trial.slow.saturating_add(slow.into());
+                trial.abandoned = 0;
+            }
+            Meaning::Abandoned => trial.abandoned = trial.abandoned.saturating_add(1),
+            Meaning::Nothing => {}
+        }
+        self.decide(rules, at);
+    }
+
+    /// Opens again, or closes, as soon as no further probe could change that.
+    fn decide(&mut self, rules: &Rules, at: Moment) {
+        let trial = &self.trial;
+        let reason = if trial.failures >= rules.failed_probes {
+            Some(OpenReason::ProbesFailed)
+        } else if trial.slow >= rules.slow_probes {
+            Some(OpenReason::ProbesSlow)
+        } else if trial.abandoned >= rules.sample.max(2) {
+            // One dropped probe means nothing, however small the sample is.
+            Some(OpenReason::Abandoned)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.open(rules, reason, Cause::Rule, None, at);
+            return;
+        }
+        let fast = trial.successes.saturating_add(trial.failures).saturating_sub(trial.slow);
+        let cannot_fail = trial.successes.saturating_add(rules.failed_probes) > rules.sample;
+        let cannot_be_slow = fast.saturating_add(rules.slow_probes) > rules.sample;
+        if cannot_fail && cannot_be_slow {
+            self.close(rules, Cause::Rule, at);
+        }
+    }
+
+    // ---- changes of state
+
+    /// Does what time alone has done already: an open circuit whose wait is over is half-open.
+    fn catch_up(&mut self, rules: &Rules, at: Moment) {
+        if self.state == State::Open && at.now >= self.open_until {
+            self.half_open(rules, Cause::Rule, at);
+        }
+    }
+
+    fn go(&mut self, to: State, cause: Cause, detail: TransitionDetail, at: Moment) {
+        let from = std::mem::replace(&mut self.state, to);
+        // Whatever was admitted until now belongs to the past, also where the state stays the same.
+        self.generation = self.generation.wrapping_add(1) & GENERATIONS;
+        self.since = at.now;
+        self.exceeded = [false; 4];
+        self.trial = Trial::default();
+        self.ramp_until = 0;
+        if matches!(from, State::Closed | State::MetricsOnly) {
+            self.window.advance(at.now);
+            self.frozen = self.window.counts();
+        }
+        if matches!(to, State::Closed | State::MetricsOnly) {
+            self.window.clear(at.now);
+            self.frozen = Counts::default();
+            (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
+        }
+        if from != to {
+            self.said.push(Said::Changed { from, to, cause, detail });
+        }
+    }
+
+    fn open(&mut self, rules: &Rules, reason: OpenReason, cause: Cause, wait: Option<u64>, at: Moment) {
+        let wait = wait.unwrap_or_else(|| nanos(rules.open.next(&mut self.backoff, at.unit)).max(1));
+        let counts = if self.state == State::HalfOpen { self.trial_counts() } else { self.counts(rules) };
+        self.wait = wait;
+        self.open_until = at.now.saturating_add(wait);
+        self.reason = Some(reason);
+        self.left_closed.get_or_insert((at.now, at.refused));
+        let mut detail = ratios(counts);
+        detail.open_for = Some(Duration::from_nanos(wait));
+        self.go(State::Open, cause, detail, at);
+    }
+
+    fn half_open(&mut self, rules: &Rules, cause: Cause, at: Moment) {
+        if self.wait == 0 {
+            // It never was open: its leases need a length all the same.
+            self.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
+        }
+        self.go(State::HalfOpen, cause, TransitionDetail::default(), at);
+    }
+
+    fn close(&mut self, rules: &Rules, cause: Cause, at: Moment) {
+        let mut detail = ratios(self.trial_counts());
+        if let Some((when, refused)) = self.left_closed.take() {
+            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+            detail.rejected = at.refused.saturating_sub(refused);
+        }
+        self.backoff = BackoffState::default();
+        self.last_error = None;
+        let was_closed = self.state == State::Closed;
+        self.go(State::Closed, cause, detail, at);
+        if rules.ramp > 0 && !was_closed && cause == Cause::Rule {
+            self.ramp_until = at.now.saturating_add(rules.ramp);
+        }
+    }
+
+    fn trial_counts(&self) -> Counts {
+        let Trial { successes, failures, slow, .. } = self.trial;
+        Counts { calls: successes.saturating_add(failures), failures, slow, abandoned: 0 }
+    }
+
+    // ---- by hand
+
+    /// Opens. `wait`: for this long, which does not count as a further opening; else for as long as the settings
+    /// say.
+    pub(crate) fn force_open(&mut self, rules: &Rules, wait: Option<u64>, at: Moment) {
+        self.catch_up(rules, at);
+        // Open already: the same wait starts again, it does not grow.
+        let again = (self.state == State::Open).then_some(self.wait);
+        self.open(rules, OpenReason::Manual, Cause::Manual, wait.or(again), at);
+    }
+
+    pub(crate) fn force_half_open(&mut self, rules: &Rules, at: Moment) -> Result<(), State> {
+        self.catch_up(rules, at);
+        match self.state {
+            State::Open | State::HalfOpen | State::Isolated => {
+                self.half_open(rules, Cause::Manual, at);
+                Ok(())
+            }
+            from => Err(from),
+        }
+    }
+
+    pub(crate) fn force_close(&mut self, rules: &Rules, at: Moment) {
+        self.catch_up(rules, at);
+        self.close(rules, Cause::Manual, at);
+    }
+
+    /// Isolates, disables, or only measures.
+    pub(crate) fn force(&mut self, rules: &Rules, to: State, at: Moment) {
+        self.catch_up(rules, at);
+        self.go(to, Cause::Manual, TransitionDetail::default(), at);
+    }
+
+    pub(crate) fn reset(&mut self, rules: &Rules, at: Moment) {
+        self.force_close(rules, at);
+        self.tally = Tally::default();
+        self.last_failure = None;
+        self.reason = None;
+        self.said.push(Said::Note(Note::Reset));
+    }
+
+    /// Takes new settings. The window keeps what it holds unless `reshaped`.
+    pub(crate) fn reconfigure(&mut self, rules: &Rules, reshaped: bool, at: Moment) {
+        if reshaped {
+            self.window = Kept::new(rules.window);
+            self.window.clear(at.now);
+        }
+        self.ask_again = true;
+        self.said.push(Said::Note(Note::Reconfigured));
+    }
+
+    pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {
+        if self.generation == generation {
+            self.last_error = Some(error);
+        }
+    }
+
+    // ---- looking
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    /// Takes what is to be told.
+    pub(crate) fn said(&mut self) -> std::vec::Drain<'_, Said> {
+        self.said.drain(..)
+    }
+
+    pub(crate) fn has_said(&self) -> bool {
+        !self.said.is_empty()
+    }
+
+    /// How many successes may be counted without asking the rules, up to `most`: as long as none can say
+    /// anything but "stay closed". `watched`: somebody wants to hear how the shares of failures and slow calls
+    /// fall, which is told when the circuit is asked.
+    pub(crate) fn allowance(&self, rules: &Rules, most: u64, watched: bool) -> u64 {
+        if !matches!(self.state, State::Closed | State::MetricsOnly) || self.ask_again {
+            return 0;
+        }
+        let counts = self.window.counts();
+        if counts.failures.saturating_add(counts.slow) == 0 {
+            return most;
+        }
+        let most = if watched { most.min(WATCHED) } else { most };
+        match rules.minimum.saturating_sub(counts.calls) {
+            // Further successes only lower the shares. With time they rise only at the end of a bucket, which
+            // sends the call here as well.
+            0 => most,
+            // The success that completes the minimum may open the circuit.
+            missing => most.min(missing.saturating_sub(1)),
+        }
+    }
+
+    /// Until when the front may count successes without a look at the clock.
+    pub(crate) fn settled_until(&self) -> u64 {
+        self.window.settled_until()
+    }
+
+    /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
+    pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
+        match self.state {
+            State::Open => self.open_until,
+            State::HalfOpen => self.probe_free_at(rules),
+            State::Isolated => u64::MAX,
+            State::Closed => self.ramp_until,
+            State::Disabled | State::MetricsOnly => 0,
+        }
+    }
+
+    pub(crate) fn end_ramp(&mut self) {
+        self.ramp_until = 0;
+    }
+
+    /// Moves the window on, for a look at it.
+    pub(crate) fn look(&mut self, now: u64) -> View<'_> {
+        if matches!(self.state, State::Closed | State::MetricsOnly) {
+            self.window.advance(now);
+        }
+        View { circuit: self }
+    }
+}
+
+/// The parts of a circuit that reports show.
+pub(crate) struct View<'a> {
+    circuit: &'a Circuit,
+}
+
+impl View<'_> {
+    pub(crate) fn window(&self) -> Counts {
+        match self.circuit.state {
+            State::Closed | State::MetricsOnly => self.circuit.window.counts(),
+            _ => self.circuit.frozen,
+        }
+    }
+
+    /// The shares of failures and slow calls, where enough calls are known.
+    pub(crate) fn ratios(&self, rules: &Rules) -> (Option<f64>, Option<f64>) {
+        let counts = self.window();
+        if counts.calls == 0 || counts.calls < rules.minimum {
+            return (None, None);
+        }
+        let detail = ratios(counts);
+        (detail.failure_ratio, detail.slow_ratio)
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.circuit.tally
+    }
+
+    pub(crate) fn in_a_row(&self) -> (u64, u64) {
+        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row)
+    }
+
+    pub(crate) fn since(&self) -> u64 {
+        self.circuit.since
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<u64> {
+        self.circuit.last_failure
+    }
+
+    pub(crate) fn reason(&self) -> Option<OpenReason> {
+        self.circuit.reason
+    }
+
+    pub(crate) fn last_error(&self) -> Option<Arc<str>> {
+        self.circuit.last_error.clone()
+    }
+
+    pub(crate) fn trial(&self) -> (u64, u64, usize) {
+        let trial = &self.circuit.trial;
+        (trial.successes, trial.failures, trial.leases.len())
+    }
+
+    pub(crate) fn openings(&self) -> u32 {
+        self.circuit.backoff.retries()
+    }
+}
+
+enum Meaning {
+    /// A call in the window.
+    Call {
+        failed: bool,
+        slow: bool,
+    },
+    Abandoned,
+    Nothing,
+}
+
+fn ratios(counts: Counts) -> TransitionDetail {
+    let share = |part: u64| (counts.calls > 0).then(|| part as f64 / counts.calls as f64);
+    let mut detail = TransitionDetail::default();
+    detail.calls = counts.calls;
+    detail.failure_ratio = share(counts.failures);
+    detail.slow_ratio = share(counts.slow);
+    detail
+}
+
+/// What a rule is called where it may not act.
+fn exceeded(rule: OpenReason) -> &'static str {
+    match rule {
+        OpenReason::ConsecutiveFailures => "consecutive",
+        OpenReason::SlowCallRate => "slow_rate",
+        OpenReason::FailureCount => "failure_count",
+        _ => "failure_rate",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BreakerConfig;
+
+    fn at(now: u64) -> Moment {
+        Moment { now, unit: 0.5, refused: 0 }
+    }
+
+    // vector B11
+    #[test]
+    fn generations_wrap_and_no_stale_result_ever_matches() {
+        let config = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::default() };
+        let rules = config.rules();
+        let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+        circuit.set_generation(GENERATIONS - 1);
+        let mut stale = Vec::new();
+        for _ in 0..3 {
+            let Admission::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
+            stale.push(ticket);
+            circuit.force_open(&rules, None, at(0));
+            for ticket in &stale {
+                circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
+            }
+            circuit.force_close(&rules, at(0));
+            for ticket in &stale {
+                circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
+                assert_eq!(circuit.state(), State::Closed);
+            }
+        }
+        assert!(circuit.generation() < 10);
+        assert_eq!(circuit.look(0).tally().failures, 0);
+    }
+}

@@ -1,0 +1,535 @@
+//! What all handles, layers and services of one breaker share.
+
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use buttress_core::{
+    Chance, Emitter, Event, Mode, Name, Outcome, PolicyKind, Rejection,
+    observe::{Level, Levels},
+};
+use tokio::time::Instant;
+
+use crate::{
+    BreakerConfig, Permit, Ramp, Snapshot, State, WindowCounts,
+    circuit::{Admission, Circuit, Ending, Moment, Said, Ticket, View},
+    config::{Rules, nanos},
+    front::{Fast, Front, Kind, Opened, Word},
+};
+
+pub(crate) struct Shared {
+    pub(crate) front: Front,
+    hot: Hot,
+    pub(crate) emitter: Emitter,
+    chance: Chance,
+    epoch: Instant,
+    rejected: AtomicU64,
+    would_reject: AtomicU64,
+    ignored: AtomicU64,
+    config: Mutex<Arc<BreakerConfig>>,
+    outbox: Mutex<Outbox>,
+    parked: Mutex<Parked>,
+}
+
+/// The settings that calls read, without a lock.
+struct Hot {
+    slow: AtomicU64,
+    call_timeout: AtomicU64,
+    gated: AtomicBool,
+    shadow: AtomicBool,
+    ramp_start: AtomicU64,
+    ramp_over: AtomicU64,
+}
+
+impl Hot {
+    fn new(config: &BreakerConfig) -> Self {
+        let hot = Self {
+            slow: AtomicU64::new(0),
+            call_timeout: AtomicU64::new(0),
+            gated: AtomicBool::new(false),
+            shadow: AtomicBool::new(false),
+            ramp_start: AtomicU64::new(0),
+            ramp_over: AtomicU64::new(0),
+        };
+        hot.set(config);
+        hot
+    }
+
+    // Relaxed, here and where they are read: each stands for itself, and a call that is between the old
+    // settings and the new ones may see some of both.
+    fn set(&self, config: &BreakerConfig) {
+        let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
+        self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
+        self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
+        self.gated.store(config.gate_readiness, Relaxed);
+        self.shadow.store(config.mode == Mode::Shadow, Relaxed);
+        self.ramp_start.store(ramp.start.to_bits(), Relaxed);
+        self.ramp_over.store(nanos(ramp.over), Relaxed);
+    }
+}
+
+/// Transitions to be told, in the order in which they happened.
+#[derive(Default)]
+struct Outbox {
+    waiting: VecDeque<Said>,
+    /// Somebody tells them already, maybe further up this very stack.
+    telling: bool,
+}
+
+/// Those who wait in `poll_ready`, one place each.
+#[derive(Default)]
+struct Parked {
+    places: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// Stands for "the clock was not read".
+pub(crate) const NO_TIME: u64 = u64::MAX;
+
+/// The generation of calls that nobody records.
+pub(crate) const FREE: u64 = u64::MAX;
+
+impl Shared {
+    /// Makes the engine for settings that were found good.
+    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance) -> Arc<Self> {
+        let rules = Arc::new(config.rules());
+        let at = Moment { now: 0, unit: chance.unit(), refused: 0 };
+        let circuit = Circuit::new(config.initial_state, &rules, at);
+        let shared = Arc::new(Shared {
+            front: Front::new(circuit, rules),
+            hot: Hot::new(&config),
+            emitter: Emitter::new(PolicyKind::Breaker, name),
+            chance,
+            epoch: Instant::now(),
+            rejected: AtomicU64::new(0),
+            would_reject: AtomicU64::new(0),
+            ignored: AtomicU64::new(0),
+            config: Mutex::new(Arc::new(config)),
+            outbox: Mutex::default(),
+            parked: Mutex::default(),
+        });
+        let levels: Weak<dyn Levels> = Arc::downgrade(&(shared.clone() as Arc<dyn Levels>));
+        shared.emitter.set_levels(levels);
+        shared
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        let since = Instant::now().saturating_duration_since(self.epoch);
+        // Cheaper than through u128, and as exact.
+        since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into())
+    }
+
+    pub(crate) fn instant(&self, nanos: u64) -> Instant {
+        self.epoch.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.epoch)
+    }
+
+    fn moment(&self, now: u64) -> Moment {
+        Moment { now, unit: self.chance.unit(), refused: self.rejected.load(Relaxed) }
+    }
+
+    pub(crate) fn gated(&self) -> bool {
+        self.hot.gated.load(Relaxed)
+    }
+
+    /// How long calls may take. `None`: for ever.
+    pub(crate) fn call_timeout(&self) -> Option<Duration> {
+        let limit = self.hot.call_timeout.load(Relaxed);
+        (limit != u64::MAX).then(|| Duration::from_nanos(limit))
+    }
+
+    pub(crate) fn config(&self) -> Arc<BreakerConfig> {
+        unpoisoned(&self.config).clone()
+    }
+
+    pub(crate) fn reconfigure(&self, config: BreakerConfig) {
+        let rules = Arc::new(config.rules());
+        self.by_hand(|opened, at| {
+            self.hot.set(&config);
+            *unpoisoned(&self.config) = Arc::new(config);
+            opened.reconfigure(rules, at);
+        });
+    }
+
+    /// Forgets the counts that are kept outside of the circuit.
+    pub(crate) fn forget(&self) {
+        for counter in [&self.rejected, &self.would_reject, &self.ignored] {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.front.word().kind() {
+            Kind::Closed | Kind::Ramping => State::Closed,
+            Kind::MetricsOnly => State::MetricsOnly,
+            Kind::Disabled => State::Disabled,
+            Kind::Isolated => State::Isolated,
+            Kind::Open if self.now() < self.front.blocked_until() => State::Open,
+            Kind::Open | Kind::HalfOpen => State::HalfOpen,
+        }
+    }
+
+    /// Whether a call made now would be refused. The inner value: until when, where that is known.
+    pub(crate) fn refusing(&self) -> Option<Option<u64>> {
+        match self.front.word().kind() {
+            // A ramp refuses some of the calls, not the service.
+            Kind::Closed | Kind::MetricsOnly | Kind::Disabled | Kind::Ramping => None,
+            _ if self.hot.shadow.load(Relaxed) => None,
+            Kind::Isolated => Some(None),
+            Kind::Open | Kind::HalfOpen => {
+                let until = self.front.blocked_until();
+                (self.now() < until).then_some(Some(until))
+            }
+        }
+    }
+
+    // ---- a call
+
+    #[inline]
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
+        let word = self.front.word();
+        if word.kind() == Kind::Closed {
+            return Ok(self.permit(Ticket { generation: word.generation(), lease: 0 }));
+        }
+        self.admit_at(word)
+    }
+
+    #[inline]
+    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        let timed = self.hot.slow.load(Relaxed) != u64::MAX
+            || self.hot.call_timeout.load(Relaxed) != u64::MAX
+            || self.emitter.is_timed();
+        let started = if timed { self.now() } else { NO_TIME };
+        Permit::new(self.clone(), ticket, started)
+    }
+
+    #[cold]
+    fn admit_at(self: &Arc<Self>, word: Word) -> Result<Permit, Rejection> {
+        let admission = match word.kind() {
+            Kind::Closed | Kind::MetricsOnly => {
+                Admission::Admitted(Ticket { generation: word.generation(), lease: 0 })
+            }
+            Kind::Disabled => Admission::Free,
+            Kind::Isolated => Admission::Refused(None),
+            Kind::Ramping => self.ramp(word),
+            Kind::Open | Kind::HalfOpen => {
+                let now = self.now();
+                match self.front.blocked_until().checked_sub(now) {
+                    Some(left) if left > 0 => Admission::Refused(Some(left)),
+                    _ => {
+                        let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
+                        self.after(said);
+                        admission
+                    }
+                }
+            }
+        };
+        match admission {
+            Admission::Admitted(ticket) => Ok(self.permit(ticket)),
+            Admission::Free => Ok(self.permit(Ticket { generation: FREE, lease: 0 })),
+            Admission::Refused(wait) => {
+                let rejection = self.refuse(wait);
+                if self.hot.shadow.load(Relaxed) {
+                    return Ok(self.permit(Ticket { generation: FREE, lease: 0 }));
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    fn ramp(&self, word: Word) -> Admission {
+        let (now, end) = (self.now(), self.front.blocked_until());
+        let left = end.saturating_sub(now);
+        let admitted = Admission::Admitted(Ticket { generation: word.generation(), lease: 0 });
+        if left == 0 {
+            let ((), said) = self.locked(|opened| {
+                if opened.circuit().generation() == word.generation() {
+                    opened.circuit().end_ramp();
+                }
+            });
+            self.after(said);
+            return admitted;
+        }
+        let over = self.hot.ramp_over.load(Relaxed).max(1);
+        let start = f64::from_bits(self.hot.ramp_start.load(Relaxed));
+        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
+        if self.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
+    }
+
+    /// Makes, counts and tells a refusal.
+    pub(crate) fn refuse(&self, wait: Option<u64>) -> Rejection {
+        let mut rejection = Rejection::new("CIRCUIT_OPEN", self.emitter.name());
+        if let Some(wait) = wait {
+            rejection = rejection.with_retry_after(Duration::from_nanos(wait));
+        }
+        let shadow = self.hot.shadow.load(Relaxed);
+        let counter = if shadow { &self.would_reject } else { &self.rejected };
+        counter.fetch_add(1, Relaxed);
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Refused { rejection: &rejection, shadow });
+        }
+        rejection
+    }
+
+    /// Records how a call ended.
+    #[inline]
+    pub(crate) fn settle(
+        &self,
+        ticket: Ticket,
+        started: u64,
+        ending: Ending,
+        outcome: Outcome,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
+        let plain = ending == Ending::Success && ticket.lease == 0;
+        if untimed && plain && self.front.success(ticket.generation, 0) == Fast::Counted {
+            if self.emitter.is_on() {
+                self.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+            }
+            return;
+        }
+        self.settle_at(ticket, started, ending, outcome, error);
+    }
+
+    fn settle_at(
+        &self,
+        ticket: Ticket,
+        started: u64,
+        ending: Ending,
+        outcome: Outcome,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        let now = self.now();
+        let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
+        let slow = elapsed > self.hot.slow.load(Relaxed);
+        let said = if ticket.generation == FREE {
+            false
+        } else if ticket.lease == 0 && ending == Ending::Success && !slow {
+            self.front.success(ticket.generation, now) == Fast::Ask
+                && self.settle_locked(ticket, ending, slow, now, error)
+        } else if ticket.lease == 0
+            && ending == Ending::Ignored
+            && ticket.generation == self.front.word().generation()
+        {
+            self.ignored.fetch_add(1, Relaxed);
+            false
+        } else {
+            self.settle_locked(ticket, ending, slow, now, error)
+        };
+        if self.emitter.is_on() {
+            let elapsed = (started != NO_TIME).then(|| Duration::from_nanos(elapsed));
+            self.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
+        }
+        self.after(said);
+    }
+
+    #[cold]
+    fn settle_locked(
+        &self,
+        ticket: Ticket,
+        ending: Ending,
+        slow: bool,
+        now: u64,
+        error: Option<&(dyn StdError + 'static)>,
+    ) -> bool {
+        let watched = self.emitter.is_on();
+        let ((opened, levels), said) = self.locked(|back| {
+            let before = back.circuit().generation();
+            back.settle(ticket, ending, slow, self.moment(now));
+            let (circuit, rules) = back.parts();
+            let opened = circuit.state() == State::Open && circuit.generation() != before;
+            let opened = opened.then(|| circuit.generation());
+            (opened, watched.then(|| circuit.look(now).ratios(rules)))
+        });
+        if let Some(generation) = opened {
+            // With no lock held: the error's `Display` is somebody else's code.
+            let text: Arc<str> = match (error, ending) {
+                (Some(error), _) => error.to_string().into(),
+                (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
+                (None, Ending::Success) => "the calls were too slow".into(),
+                (None, _) => "the call failed".into(),
+            };
+            self.locked(|back| back.circuit().set_last_error(generation, text));
+        }
+        if let Some((failures, slow)) = levels {
+            self.tell_ratios(failures, slow);
+        }
+        if ticket.lease != 0 && !said {
+            // A probe's place is free: those who wait at the gate may want it.
+            self.wake();
+        }
+        said
+    }
+
+    fn tell_ratios(&self, failures: Option<f64>, slow: Option<f64>) {
+        for (what, ratio) in [(Level::FailureRatio, failures), (Level::SlowRatio, slow)] {
+            self.emitter.emit(Event::Level { what, value: ratio.unwrap_or(f64::NAN) });
+        }
+    }
+
+    // ---- under the lock, and after it
+
+    /// Does something under the lock; whether something is to be told afterwards, by [`after`](Self::after).
+    fn locked<T>(&self, f: impl FnOnce(&mut Opened<'_>) -> T) -> (T, bool) {
+        let mut opened = self.front.open(self.emitter.is_on());
+        let out = f(&mut opened);
+        let said = opened.circuit().has_said();
+        if said {
+            // Under both locks, so that transitions are told in the order in which they happened.
+            unpoisoned(&self.outbox).waiting.extend(opened.circuit().said());
+        }
+        (out, said)
+    }
+
+    pub(crate) fn by_hand<T>(&self, f: impl FnOnce(&mut Opened<'_>, Moment) -> T) -> T {
+        let now = self.now();
+        let (out, _) = self.locked(|opened| f(opened, self.moment(now)));
+        // Also where nothing is told: another wait, another gate.
+        self.after(true);
+        if self.emitter.is_on() {
+            let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
+            self.tell_ratios(failures, slow);
+        }
+        out
+    }
+
+    pub(crate) fn looked<T>(&self, f: impl FnOnce(View<'_>, &Rules) -> T) -> T {
+        let now = self.now();
+        let (out, _) = self.locked(|opened| {
+            let (circuit, rules) = opened.parts();
+            f(circuit.look(now), rules)
+        });
+        out
+    }
+
+    /// Wakes who waits and tells what happened.
+    #[inline]
+    fn after(&self, said: bool) {
+        if said {
+            self.wake();
+            self.tell();
+        }
+    }
+
+    #[cold]
+    fn tell(&self) {
+        let mut outbox = unpoisoned(&self.outbox);
+        if outbox.telling {
+            // Whoever is at it tells ours as well. A listener that changes the state gets here too.
+            return;
+        }
+        outbox.telling = true;
+        while let Some(said) = outbox.waiting.pop_front() {
+            drop(outbox);
+            if self.emitter.is_on() {
+                self.emitter.emit(match said {
+                    Said::Changed { from, to, cause, detail } => {
+                        Event::Transition { from: from.as_str(), to: to.as_str(), cause, detail }
+                    }
+                    Said::Note(note) => Event::Note(note),
+                });
+            }
+            outbox = unpoisoned(&self.outbox);
+        }
+        outbox.telling = false;
+    }
+
+    // ---- those who wait in `poll_ready`
+
+    /// Keeps a waker until the next transition. `place`: where it was kept before.
+    pub(crate) fn park(&self, place: Option<usize>, waker: &Waker) -> usize {
+        let mut parked = unpoisoned(&self.parked);
+        let place = place.or_else(|| parked.free.pop()).unwrap_or_else(|| {
+            parked.places.push(None);
+            parked.places.len().saturating_sub(1)
+        });
+        match &mut parked.places[place] {
+            Some(kept) => kept.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+        place
+    }
+
+    pub(crate) fn unpark(&self, place: usize) {
+        let mut parked = unpoisoned(&self.parked);
+        let waker = parked.places[place].take();
+        parked.free.push(place);
+        drop(parked);
+        drop(waker);
+    }
+
+    fn wake(&self) {
+        let wakers: Vec<Waker> = {
+            let mut parked = unpoisoned(&self.parked);
+            parked.places.iter_mut().filter_map(Option::take).collect()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    // ---- looking
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let now = self.now();
+        let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
+        let ignored = self.ignored.load(Relaxed);
+        let state = self.state();
+        let blocked = self.front.blocked_until();
+        self.looked(|view, rules| {
+            let (tally, window, trial) = (view.tally(), view.window(), view.trial());
+            let (failure_ratio, slow_ratio) = view.ratios(rules);
+            let (consecutive_successes, consecutive_failures) = view.in_a_row();
+            let ignored = ignored.saturating_add(tally.ignored);
+            let total = [tally.successes, tally.failures, ignored, tally.cancelled];
+            Snapshot {
+                state,
+                since: self.instant(view.since()),
+                successes: tally.successes,
+                failures: tally.failures,
+                timeouts: tally.timeouts,
+                slow_calls: tally.slow,
+                ignored,
+                cancelled: tally.cancelled,
+                total: total.into_iter().fold(0, u64::saturating_add),
+                late: tally.late,
+                rejected: refused,
+                would_reject: would,
+                window: WindowCounts { calls: window.calls, failures: window.failures, slow: window.slow },
+                failure_ratio,
+                slow_ratio,
+                consecutive_successes,
+                consecutive_failures,
+                last_failure: view.last_failure().map(|at| self.instant(at)),
+                half_open_successes: trial.0,
+                half_open_failures: trial.1,
+                probes_in_flight: trial.2,
+                openings: view.openings(),
+                open_reason: view.reason(),
+                last_error: view.last_error(),
+                next_probe_in: matches!(state, State::Open | State::HalfOpen)
+                    .then(|| Duration::from_nanos(blocked.saturating_sub(now))),
+            }
+        })
+    }
+}
+
+impl Levels for Shared {
+    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+        let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
+        tell(Event::Level { what: Level::State(self.state().as_str()), value: 1.0 });
+        tell(Event::Level { what: Level::FailureRatio, value: failures.unwrap_or(f64::NAN) });
+        tell(Event::Level { what: Level::SlowRatio, value: slow.unwrap_or(f64::NAN) });
+    }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,223 @@
+//! The lock-free front of a [`Circuit`]: one word that calls pass by as long as nothing happens.
+//!
+//! The word holds the generation, the [`Kind`] of the state, and how many more successes may be counted before
+//! the rules must be asked. Admission reads it; a success counts it down by one compare-and-swap, which fails
+//! where the generation is another one, so a late result cannot get in. Everything else takes the lock: whoever
+//! holds it has first taken the successes counted so far out of the word and left none to count, so that the
+//! order of successes and failures is kept, and no count is lost or doubled by a change of state.
+//!
+//! Why not atomics for all of it: a window whose entries are written by several threads is either locked or
+//! wrong for a moment, and failures are rare where speed matters. Successes are not rare, and are one word.
+
+use std::sync::Arc;
+
+use crate::{
+    State,
+    circuit::{Admission, Circuit, Ending, GENERATIONS, Moment, Ticket},
+    config::Rules,
+    sync::{
+        AtomicU64, Mutex, MutexGuard,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        lock,
+    },
+};
+
+/// The most successes counted at a time: 24 bits.
+const MOST: u64 = (1 << 24) - 1;
+
+/// What the word says about the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Every call is admitted and recorded.
+    Closed,
+    /// As closed, but no rule acts.
+    MetricsOnly,
+    /// Closed, and only a share is let in until `blocked_until`.
+    Ramping,
+    /// Every call is let in, none recorded.
+    Disabled,
+    /// Refused before `blocked_until`.
+    Open,
+    /// Refused before `blocked_until`, which is now where a probe may be taken.
+    HalfOpen,
+    /// Refused.
+    Isolated,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Closed,
+    Kind::MetricsOnly,
+    Kind::Ramping,
+    Kind::Disabled,
+    Kind::Open,
+    Kind::HalfOpen,
+    Kind::Isolated,
+];
+
+/// Generation (36 bits), kind (4), successes left (24).
+#[derive(Clone, Copy)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    fn new(generation: u64, kind: Kind, left: u64) -> Self {
+        Self((generation & GENERATIONS) << 28 | (kind as u64) << 24 | left.min(MOST))
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 28
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        KINDS.get((self.0 >> 24 & 0xF) as usize).copied().unwrap_or(Kind::Closed)
+    }
+
+    fn left(self) -> u64 {
+        self.0 & MOST
+    }
+
+    fn with_left(self, left: u64) -> Self {
+        Self(self.0 & !MOST | left.min(MOST))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Front {
+    word: AtomicU64,
+    blocked_until: AtomicU64,
+    settled_until: AtomicU64,
+    back: Mutex<Back>,
+}
+
+#[derive(Debug)]
+struct Back {
+    circuit: Circuit,
+    rules: Arc<Rules>,
+    /// How many successes the word could count when it was last written.
+    given: u64,
+}
+
+/// Whether a success was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fast {
+    Counted,
+    /// Ask the circuit.
+    Ask,
+}
+
+impl Front {
+    pub(crate) fn new(circuit: Circuit, rules: Arc<Rules>) -> Self {
+        let front = Self {
+            word: AtomicU64::new(0),
+            blocked_until: AtomicU64::new(0),
+            settled_until: AtomicU64::new(0),
+            back: Mutex::new(Back { circuit, rules, given: 0 }),
+        };
+        front.publish(&mut lock(&front.back), false);
+        front
+    }
+
+    #[inline]
+    pub(crate) fn word(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+
+    /// Before this time calls are refused, where the state is one that refuses.
+    #[inline]
+    pub(crate) fn blocked_until(&self) -> u64 {
+        self.blocked_until.load(Relaxed)
+    }
+
+    /// Until when a success may be counted without a look at the clock; `u64::MAX`: for ever.
+    #[inline]
+    pub(crate) fn settled_until(&self) -> u64 {
+        self.settled_until.load(Relaxed)
+    }
+
+    /// Counts a success that was in time, unless the circuit must hear of it.
+    #[inline]
+    pub(crate) fn success(&self, generation: u64, now: u64) -> Fast {
+        let mut word = self.word();
+        loop {
+            if word.generation() != generation || word.left() == 0 || now >= self.settled_until() {
+                return Fast::Ask;
+            }
+            // Release: what the caller did before belongs to the count that the lock's holder takes over.
+            match self.word.compare_exchange_weak(word.0, word.0.wrapping_sub(1), AcqRel, Acquire) {
+                Ok(_) => return Fast::Counted,
+                Err(other) => word = Word(other),
+            }
+        }
+    }
+
+    /// Takes the lock, and the successes counted so far over into the circuit.
+    pub(crate) fn open(&self, watched: bool) -> Opened<'_> {
+        let mut back = lock(&self.back);
+        // None may be counted from here on, or they would come before what is done now.
+        let word = Word(self.word.swap(self.word().with_left(0).0, AcqRel));
+        let counted = back.given.saturating_sub(word.left());
+        back.given = 0;
+        back.circuit.successes(counted);
+        Opened { front: self, back, watched }
+    }
+
+    /// Writes the word anew. Only with the lock held.
+    fn publish(&self, back: &mut Back, watched: bool) {
+        let Back { circuit, rules, given } = back;
+        let blocked = circuit.blocked_until(rules);
+        let kind = match circuit.state() {
+            State::Closed if blocked > 0 => Kind::Ramping,
+            State::Closed => Kind::Closed,
+            State::MetricsOnly => Kind::MetricsOnly,
+            State::Open => Kind::Open,
+            State::HalfOpen => Kind::HalfOpen,
+            State::Isolated => Kind::Isolated,
+            State::Disabled => Kind::Disabled,
+        };
+        *given = circuit.allowance(rules, MOST, watched);
+        self.blocked_until.store(blocked, Relaxed);
+        self.settled_until.store(circuit.settled_until(), Relaxed);
+        // Release: who sees the new word sees the times that belong to it.
+        self.word.store(Word::new(circuit.generation(), kind, *given).0, Release);
+    }
+}
+
+/// A circuit with its lock held and no success outstanding. Dropping it lets the others go on.
+pub(crate) struct Opened<'a> {
+    front: &'a Front,
+    back: MutexGuard<'a, Back>,
+    watched: bool,
+}
+
+impl Opened<'_> {
+    pub(crate) fn parts(&mut self) -> (&mut Circuit, &Rules) {
+        let Back { circuit, rules, .. } = &mut *self.back;
+        (circuit, rules)
+    }
+
+    pub(crate) fn circuit(&mut self) -> &mut Circuit {
+        &mut self.back.circuit
+    }
+
+    pub(crate) fn admit(&mut self, at: Moment) -> Admission {
+        let (circuit, rules) = self.parts();
+        circuit.admit(rules, at)
+    }
+
+    pub(crate) fn settle(&mut self, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+        let (circuit, rules) = self.parts();
+        circuit.settle(rules, ticket, ending, slow, at);
+    }
+
+    pub(crate) fn reconfigure(&mut self, rules: Arc<Rules>, at: Moment) {
+        let reshaped = rules.window != self.back.rules.window;
+        self.back.rules = rules;
+        let (circuit, rules) = self.parts();
+        circuit.reconfigure(rules, reshaped, at);
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.front.publish(&mut self.back, self.watched);
+    }
+}

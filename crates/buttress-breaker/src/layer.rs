@@ -1,0 +1,62 @@
+use std::fmt;
+
+use buttress_core::{Standard, Verdict};
+
+use crate::{Breaker, BreakerService};
+
+/// Puts one [`Breaker`] before every service it wraps; made by [`Breaker::layer`].
+#[derive(Clone)]
+pub struct BreakerLayer<C = Standard> {
+    breaker: Breaker,
+    classify: C,
+}
+
+impl<C> BreakerLayer<C> {
+    pub(crate) fn new(breaker: Breaker, classify: C) -> Self {
+        Self { breaker, classify }
+    }
+
+    /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
+    pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
+        BreakerLayer { breaker: self.breaker, classify }
+    }
+
+    /// With this closure for what is a failure.
+    ///
+    /// ```
+    /// use buttress_breaker::Breaker;
+    /// use buttress_core::{BoxError, Verdict};
+    ///
+    /// let breaker = Breaker::builder("quota").build().unwrap();
+    /// let layer = breaker.layer().classify_with(|outcome: Result<&u16, &BoxError>| match outcome {
+    ///     Ok(status) if *status < 500 => Verdict::Success,
+    ///     _ => Verdict::transient(),
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn classify_with<Res, Err, F>(self, classify: F) -> BreakerLayer<F>
+    where
+        F: Fn(Result<&Res, &Err>) -> Verdict + Clone,
+    {
+        self.classify(classify)
+    }
+
+    /// The breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+}
+
+impl<S, C: Clone> tower_layer::Layer<S> for BreakerLayer<C> {
+    type Service = BreakerService<S, C>;
+
+    fn layer(&self, inner: S) -> BreakerService<S, C> {
+        BreakerService::new(inner, self.breaker.clone(), self.classify.clone())
+    }
+}
+
+impl<C> fmt::Debug for BreakerLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerLayer").field("breaker", &self.breaker).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! The calls the rules look at: plain data, fixed memory, O(1) a call.
+
+use crate::{Window, config::nanos};
+
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Calls that ended one way or the other.
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) slow: u64,
+    /// Calls that were dropped; not among `calls`.
+    pub(crate) abandoned: u64,
+}
+
+/// A window's memory.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// No rule looks at a window.
+    None,
+    Count(Ring),
+    Time(Buckets),
+}
+
+impl Kept {
+    pub(crate) fn new(window: Option<Window>) -> Self {
+        match window {
+            None => Self::None,
+            Some(Window::Count { calls }) => Self::Count(Ring::new(calls)),
+            Some(Window::Time { duration, buckets }) => Self::Time(Buckets::new(nanos(duration), buckets)),
+        }
+    }
+
+    /// Forgets everything, at the time `now`.
+    pub(crate) fn clear(&mut self, now: u64) {
+        match self {
+            Self::None => {}
+            Self::Count(ring) => ring.clear(),
+            Self::Time(buckets) => buckets.clear(now),
+        }
+    }
+
+    /// Drops what is too old at the time `now`.
+    pub(crate) fn advance(&mut self, now: u64) {
+        if let Self::Time(buckets) = self {
+            buckets.advance(now);
+        }
+    }
+
+    /// When the present bucket ends: until then, calls may be recorded without a look at the clock.
+    pub(crate) fn settled_until(&self) -> u64 {
+        match self {
+            Self::Time(buckets) => buckets.end(),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Records `calls` that succeeded in time, one after the other.
+    pub(crate) fn successes(&mut self, calls: u64) {
+        match self {
+            Self::None => {}
+            Self::Count(ring) => ring.successes(calls),
+            Self::Time(buckets) => buckets.add(Counts { calls, ..Counts::default() }),
+        }
+    }
+
+    pub(crate) fn call(&mut self, failed: bool, slow: bool) {
+        match self {
+            Self::None => {}
+            Self::Count(ring) => ring.push(failed, slow),
+            Self::Time(buckets) => {
+                buckets.add(Counts { calls: 1, failures: failed.into(), slow: slow.into(), abandoned: 0 });
+            }
+        }
+    }
+
+    /// Records a call that was dropped. A count window keeps no place for it: it would push out what means
+    /// something.
+    pub(crate) fn abandoned(&mut self) {
+        if let Self::Time(buckets) = self {
+            buckets.add(Counts { abandoned: 1, ..Counts::default() });
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        match self {
+            Self::None => Counts::default(),
+            Self::Count(ring) => ring.counts(),
+            Self::Time(buckets) => buckets.sum,
+        }
+    }
+}
+
+/// The last calls: two bits for each.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    failed: Bits,
+    slow: Bits,
+    size: u64,
+    len: u64,
+    /// The place of the next call, which is that of the oldest one once the ring is full.
+    head: u64,
+}
+
+impl Ring {
+    fn new(calls: u32) -> Self {
+        let size = u64::from(calls.max(1));
+        Self { failed: Bits::new(size), slow: Bits::new(size), size, len: 0, head: 0 }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn clear(&mut self) {
+        self.failed.clear_range(0, self.size);
+        self.slow.clear_range(0, self.size);
+        (self.len, self.head) = (0, 0);
+    }
+
+    fn push(&mut self, failed: bool, slow: bool) {
+        self.failed.set(self.head, failed);
+        self.slow.set(self.head, slow);
+        self.moved(1);
+    }
+
+    fn successes(&mut self, calls: u64) {
+        let fresh = calls.min(self.size);
+        // All successes already: nothing to overwrite. That is the ring of a service that works.
+        if self.failed.ones > 0 || self.slow.ones > 0 {
+            let to_end = fresh.min(self.size.saturating_sub(self.head));
+            for bits in [&mut self.failed, &mut self.slow] {
+                bits.clear_range(self.head, to_end);
+                bits.clear_range(0, fresh.saturating_sub(to_end));
+            }
+        }
+        self.moved(fresh);
+    }
+
+    fn moved(&mut self, by: u64) {
+        self.head = self.head.saturating_add(by) % self.size;
+        self.len = self.len.saturating_add(by).min(self.size);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { calls: self.len, failures: self.failed.ones, slow: self.slow.ones, abandoned: 0 }
+    }
+}
+
+/// A row of bits that knows how many are set.
+#[derive(Debug)]
+struct Bits {
+    words: Box<[u64]>,
+    ones: u64,
+}
+
+impl Bits {
+    fn new(len: u64) -> Self {
+        let words = vec![0; len.div_ceil(64) as usize].into_boxed_slice();
+        Self { words, ones: 0 }
+    }
+
+    fn set(&mut self, at: u64, bit: bool) {
+        let (word, mask) = (&mut self.words[(at / 64) as usize], 1_u64 << (at % 64));
+        let was = *word & mask != 0;
+        if was != bit {
+            *word ^= mask;
+            self.ones = if bit { self.ones.saturating_add(1) } else { self.ones.saturating_sub(1) };
+        }
+    }
+
+    fn clear_range(&mut self, from: u64, len: u64) {
+        let (mut at, end) = (from, from.saturating_add(len));
+        while at < end && self.ones > 0 {
+            let bits = (64 - at % 64).min(end.saturating_sub(at));
+            let mask = (u64::MAX >> (64 - bits)) << (at % 64);
+            let word = &mut self.words[(at / 64) as usize];
+            self.ones = self.ones.saturating_sub((*word & mask).count_ones().into());
+            *word &= !mask;
+            at = at.saturating_add(bits);
+        }
+    }
+}
+
+/// The calls of the last time: a sum for each bucket, and the sum of all.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    ring: Box<[Counts]>,
+    sum: Counts,
+    width: u64,
+    /// The number of the present bucket, counted from the beginning of time.
+    number: u64,
+}
+
+impl Buckets {
+    fn new(duration: u64, buckets: u32) -> Self {
+        let ring = vec![Counts::default(); buckets.max(1) as usize].into_boxed_slice();
+        // Rounded down: the window never holds what is older than `duration`.
+        let width = (duration / u64::from(buckets.max(1))).max(1);
+        Self { ring, sum: Counts::default(), width, number: 0 }
+    }
+
+    fn clear(&mut self, now: u64) {
+        self.ring.fill(Counts::default());
+        self.sum = Counts::default();
+        self.number = now / self.width;
+    }
+
+    /// Moves on to the bucket of `now`. However long nothing happened, it takes one step a bucket at most.
+    fn advance(&mut self, now: u64) {
+        let to = now / self.width;
+        let gone = to.saturating_sub(self.number);
+        if gone >= self.ring.len() as u64 {
+            self.clear(now);
+            return;
+        }
+        for _ in 0..gone {
+            self.number = self.number.saturating_add(1);
+            let at = self.place();
+            let old = std::mem::take(&mut self.ring[at]);
+            self.sum.calls = self.sum.calls.saturating_sub(old.calls);
+            self.sum.failures = self.sum.failures.saturating_sub(old.failures);
+            self.sum.slow = self.sum.slow.saturating_sub(old.slow);
+            self.sum.abandoned = self.sum.abandoned.saturating_sub(old.abandoned);
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.number.saturating_add(1).saturating_mul(self.width)
+    }
+
+    fn place(&self) -> usize {
+        (self.number % self.ring.len() as u64) as usize
+    }
+
+    fn add(&mut self, counts: Counts) {
+        let at = self.place();
+        for sum in [&mut self.ring[at], &mut self.sum] {
+            sum.calls = sum.calls.saturating_add(counts.calls);
+            sum.failures = sum.failures.saturating_add(counts.failures);
+            sum.slow = sum.slow.saturating_add(counts.slow);
+            sum.abandoned = sum.abandoned.saturating_add(counts.abandoned);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How a circuit finds out that the service works again.
+
+use buttress_breaker::{Breaker, State};
+
+use crate::support::*;
+
+fn tripped(builder: buttress_breaker::BreakerBuilder) -> Breaker {
+    let breaker = builder.consecutive_failures(1).open_for(secs(1)).build().unwrap();
+    breaker.fail(1);
+    breaker
+}
+
+// S1-012, S3-002, S3-007, S4-014, S4-018, C-12
+#[tokio::test(start_paused = true)]
+async fn successes_up_to_the_threshold_close() {
+    let breaker = tripped(Breaker::builder("x").success_threshold(2));
+    pass(secs(1)).await;
+    breaker.ok(1);
+    breaker.is(State::HalfOpen);
+    breaker.ok(1);
+    breaker.is(State::Closed);
+}
+
+// C-13, S4-018, vector B13
+#[tokio::test(start_paused = true)]
+async fn one_failed_probe_opens_again_and_the_wait_restarts() {
+    let breaker = tripped(Breaker::builder("x").success_threshold(2).minimum_calls(10));
+    // `minimum_calls` gates the closed circuit only, so it takes ten failures to get here.
+    breaker.fail(9);
+    pass(secs(1)).await;
+    breaker.ok(1);
+    breaker.fail(1);
+    breaker.is(State::Open);
+    assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
+}
+
+// S3-003, C-12, C-49, vector beat-06
+#[tokio::test(start_paused = true)]
+async fn probes_are_limited_while_they_are_under_way() {
+    let breaker = tripped(Breaker::builder("x").permitted_probes(3).success_threshold(5));
+    pass(secs(1)).await;
+    let mut probes: Vec<_> = (0..3).map(|_| breaker.try_acquire().unwrap()).collect();
+    for _ in 0..7 {
+        breaker.refused();
+    }
+    drop(probes.pop());
+    let next = breaker.try_acquire().unwrap();
+    breaker.refused();
+    next.success();
+    breaker.try_acquire().unwrap().success();
+}
+
+// vector beat-02
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_loses_its_place_and_its_say() {
+    let breaker = tripped(Breaker::builder("x").success_threshold(1).probe_lease(secs(1)));
+    pass(secs(1)).await;
+    let hung = breaker.try_acquire().unwrap();
+    breaker.refused();
+    pass(ms(1_001)).await;
+    breaker.ok(1);
+    breaker.is(State::Closed);
+    hung.failure();
+    breaker.is(State::Closed);
+    assert_eq!(breaker.snapshot().late, 1);
+}

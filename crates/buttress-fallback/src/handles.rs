@@ -1,0 +1,93 @@
+use std::{fmt, sync::Arc};
+
+use buttress_core::{Classify, FromRejection, OnlyErrors, Standard, Verdict};
+
+/// What a fallback does with the outcome of the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Judgement {
+    /// It is good: returned, and worth storing.
+    Good,
+    /// It is returned as it is, and not stored.
+    Pass,
+    /// The fallback answers instead.
+    Handle,
+}
+
+/// Says which outcomes a fallback handles.
+pub trait Handles<Res, Err> {
+    /// What to do with this outcome.
+    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement;
+}
+
+impl<Res, Err: FromRejection> Handles<Res, Err> for Standard {
+    #[inline]
+    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+        by_verdict(self, outcome)
+    }
+}
+
+impl<Res, Err: FromRejection> Handles<Res, Err> for OnlyErrors {
+    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+        by_verdict(self, outcome)
+    }
+}
+
+/// A classifier as a rule: failures and rejections are handled. Made by
+/// [`FallbackLayer::classify`](crate::FallbackLayer::classify).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Classified<C>(pub(crate) C);
+
+impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Classified<C> {
+    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+        by_verdict(&self.0, outcome)
+    }
+}
+
+#[inline]
+fn by_verdict<Res, Err: FromRejection>(
+    classifier: &impl Classify<Res, Err>,
+    outcome: Result<&Res, &Err>,
+) -> Judgement {
+    match (classifier.classify(outcome), outcome) {
+        (Verdict::Success, Ok(_)) => Judgement::Good,
+        (Verdict::Failure { .. }, _) => Judgement::Handle,
+        // A refusal says nothing about the service, and leaves the caller without an answer all the same.
+        (_, Err(error)) if error.rejection().is_some() => Judgement::Handle,
+        _ => Judgement::Pass,
+    }
+}
+
+/// A closure as a rule; made by [`FallbackLayer::handle_with`](crate::FallbackLayer::handle_with).
+pub struct HandleIf<F>(Arc<F>);
+
+impl<F> HandleIf<F> {
+    pub(crate) fn new(rule: F) -> Self {
+        Self(Arc::new(rule))
+    }
+}
+
+impl<F> Clone for HandleIf<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<F> fmt::Debug for HandleIf<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandleIf(..)")
+    }
+}
+
+impl<Res, Err, F> Handles<Res, Err> for HandleIf<F>
+where
+    F: Fn(Result<&Res, &Err>) -> bool,
+{
+    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+        match (self.0(outcome), outcome) {
+            (true, _) => Judgement::Handle,
+            (false, Ok(_)) => Judgement::Good,
+            (false, Err(_)) => Judgement::Pass,
+        }
+    }
+}

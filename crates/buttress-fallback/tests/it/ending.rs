@@ -1,0 +1,116 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use buttress_core::{BoxError, Event, Outcome};
+use buttress_fallback::Fallback;
+use tokio::time;
+use tokio_test::{assert_pending, task};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::{down, ms};
+
+type Heard = Arc<Mutex<Vec<(Outcome, Option<Duration>)>>>;
+
+fn listening() -> (Fallback, Heard) {
+    let heard = Heard::default();
+    let to = heard.clone();
+    let listen = move |event: &Event<'_>| {
+        if let Event::Done { outcome, elapsed, .. } = *event {
+            to.lock().unwrap().push((outcome, elapsed));
+        }
+    };
+    (Fallback::builder("prices").on_event(listen).build().unwrap(), heard)
+}
+
+async fn slowly(what: &'static str) -> Result<u32, BoxError> {
+    time::sleep(ms(10)).await;
+    match what {
+        "ok" => Ok(1),
+        "panic" => panic!("in poll"),
+        other => Err(other.into()),
+    }
+}
+
+fn boom() -> bool {
+    std::hint::black_box(true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_end_is_told_exactly_once() {
+    let (fallback, heard) = listening();
+    let backup = service_fn(|what: &'static str| async move {
+        time::sleep(ms(5)).await;
+        if what == "both" { down().await } else { Ok(2) }
+    });
+    let layer = fallback.layer().service(backup);
+    let layer =
+        layer.handle_with(|outcome: Result<_, &BoxError>| outcome.is_err_and(|e| e.to_string() != "grave"));
+    let svc = layer.layer(service_fn(slowly));
+    assert_eq!(svc.clone().oneshot("ok").await.unwrap(), 1);
+    assert_eq!(svc.clone().oneshot("down").await.unwrap(), 2);
+    svc.clone().oneshot("both").await.unwrap_err();
+    svc.clone().oneshot("grave").await.unwrap_err();
+    let mut in_primary = task::spawn(svc.clone().oneshot("ok"));
+    assert_pending!(in_primary.poll());
+    drop(in_primary);
+    let mut in_answer = task::spawn(svc.clone().oneshot("down"));
+    assert_pending!(in_answer.poll());
+    time::advance(ms(10)).await;
+    assert_pending!(in_answer.poll());
+    drop(in_answer);
+    let told = heard.lock().unwrap().clone();
+    assert_eq!(
+        told,
+        [
+            (Outcome::Success, Some(ms(10))),
+            (Outcome::FallbackSuccess, Some(ms(15))),
+            (Outcome::FallbackFailure, Some(ms(15))),
+            (Outcome::NotHandled, Some(ms(10))),
+            (Outcome::Cancelled, Some(ms(0))),
+            (Outcome::Cancelled, Some(ms(10))),
+        ]
+    );
+    let snapshot = fallback.snapshot();
+    assert_eq!((snapshot.calls, snapshot.primary, snapshot.answered, snapshot.failed), (6, 1, 1, 1));
+    assert_eq!((snapshot.not_handled, snapshot.cancelled, snapshot.panicked), (1, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_anywhere_reaches_the_caller_and_is_told_once() {
+    let (fallback, heard) = listening();
+    let layer = fallback.layer().value(0);
+    let svc = layer.clone().layer(service_fn(slowly));
+    assert!(tokio::spawn(svc.oneshot("panic")).await.unwrap_err().is_panic());
+    let mut in_call = layer.layer(service_fn(|()| {
+        assert!(!boom(), "in call");
+        down::<u32>()
+    }));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(in_call.call(())))).is_err());
+    let in_answer = fallback.layer().answer_with(|failed: Result<u32, BoxError>| {
+        assert!(!boom(), "in answer");
+        failed
+    });
+    let svc = in_answer.layer(service_fn(|()| down()));
+    assert!(tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic());
+    let in_rule = fallback.layer().value(0).handle_with(|_: Result<_, &BoxError>| {
+        assert!(!boom(), "in rule");
+        true
+    });
+    let svc = in_rule.layer(service_fn(|()| down()));
+    assert!(tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic());
+    let told: Vec<_> = heard.lock().unwrap().iter().map(|(outcome, _)| *outcome).collect();
+    assert_eq!(told, [Outcome::Panicked; 4]);
+    assert_eq!((fallback.snapshot().panicked, fallback.snapshot().calls), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "polled after it resolved")]
+async fn polling_a_finished_call_panics() {
+    let (fallback, _) = listening();
+    let mut call = Box::pin(fallback.call(down::<u32>, |_| Ok(1)));
+    call.as_mut().await.unwrap();
+    let _ = call.as_mut().await;
+}

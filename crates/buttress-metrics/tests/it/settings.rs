@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use buttress_core::{Event, Outcome, PolicyKind};
+use buttress_metrics::{CATALOG, Metrics};
+
+use crate::{Seen, done_after, policy};
+
+#[test]
+fn there_is_no_prefix_unless_one_is_set() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let metrics = Metrics::builder().prefix("buttress_").build().unwrap();
+    let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
+    timeout.emit(done_after(Outcome::Success, Some(Duration::from_millis(1))));
+    let plain = policy(PolicyKind::Timeout, "payments", &Metrics::default());
+    plain.emit(done_after(Outcome::Success, None));
+
+    assert_eq!(seen.counter("buttress_timeout_operations_total", &[("result", "success")]), 1);
+    assert_eq!(seen.counter("timeout_operations_total", &[("result", "success")]), 1);
+    assert_eq!(seen.0.histogram("buttress_timeout_operation_duration_seconds", &[]), [0.001]);
+    assert_eq!(seen.gauge("buttress_build_info", &[]), Some(1.0)); // not twice
+}
+
+#[test]
+fn histograms_can_be_turned_off_and_then_nobody_reads_a_clock_for_them() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let metrics = Metrics::builder().histograms(false).build().unwrap();
+    let timed = |metrics| policy(PolicyKind::Timeout, "payments", metrics).is_timed();
+    assert!(!timed(&metrics));
+    assert!(timed(&Metrics::default()));
+    // A bulkhead has no histogram of calls; nobody should time them for this.
+    assert!(!policy(PolicyKind::Bulkhead, "payments", &Metrics::default()).is_timed());
+
+    let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
+    timeout.emit(done_after(Outcome::Success, Some(Duration::from_millis(1))));
+    assert_eq!(seen.counter("timeout_operations_total", &[("result", "success")]), 1);
+    assert!(seen.0.series().iter().all(|series| series.name != "timeout_operation_duration_seconds"));
+}
+
+#[test]
+fn settings_that_cannot_work_name_the_field_and_the_value() {
+    let error = Metrics::builder().prefix("my-app_").build().unwrap_err();
+    assert_eq!((error.field(), error.value()), ("prefix", r#""my-app_""#));
+    assert_eq!(Metrics::builder().prefix("9lives_").build().unwrap_err().field(), "prefix");
+    assert_eq!(Metrics::builder().prefix("é").build().unwrap_err().field(), "prefix");
+    assert_eq!(Metrics::builder().max_names(0).build().unwrap_err().field(), "max_names");
+    assert!(Metrics::builder().prefix("ok:9_").max_names(usize::MAX).build().is_ok());
+}
+
+#[test]
+fn patterns_without_metrics_are_left_alone() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let chaos = policy(PolicyKind::Chaos, "payments", &Metrics::default());
+    chaos.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 });
+    assert!(seen.0.series().is_empty());
+}
+
+#[test]
+fn all_metrics_are_described_with_unit_and_help() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    Metrics::builder().prefix("acme_").build().unwrap().describe_all();
+    let described = seen.0.descriptions();
+    assert_eq!(described.len(), CATALOG.len());
+    for def in CATALOG {
+        let one = &described[&format!("acme_{}", def.name)];
+        assert_eq!((one.text.as_str(), one.unit), (def.help, def.unit), "{}", def.name);
+    }
+}

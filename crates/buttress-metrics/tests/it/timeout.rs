@@ -1,0 +1,47 @@
+use std::time::Duration;
+
+use buttress_core::{Event, Name, Outcome, PolicyKind, Rejection};
+use buttress_metrics::Metrics;
+
+use crate::{Seen, done_after, policy};
+
+// S1-078, C-30: the outcome label is `result`
+#[test]
+fn every_call_is_counted_and_timed_by_its_result() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
+    for (n, outcome) in (1..).zip([
+        Outcome::Success,
+        Outcome::Failure,
+        Outcome::Panicked,
+        Outcome::Ignored,
+        Outcome::TimedOut,
+        Outcome::FallbackSuccess,
+        Outcome::FallbackFailure,
+        Outcome::Cancelled,
+    ]) {
+        timeout.emit(done_after(outcome, Some(Duration::from_secs(n))));
+    }
+    let calls =
+        |result| seen.counter("timeout_operations_total", &[("name", "payments"), ("result", result)]);
+    assert_eq!((calls("success"), calls("failure"), calls("timeout"), calls("cancelled")), (1, 3, 3, 1));
+    let took = |result| seen.0.histogram("timeout_operation_duration_seconds", &[("result", result)]);
+    assert_eq!(took("success"), [1.0]);
+    assert_eq!(took("failure"), [2.0, 3.0, 4.0]);
+    assert_eq!(took("timeout"), [5.0, 6.0, 7.0]);
+    assert_eq!(took("cancelled"), [8.0]);
+}
+
+#[test]
+fn deadline_that_had_passed_before_the_call_is_a_timeout() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
+    let why = Rejection::timed_out("TIMEOUT", &Name::new("payments"), Duration::ZERO, Duration::ZERO);
+    timeout.emit(Event::Refused { rejection: &why.clone().with_sent(false), shadow: false });
+    assert_eq!(seen.counter("timeout_operations_total", &[("result", "timeout")]), 1);
+    // A call that was made tells its end by `Done`.
+    timeout.emit(Event::Refused { rejection: &why, shadow: false });
+    assert_eq!(seen.counter("timeout_operations_total", &[]), 1);
+}
