@@ -31,13 +31,17 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Vec<Row> {
     };
     let mut rows = vec![row("naive", &both, 0), row("protected, whole", &both, 1)];
     let single = Layer::ALL.map(|layer| vec![layer]);
-    // These stand in for each other: only without both can one see what either is worth.
-    let pairs = [vec![Layer::Breaker, Layer::Budget], vec![Layer::Deadline, Layer::AttemptTimeout]];
-    for taken in single.into_iter().chain(pairs) {
+    // These stand in for each other: only without all of them one sees what each is worth.
+    let several = [
+        vec![Layer::Breaker, Layer::Bulkhead],
+        vec![Layer::Breaker, Layer::Bulkhead, Layer::Budget],
+        vec![Layer::Deadline, Layer::AttemptTimeout],
+    ];
+    for taken in single.into_iter().chain(several) {
         let left = taken.iter().fold(Layers::ALL, |left, layer| left.toggled(*layer));
         let storm = simulate(plan, || vec![protected(plan, left)]);
-        let names: Vec<_> = taken.iter().map(|layer| format!("- {}", layer.name())).collect();
-        rows.push(row(&names.join(" "), &storm, 0));
+        let names: Vec<_> = taken.iter().map(|layer| layer.name()).collect();
+        rows.push(row(&format!("- {}", names.join(" ")), &storm, 0));
     }
     rows
 }
@@ -77,13 +81,26 @@ fn simulate(plan: &Arc<Plan>, lanes: impl FnOnce() -> Vec<Lane>) -> Storm {
 
 /// The table as lines of at most 80 columns.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut out = String::from(
-        "simulated             last 10 s   a fifth  calls/req  calls/req  refused   waited\n\
-         (paused time)              good  capacity       dead        all      p99      p99\n",
+    let mut out = format!(
+        "{:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n{:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n",
+        "simulated",
+        "last",
+        "of a",
+        "calls,",
+        "calls,",
+        "refused",
+        "waited",
+        "(paused time)",
+        "10 s",
+        "fifth",
+        "dead",
+        "all",
+        "p99",
+        "p99",
     );
     for Row { name, figures } in rows {
         out += &format!(
-            "{name:<21} {:>7} {:>9} {:>10} {:>10} {:>7} {:>9}\n",
+            "{name:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n",
             percent(figures.tail),
             percent(figures.squeezed),
             decimal(figures.dead_calls),
