@@ -62,17 +62,15 @@ impl Future for Answer {
 }
 
 /// Allocations of a thousand calls, after some to warm up.
-fn allocations<S>(service: S) -> u64
+fn allocations<S>(mut service: S) -> u64
 where
     S: Service<u64, Response = u64>,
     S::Error: Debug,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let service = std::cell::RefCell::new(service);
-    let calls = |count: u64| {
+    let mut calls = |count: u64| {
         runtime.block_on(async {
             for n in 0..count {
-                let mut service = service.borrow_mut();
                 poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
                 assert_eq!(service.call(n).await.unwrap(), n);
             }

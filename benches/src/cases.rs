@@ -11,19 +11,19 @@ use crate::{
 };
 
 /// One row.
-pub struct Case {
+pub(crate) struct Case {
     /// The name on the command line.
-    pub id: &'static str,
+    pub(crate) id: &'static str,
     /// What it does; rows of the same group stand together.
-    pub group: &'static str,
+    pub(crate) group: &'static str,
     /// Whose it is.
-    pub who: &'static str,
+    pub(crate) who: &'static str,
     /// The budget beyond the bare service, in ns; ours only.
-    pub ceiling: Option<f64>,
+    pub(crate) ceiling: Option<f64>,
     /// Whether the bare service beside it is pending once.
-    pub pending: bool,
+    pub(crate) pending: bool,
     /// Makes it.
-    pub make: fn(&Rc<Runtime>) -> Drive,
+    pub(crate) make: fn(&Rc<Runtime>) -> Drive,
 }
 
 const fn case(
@@ -41,7 +41,7 @@ const fn pending(who: &'static str, id: &'static str, make: fn(&Rc<Runtime>) -> 
 }
 
 /// All rows, in the order of the table.
-pub fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     const OURS: &str = "buttress";
     const TOWER: &str = "tower";
     const RESILIENCE: &str = "tower-resilience 0.13";
@@ -117,10 +117,10 @@ pub fn all() -> Vec<Case> {
 }
 
 /// One policy for two threads: its group, whose, and a drive for each thread.
-pub type Shared = (&'static str, &'static str, Box<dyn Fn(&Rc<Runtime>) -> Drive + Sync>);
+pub(crate) type Shared = (&'static str, &'static str, Box<dyn Fn(&Rc<Runtime>) -> Drive + Sync>);
 
 /// The rows of the two threads' table.
-pub fn shared() -> Vec<Shared> {
+pub(crate) fn shared() -> Vec<Shared> {
     vec![
         ("breaker, consecutive", "buttress", Box::new(ours::breaker_shared(Rule::Consecutive))),
         ("breaker, count window of 100", "buttress", Box::new(ours::breaker_shared(Rule::Count))),

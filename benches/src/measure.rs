@@ -14,17 +14,17 @@ const SLICE: Duration = Duration::from_millis(4);
 
 /// What was measured of one case.
 #[derive(Clone, Copy, Debug)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Nanoseconds per call.
-    pub nanos: f64,
+    pub(crate) nanos: f64,
     /// Nanoseconds per call beyond the bare service: the median of the pairs' differences.
-    pub over: f64,
+    pub(crate) over: f64,
     /// Allocations per call.
-    pub allocations: f64,
+    pub(crate) allocations: f64,
 }
 
 /// Measures `case` beside `bare`, in turn, so that a disturbance meets both.
-pub fn side_by_side(bare: &mut Drive, case: &mut Drive) -> Figures {
+pub(crate) fn side_by_side(bare: &mut Drive, case: &mut Drive) -> Figures {
     let (calls_bare, calls_case) = (calibrate(bare), calibrate(case));
     let mut pairs: Vec<(f64, f64)> = (0..PAIRS)
         .map(|n| {
@@ -67,7 +67,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Aggregate nanoseconds per call of two threads on one shared policy; `make` runs on each thread.
-pub fn two_threads(make: &(dyn Fn() -> Drive + Sync)) -> f64 {
+pub(crate) fn two_threads(make: &(dyn Fn() -> Drive + Sync)) -> f64 {
     let calls = 200_000;
     let runs = (0..9).map(|_| {
         let barrier = std::sync::Barrier::new(3);
@@ -94,7 +94,7 @@ pub fn two_threads(make: &(dyn Fn() -> Drive + Sync)) -> f64 {
 ///
 /// The program runs itself with `--one CASE CALLS`, twice, and the difference is divided by the difference in
 /// calls: start-up costs fall out.
-pub fn instructions(case: &str) -> Option<f64> {
+pub(crate) fn instructions(case: &str) -> Option<f64> {
     let collected = |calls: u64| -> Option<f64> {
         let this = std::env::current_exe().ok()?;
         let output = Command::new("valgrind")

@@ -14,25 +14,25 @@ use crate::services::{Drive, Echo, Fault, drive};
 const LONG: Duration = Duration::from_secs(30);
 
 /// The bare service with our error type: the same cost, as a check.
-pub fn typed(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn typed(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, TypedErrorsLayer::new().layer(Echo))
 }
 
 /// With boxed errors, the same.
-pub fn lifted(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn lifted(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, LiftErrorsLayer::new().layer(Echo))
 }
 
 /// Which rule a breaker has.
 #[derive(Clone, Copy, Debug)]
-pub enum Rule {
+pub(crate) enum Rule {
     Consecutive,
     Count,
     Time,
     SlowCalls,
 }
 
-pub fn breaker_of(rule: Rule) -> Breaker {
+pub(crate) fn breaker_of(rule: Rule) -> Breaker {
     let made = Breaker::builder("bench");
     let made = match rule {
         Rule::Consecutive => made.consecutive_failures(5).failure_rate(None),
@@ -47,19 +47,19 @@ pub fn breaker_of(rule: Rule) -> Breaker {
     made.build().expect("settings are fine")
 }
 
-pub fn breaker(runtime: &Rc<Runtime>, rule: Rule) -> Drive {
+pub(crate) fn breaker(runtime: &Rc<Runtime>, rule: Rule) -> Drive {
     drive(runtime, breaker_of(rule).layer().layer(TypedErrorsLayer::new().layer(Echo)))
 }
 
 /// An open circuit: every call is refused.
-pub fn breaker_open(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn breaker_open(runtime: &Rc<Runtime>) -> Drive {
     let breaker = breaker_of(Rule::Consecutive);
     breaker.isolate();
     drive(runtime, breaker.layer().layer(TypedErrorsLayer::new().layer(Echo)))
 }
 
 /// One breaker for all threads.
-pub fn breaker_shared(rule: Rule) -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
+pub(crate) fn breaker_shared(rule: Rule) -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
     let layer = breaker_of(rule).layer();
     move |runtime| drive(runtime, layer.layer(TypedErrorsLayer::new().layer(Echo)))
 }
@@ -70,19 +70,19 @@ fn retry_of(budget: bool) -> Retry {
     made.build().expect("settings are fine")
 }
 
-pub fn retry(runtime: &Rc<Runtime>, budget: bool) -> Drive {
+pub(crate) fn retry(runtime: &Rc<Runtime>, budget: bool) -> Drive {
     drive(runtime, retry_of(budget).layer().layer(TypedErrorsLayer::new().layer(Echo)))
 }
 
-pub fn bulkhead_of() -> Bulkhead {
+pub(crate) fn bulkhead_of() -> Bulkhead {
     Bulkhead::builder("bench").max_concurrent(64).build().expect("settings are fine")
 }
 
-pub fn bulkhead(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn bulkhead(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, bulkhead_of().layer().layer(TypedErrorsLayer::new().layer(Echo)))
 }
 
-pub fn bulkhead_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
+pub(crate) fn bulkhead_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
     let layer = bulkhead_of().layer();
     move |runtime| drive(runtime, layer.layer(TypedErrorsLayer::new().layer(Echo)))
 }
@@ -91,20 +91,20 @@ fn timeout_of(limit: Duration) -> Timeout {
     Timeout::builder("bench").limit(limit).build().expect("settings are fine")
 }
 
-pub fn timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
+pub(crate) fn timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
 where
     S: Service<u64, Response = u64, Error = Fault> + Clone + 'static,
 {
     drive(runtime, timeout_of(LONG).layer().layer(TypedErrorsLayer::new().layer(inner)))
 }
 
-pub fn fallback(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn fallback(runtime: &Rc<Runtime>) -> Drive {
     let fallback = Fallback::builder("bench").build().expect("settings are fine");
     drive(runtime, fallback.layer().value(0_u64).layer(TypedErrorsLayer::new().layer(Echo)))
 }
 
 /// Breaker, retry, bulkhead, timeout: what tower-resilience's four layers are.
-pub fn four(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn four(runtime: &Rc<Runtime>) -> Drive {
     let service = ServiceBuilder::new()
         .breaker(breaker_of(Rule::Consecutive).layer())
         .retrying(retry_of(false).layer())
@@ -116,7 +116,7 @@ pub fn four(runtime: &Rc<Runtime>) -> Drive {
 }
 
 /// Breaker, retry, timeout: what seatbelt's three layers are.
-pub fn three(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn three(runtime: &Rc<Runtime>) -> Drive {
     let service = ServiceBuilder::new()
         .breaker(breaker_of(Rule::Time).layer())
         .retrying(retry_of(false).layer())
@@ -127,7 +127,7 @@ pub fn three(runtime: &Rc<Runtime>) -> Drive {
 }
 
 /// Fallback, total timeout, retry, breaker, bulkhead, attempt timeout.
-pub fn six(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn six(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, six_of(Echo))
 }
 

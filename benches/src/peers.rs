@@ -44,22 +44,22 @@ impl<Res, E> Policy<u64, Res, E> for TwoMore {
     }
 }
 
-pub fn tower_retry(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn tower_retry(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, RetryLayer::new(TwoMore(2)).layer(Echo))
 }
 
-pub fn tower_limit(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn tower_limit(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, ConcurrencyLimitLayer::new(64).layer(Echo))
 }
 
-pub fn tower_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
+pub(crate) fn tower_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
 where
     S: Service<u64, Error = Fault> + 'static,
 {
     drive(runtime, TimeoutLayer::new(LONG).layer(inner))
 }
 
-pub fn tower_limit_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
+pub(crate) fn tower_limit_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
     let layer = GlobalConcurrencyLimitLayer::new(64);
     move |runtime| drive(runtime, layer.layer(Echo))
 }
@@ -70,12 +70,12 @@ fn resilience_breaker() -> tower_resilience_circuitbreaker::CircuitBreakerConfig
     CircuitBreakerLayer::builder().failure_rate_threshold(0.5).minimum_number_of_calls(20)
 }
 
-pub fn resilience_breaker_count(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_breaker_count(runtime: &Rc<Runtime>) -> Drive {
     let layer = resilience_breaker().sliding_window_size(100).build().expect("settings are fine");
     drive(runtime, layer.layer(Echo))
 }
 
-pub fn resilience_breaker_time(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_breaker_time(runtime: &Rc<Runtime>) -> Drive {
     let layer = resilience_breaker()
         .sliding_window_type(SlidingWindowType::TimeBased)
         .sliding_window_duration(Duration::from_secs(10))
@@ -84,23 +84,23 @@ pub fn resilience_breaker_time(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, layer.layer(Echo))
 }
 
-pub fn resilience_breaker_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
+pub(crate) fn resilience_breaker_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
     let (layer, _) =
         resilience_breaker().sliding_window_size(100).build_with_handle().expect("settings are fine");
     move |runtime| drive(runtime, layer.layer(Echo))
 }
 
-pub fn resilience_retry(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_retry(runtime: &Rc<Runtime>) -> Drive {
     let layer = ResilienceRetryLayer::<u64, u64, Fault>::builder().max_attempts(3).build();
     drive(runtime, layer.layer(Echo))
 }
 
-pub fn resilience_bulkhead(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_bulkhead(runtime: &Rc<Runtime>) -> Drive {
     let layer = BulkheadLayer::builder().max_concurrent_calls(64).build().expect("settings are fine");
     drive(runtime, layer.layer(Echo))
 }
 
-pub fn resilience_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
+pub(crate) fn resilience_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
 where
     S: Service<u64, Response = u64, Error = Fault> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -109,7 +109,7 @@ where
 }
 
 /// Breaker, retry, bulkhead, timeout.
-pub fn resilience_stack(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_stack(runtime: &Rc<Runtime>) -> Drive {
     let timeout = TimeLimiterLayer::builder().timeout_duration(LONG).build();
     let bulkhead = BulkheadLayer::builder().max_concurrent_calls(64).build().expect("settings are fine");
     let breaker = resilience_breaker().consecutive_failures(5).build().expect("settings are fine");
@@ -130,7 +130,7 @@ fn recovery(outcome: &Result<u64, Fault>) -> RecoveryInfo {
     if outcome.is_ok() { RecoveryInfo::never() } else { RecoveryInfo::retry() }
 }
 
-pub fn seatbelt_breaker(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn seatbelt_breaker(runtime: &Rc<Runtime>) -> Drive {
     let layer = runtime.block_on(async {
         SeatbeltBreaker::layer("bench", &seatbelt())
             .recovery_with(|outcome, _| recovery(outcome))
@@ -139,14 +139,14 @@ pub fn seatbelt_breaker(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, ServiceBuilder::new().layer(layer).service(Echo))
 }
 
-pub fn seatbelt_retry(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn seatbelt_retry(runtime: &Rc<Runtime>) -> Drive {
     let layer = runtime.block_on(async {
         SeatbeltRetry::layer("bench", &seatbelt()).clone_input().recovery_with(|outcome, _| recovery(outcome))
     });
     drive(runtime, ServiceBuilder::new().layer(layer).service(Echo))
 }
 
-pub fn seatbelt_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
+pub(crate) fn seatbelt_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
 where
     S: Service<u64, Response = u64, Error = Fault> + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -158,7 +158,7 @@ where
 }
 
 /// Breaker, retry, timeout.
-pub fn seatbelt_stack(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn seatbelt_stack(runtime: &Rc<Runtime>) -> Drive {
     let service = runtime.block_on(async {
         let context = seatbelt();
         ServiceBuilder::new()
@@ -174,7 +174,7 @@ pub fn seatbelt_stack(runtime: &Rc<Runtime>) -> Drive {
     drive(runtime, service)
 }
 
-pub fn recloser(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn recloser(runtime: &Rc<Runtime>) -> Drive {
     let recloser = Arc::new(AsyncRecloser::from(Recloser::custom().closed_len(100).build()));
     drive_fn(runtime, move |n| recloser.call(Echo.call(n)))
 }

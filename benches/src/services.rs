@@ -14,7 +14,7 @@ use tower::Service;
 
 /// The typed error of the bare services: never made on a happy path.
 #[derive(Clone, Copy, Debug)]
-pub struct Fault;
+pub(crate) struct Fault;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +26,7 @@ impl std::error::Error for Fault {}
 
 /// Ready at the first poll.
 #[derive(Clone, Copy, Debug)]
-pub struct Echo;
+pub(crate) struct Echo;
 
 impl Service<u64> for Echo {
     type Response = u64;
@@ -44,7 +44,7 @@ impl Service<u64> for Echo {
 
 /// Pending once, then ready.
 #[derive(Clone, Copy, Debug)]
-pub struct Later;
+pub(crate) struct Later;
 
 impl Service<u64> for Later {
     type Response = u64;
@@ -62,7 +62,7 @@ impl Service<u64> for Later {
 
 /// The future of [`Later`].
 #[derive(Debug)]
-pub struct Once {
+pub(crate) struct Once {
     n: u64,
     pending: bool,
 }
@@ -80,15 +80,15 @@ impl Future for Once {
 }
 
 /// Makes `n` calls, one after the other.
-pub type Drive = Box<dyn FnMut(u64)>;
+pub(crate) type Drive = Box<dyn FnMut(u64)>;
 
 /// A runtime on this thread, for timers.
-pub fn runtime() -> Rc<Runtime> {
+pub(crate) fn runtime() -> Rc<Runtime> {
     Rc::new(Builder::new_current_thread().enable_time().build().expect("a runtime can be made"))
 }
 
 /// Drives a service from this thread.
-pub fn drive<S>(runtime: &Rc<Runtime>, mut service: S) -> Drive
+pub(crate) fn drive<S>(runtime: &Rc<Runtime>, mut service: S) -> Drive
 where
     S: Service<u64> + 'static,
 {
@@ -105,7 +105,7 @@ where
 }
 
 /// Drives a function that returns a future, for peers that are no services.
-pub fn drive_fn<F, Fut, T>(runtime: &Rc<Runtime>, mut call: F) -> Drive
+pub(crate) fn drive_fn<F, Fut, T>(runtime: &Rc<Runtime>, mut call: F) -> Drive
 where
     F: FnMut(u64) -> Fut + 'static,
     Fut: Future<Output = T>,

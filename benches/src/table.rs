@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Measures everything and writes it down.
-pub fn measured(instructions: bool) -> String {
+pub(crate) fn measured(instructions: bool) -> String {
     let runtime = runtime();
     let (mut bare, mut later) = (drive(&runtime, Echo), drive(&runtime, Later));
     let cases = cases::all();

@@ -46,7 +46,8 @@ pub trait ServiceBuilderExt<L>: Sized {
 
     /// Bounds one attempt. Inside of the retry.
     #[cfg(feature = "timeout")]
-    fn attempt_timeout<T, A>(self, layer: TimeoutLayer<T, A>) -> ServiceBuilder<Stack<TimeoutLayer<T, A>, L>>;
+    fn attempt_timeout<T, A>(self, layer: TimeoutLayer<T, A>)
+    -> ServiceBuilder<Stack<TimeoutLayer<T, A>, L>>;
 
     /// Turns the service's errors into `BoxError`, which can carry rejections. Innermost, once.
     fn lift_errors(self) -> ServiceBuilder<Stack<LiftErrorsLayer, L>>;
@@ -87,7 +88,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     }
 
     #[cfg(feature = "timeout")]
-    fn attempt_timeout<T, A>(self, layer: TimeoutLayer<T, A>) -> ServiceBuilder<Stack<TimeoutLayer<T, A>, L>> {
+    fn attempt_timeout<T, A>(
+        self,
+        layer: TimeoutLayer<T, A>,
+    ) -> ServiceBuilder<Stack<TimeoutLayer<T, A>, L>> {
         self.layer(layer)
     }
 

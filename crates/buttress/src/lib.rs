@@ -43,10 +43,10 @@ mod builder;
 pub mod prelude;
 
 pub use buttress_core::{
-    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance, Classify,
-    ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer, Mode, Name, Never,
-    Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay, Standard, TypedErrors,
-    TypedErrorsLayer, Verdict, config, context, observe, rejection,
+    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance,
+    Classify, ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer,
+    Mode, Name, Never, Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay,
+    Standard, TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
 
 /// The circuit breaker.

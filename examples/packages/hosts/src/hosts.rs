@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use buttress::{
-    BoxError, Breaker, BreakerLayer, Bulkhead, BulkheadLayer, ConfigError, LiftErrorsLayer, Never, Retry, RetryLayer,
-    ServiceBuilderExt, Standard, Timeout, TimeoutLayer,
+    BoxError, Breaker, BreakerLayer, Bulkhead, BulkheadLayer, ConfigError, LiftErrorsLayer, Never, Retry,
+    RetryLayer, ServiceBuilderExt, Standard, Timeout, TimeoutLayer,
 };
 use http_body_util::Full;
 use hyper_util::{
@@ -22,7 +22,7 @@ use crate::redis::{Call, Layered, RedisService};
 
 /// The handles of one stack.
 #[derive(Clone, Debug)]
-pub struct Policies {
+pub(crate) struct Policies {
     /// Its breaker.
     pub breaker: Breaker,
     bulkhead: Bulkhead,
@@ -32,9 +32,12 @@ pub struct Policies {
 
 impl Policies {
     /// Policies that all have this name.
-    pub fn new(name: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
         Ok(Self {
-            breaker: Breaker::builder(name).consecutive_failures(3).open_for(Duration::from_secs(30)).build()?,
+            breaker: Breaker::builder(name)
+                .consecutive_failures(3)
+                .open_for(Duration::from_secs(30))
+                .build()?,
             bulkhead: Bulkhead::builder(name).max_concurrent(64).build()?,
             retry: Retry::builder(name).max_attempts(3).build()?,
             timeout: Timeout::builder(name).limit(Duration::from_secs(1)).build()?,
@@ -43,13 +46,16 @@ impl Policies {
 }
 
 /// Retry, breaker, bulkhead, timeout, lift. The type has no parameter: it is the same in every host.
-pub type Resilient = Stack<
+pub(crate) type Resilient = Stack<
     LiftErrorsLayer,
-    Stack<TimeoutLayer, Stack<BulkheadLayer, Stack<BreakerLayer, Stack<RetryLayer<Standard, Never>, Identity>>>>,
+    Stack<
+        TimeoutLayer,
+        Stack<BulkheadLayer, Stack<BreakerLayer, Stack<RetryLayer<Standard, Never>, Identity>>>,
+    >,
 >;
 
 /// Makes it. Nothing is replayed, because most hosts' requests are not `Clone`.
-pub fn stack(policies: &Policies) -> Resilient {
+pub(crate) fn stack(policies: &Policies) -> Resilient {
     ServiceBuilder::new()
         .retrying(policies.retry.layer().replay(Never))
         .breaker(policies.breaker.layer())
@@ -60,12 +66,12 @@ pub fn stack(policies: &Policies) -> Resilient {
 }
 
 /// An axum router, with the stack outside of all its routes.
-pub fn axum(policies: &Policies) -> Router {
+pub(crate) fn axum(policies: &Policies) -> Router {
     Router::new().layer(ServiceBuilder::new().respond().layer(stack(policies)))
 }
 
 /// The same between tower's own layers.
-pub fn axum_between_towers_layers(policies: &Policies) -> Router {
+pub(crate) fn axum_between_towers_layers(policies: &Policies) -> Router {
     let layer = ServiceBuilder::new()
         .respond()
         .layer(tower::load_shed::LoadShedLayer::new())
@@ -76,19 +82,19 @@ pub fn axum_between_towers_layers(policies: &Policies) -> Router {
 }
 
 /// A reqwest client.
-pub fn reqwest(
+pub(crate) fn reqwest(
     policies: &Policies,
 ) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + Send + Sync {
     stack(policies).layer(reqwest::Client::new())
 }
 
 /// A reqwest client whose connects go through the stack.
-pub fn reqwest_connector(policies: &Policies) -> reqwest::Result<reqwest::Client> {
+pub(crate) fn reqwest_connector(policies: &Policies) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().connector_layer(stack(policies)).build()
 }
 
 /// A hyper-util client whose connects go through the stack.
-pub fn hyper_util(
+pub(crate) fn hyper_util(
     policies: &Policies,
 ) -> Client<impl hyper_util::client::legacy::connect::Connect + Clone + Send + Sync, Full<bytes::Bytes>> {
     let connector = buttress::http::connector(stack(policies).layer(HttpConnector::new()));
@@ -96,7 +102,7 @@ pub fn hyper_util(
 }
 
 /// A tonic channel: any generated client takes it.
-pub fn tonic_channel(
+pub(crate) fn tonic_channel(
     policies: &Policies,
 ) -> impl tonic::client::GrpcService<tonic::body::Body, Error = BoxError> + Clone + Send + Sync {
     stack(policies).layer(tonic::transport::Endpoint::from_static("http://127.0.0.1:9").connect_lazy())

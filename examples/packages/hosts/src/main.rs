@@ -30,7 +30,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     let policies = Policies::new("client")?;
     let mut client = ServiceBuilder::new().layer(stack(&policies)).service(reqwest::Client::new());
-    let request = |path: &str| reqwest::Request::new(reqwest::Method::GET, format!("{url}{path}").parse().expect("a URL"));
+    let request = |path: &str| {
+        reqwest::Request::new(reqwest::Method::GET, format!("{url}{path}").parse().expect("a URL"))
+    };
     let answer = client.ready().await?.call(request("/")).await?;
     println!("GET /: {} {:?}", answer.status(), answer.text().await?);
     for n in 1..=4 {
@@ -44,7 +46,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let connector = Policies::new("connector")?;
     let lonely = reqwest::Client::builder().connector_layer(stack(&connector)).build()?;
     for n in 1..=4 {
-        let error = lonely.get("http://127.0.0.1:9/").timeout(Duration::from_secs(2)).send().await.unwrap_err();
+        let error =
+            lonely.get("http://127.0.0.1:9/").timeout(Duration::from_secs(2)).send().await.unwrap_err();
         let refused = buttress::rejection(&error).map(buttress::Rejection::code);
         println!("connect, {n}: refused by {refused:?}");
     }

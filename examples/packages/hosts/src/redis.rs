@@ -10,15 +10,12 @@ use std::{
 };
 
 use buttress::{BoxError, rejection};
-use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
-    aio::ConnectionLike,
-};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value, aio::ConnectionLike};
 use tower::{Service, ServiceExt};
 
 /// What is asked of a connection.
 #[derive(Clone, Debug)]
-pub enum Call {
+pub(crate) enum Call {
     /// One command.
     One(Cmd),
     /// A pipeline, and which of its answers count.
@@ -27,7 +24,7 @@ pub enum Call {
 
 /// What a connection answers.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// To one command.
     One(Value),
     /// To a pipeline.
@@ -36,7 +33,7 @@ pub enum Answer {
 
 /// A connection as a service.
 #[derive(Clone, Debug)]
-pub struct RedisService<C>(pub C);
+pub(crate) struct RedisService<C>(pub C);
 
 impl<C> Service<Call> for RedisService<C>
 where
@@ -66,14 +63,14 @@ where
 
 /// A stack around a [`RedisService`] as a connection.
 #[derive(Clone, Debug)]
-pub struct Layered<S> {
+pub(crate) struct Layered<S> {
     stack: S,
     db: i64,
 }
 
 impl<S> Layered<S> {
     /// Makes a connection of a stack; `db` is the number of the database behind it.
-    pub fn new(stack: S, db: i64) -> Self {
+    pub(crate) fn new(stack: S, db: i64) -> Self {
         Self { stack, db }
     }
 }
