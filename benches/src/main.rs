@@ -15,10 +15,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    if let [one, case, calls] = &args[..] {
-        if one == "--one" {
-            return run_one(case, calls);
-        }
+    match &args[..] {
+        [one, case, calls] if one == "--one" => return run_one(case, calls),
+        _ => {}
     }
     let table = table::measured(has("--instructions"));
     println!("{table}");
