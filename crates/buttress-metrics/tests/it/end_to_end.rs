@@ -268,3 +268,54 @@ async fn whole_stack_counts_each_call_once_in_every_layer() {
     assert!(result("bulkhead_calls_total", "rejected") > 0);
     assert_eq!(seen.gauge("bulkhead_in_flight", &[("name", "shop")]), Some(0.0));
 }
+
+// vector fx-metrics-retry: one call, completed, three attempts
+#[tokio::test(start_paused = true)]
+async fn call_that_succeeds_at_the_third_attempt_is_one_call_and_two_more_attempts() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let retry = Retry::builder("service-retry").max_attempts(3).observe(Metrics::default()).build().unwrap();
+    let made = AtomicU32::new(0);
+    let third = || async {
+        match made.fetch_add(1, Relaxed) {
+            0 | 1 => fail().await,
+            _ => succeed().await,
+        }
+    };
+    retry.call(third).await.unwrap();
+    let (calls, attempts) =
+        (seen.counter("retry_calls_total", &[]), seen.counter("retry_attempts_total", &[]));
+    assert_eq!((calls, calls + attempts), (1, 3));
+    assert_eq!(seen.counter("retry_calls_total", &[("result", "successful_with_retry")]), 1);
+}
+
+// vector M02: all gauges at their baseline
+#[tokio::test(start_paused = true)]
+async fn panic_is_counted_as_a_failure_in_every_layer_and_leaves_no_gauge_up() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let metrics = Metrics::default();
+    let retry = Retry::builder("shop").observe(metrics.clone()).build().unwrap();
+    let breaker = Breaker::builder("shop").consecutive_failures(5).observe(metrics.clone()).build().unwrap();
+    let bulkhead = Bulkhead::builder("shop").observe(metrics.clone()).build().unwrap();
+    let timeout = Timeout::builder("shop").limit(Duration::from_secs(1)).observe(metrics).build().unwrap();
+    let stack = tower::ServiceBuilder::new()
+        .layer(retry.layer())
+        .layer(breaker.layer())
+        .layer(bulkhead.layer())
+        .layer(timeout.layer())
+        .service(service_fn(|n: u32| async move {
+            sleep(Duration::from_millis(1)).await;
+            if n == 0 { panic!("on purpose") } else { Ok::<_, BoxError>(n) }
+        }));
+    assert!(tokio::spawn(stack.clone().oneshot(0)).await.unwrap_err().is_panic());
+
+    let one = |name, result| assert_eq!(seen.counter(name, &[("result", result)]), 1, "{name}");
+    one("retry_calls_total", "failed_without_retry");
+    one("circuit_breaker_calls_total", "failure");
+    one("bulkhead_calls_total", "failed");
+    one("timeout_operations_total", "failure");
+    assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(0.0));
+    assert_eq!(state(&seen, "shop"), ["closed"]);
+    assert_eq!(stack.oneshot(1).await.unwrap(), 1);
+}
