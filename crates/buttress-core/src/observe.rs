@@ -471,7 +471,7 @@ impl Emitter {
     /// Adds a recorder for this policy alone.
     pub fn add(&self, recorder: Arc<dyn Recorder>) {
         WATCHED.store(true, Relaxed);
-        self.shared.push(recorder.clone());
+        self.shared.attach(&recorder);
         self.shared.tell_levels(&*recorder);
     }
 
@@ -582,12 +582,21 @@ impl Drop for Telling {
 }
 
 impl Shared {
-    fn push(&self, recorder: Arc<dyn Recorder>) {
-        if recorder.timed() {
-            self.timed.store(true, Relaxed);
+    /// Adds a recorder. It follows before it is added, so that no event of another thread comes first.
+    fn attach(&self, recorder: &Arc<dyn Recorder>) {
+        let ask = || {
+            if let Some(levels) = self.levels.get() {
+                recorder.follow(levels);
+            }
+            recorder.timed()
+        };
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(true) => self.timed.store(true, Relaxed),
+            Ok(false) => {}
+            Err(panic) => swallow(panic),
         }
         let _adding = unpoisoned(&self.adding);
-        self.recorders.push(recorder);
+        self.recorders.push(recorder.clone());
     }
 
     fn has_listeners(&self) -> bool {
@@ -611,7 +620,7 @@ impl Shared {
         for observer in &fresh {
             match catch_unwind(AssertUnwindSafe(|| observer.attach(self.kind, &self.name))) {
                 Ok(Some(recorder)) => {
-                    self.push(recorder.clone());
+                    self.attach(&recorder);
                     attached.push(recorder);
                 }
                 Ok(None) => {}
@@ -626,11 +635,7 @@ impl Shared {
     }
 
     fn tell_levels(&self, recorder: &dyn Recorder) {
-        let Some(levels) = self.levels.get() else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| recorder.follow(levels))) {
-            swallow(panic);
-        }
-        if let Some(levels) = levels.upgrade() {
+        if let Some(levels) = self.levels.get().and_then(Weak::upgrade) {
             levels.levels(&mut |event| guarded(recorder, &event));
         }
     }

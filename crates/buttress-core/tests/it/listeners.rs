@@ -123,6 +123,30 @@ fn recorder_added_late_learns_the_levels_at_once_and_alone() {
 }
 
 #[test]
+fn recorder_can_ask_again_where_the_policy_stands() {
+    struct Asks(Log, Mutex<Option<Weak<dyn Levels>>>);
+    impl Recorder for Asks {
+        fn record(&self, event: &Event<'_>) {
+            self.0.lock().unwrap().push(text(event));
+            if matches!(event, Event::Done { .. }) {
+                let levels = self.1.lock().unwrap().as_ref().and_then(Weak::upgrade);
+                levels.unwrap().levels(&mut |event| self.record(&event));
+            }
+        }
+        fn follow(&self, levels: &Weak<dyn Levels>) {
+            self.0.lock().unwrap().push("follows".to_owned());
+            *self.1.lock().unwrap() = Some(levels.clone());
+        }
+    }
+    let (log, policy, levels) = (Log::default(), emitter("asks"), opened());
+    policy.set_levels(Arc::downgrade(&levels));
+    policy.add(Arc::new(Asks(log.clone(), Mutex::new(None))));
+    policy.emit(done());
+    let asked = ["follows", "is open", "InFlight 3", "done success", "is open", "InFlight 3"];
+    assert_eq!(*log.lock().unwrap(), asked);
+}
+
+#[test]
 fn each_policy_is_attached_once_under_racing_threads() {
     struct Counts(Arc<AtomicUsize>);
     impl Observer for Counts {
