@@ -324,7 +324,8 @@ impl Circuit {
         }
         let in_a_row = self.stands_in(rules).map_or(self.failed_in_a_row, |abandoned| abandoned);
         let met = |part: u64, rate: Option<f64>| {
-            rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
+            counts.calls >= rules.rate_minimum
+                && rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
         };
         [
             (in_a_row >= rules.consecutive).then_some(OpenReason::ConsecutiveFailures),
@@ -571,7 +572,7 @@ impl Circuit {
             return most;
         }
         let most = if watched { most.min(WATCHED) } else { most };
-        match rules.minimum.saturating_sub(counts.calls) {
+        match rules.rate_minimum.saturating_sub(counts.calls) {
             // Further successes only lower the shares. With time they rise only at the end of a bucket, which
             // sends the call here as well.
             0 => most,
@@ -625,7 +626,7 @@ impl View<'_> {
     /// The shares of failures and slow calls, where enough calls are known.
     pub(crate) fn ratios(&self, rules: &Rules) -> (Option<f64>, Option<f64>) {
         let counts = self.window();
-        if counts.calls == 0 || counts.calls < rules.minimum {
+        if counts.calls == 0 || counts.calls < rules.rate_minimum {
             return (None, None);
         }
         let detail = ratios(counts);

@@ -57,7 +57,8 @@ pub struct BreakerConfig {
     /// counted.
     pub slow_call_rate: Option<f64>,
     /// No rule opens the circuit before this many calls are in the window. Default: 20 where a rate is a rule
-    /// (or what fits in the window), else 0.
+    /// (or what fits in the window), else 0. With 0 beside `consecutive_failures`, the rates wait for as many
+    /// calls as that rule does: the first failure of all, which is a rate of 1.0, must not decide for both.
     pub minimum_calls: Option<u32>,
     /// Which calls the rules look at. Default: the last 10 s, in ten buckets.
     pub window: Window,
@@ -449,6 +450,13 @@ impl BreakerConfig {
             let rated = failure_rate.is_some() || self.slow_call_rate.is_some();
             if rated { fits.min(MINIMUM_CALLS) } else { 0 }
         });
+        let rate_minimum = match (minimum, self.consecutive_failures) {
+            (0, Some(failures)) => match self.window {
+                Window::Count { calls } => failures.min(calls),
+                Window::Time { .. } => failures,
+            },
+            _ => minimum,
+        };
         let windowed = failure_rate.is_some()
             || self.slow_call_rate.is_some()
             || self.failure_count.is_some()
@@ -468,6 +476,7 @@ impl BreakerConfig {
             failure_count: self.failure_count.map_or(u64::MAX, u64::from),
             slow_rate: self.slow_call_rate,
             minimum: minimum.into(),
+            rate_minimum: rate_minimum.into(),
             window: windowed.then_some(self.window),
             comparison: self.comparison,
             open: match self.open_for {
@@ -498,6 +507,8 @@ pub(crate) struct Rules {
     pub(crate) failure_count: u64,
     pub(crate) slow_rate: Option<f64>,
     pub(crate) minimum: u64,
+    /// The same for the rates; not below `minimum`.
+    pub(crate) rate_minimum: u64,
     pub(crate) window: Option<Window>,
     pub(crate) comparison: Comparison,
     pub(crate) open: Backoff,

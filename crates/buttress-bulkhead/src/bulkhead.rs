@@ -227,14 +227,21 @@ impl Shared {
         }
     }
 
+    #[cold]
     pub(crate) fn tell_admitted(&self) {
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Admitted));
-            self.tell_in_flight();
-        }
+        self.emitter.emit(Event::Note(Note::Admitted));
+        self.tell_in_flight();
     }
 
-    pub(crate) fn tell_done(&self, outcome: Outcome, elapsed: Option<Duration>) {
+    /// Where somebody listens, or times are taken.
+    #[cold]
+    pub(crate) fn end_and_tell(&self, outcome: Outcome, since: Option<Instant>) {
+        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
+        self.stats.ended(outcome);
+        if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
+            self.stats.took(elapsed);
+        }
+        self.gate.release();
         if self.emitter.is_on() {
             self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
             self.tell_in_flight();

@@ -61,6 +61,7 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if !this.lease.is_held() {
@@ -84,6 +85,7 @@ where
     }
 }
 
+#[inline]
 fn poll_inner<S, Req>(
     mut phase: Pin<&mut Phase<S, Req, S::Future>>,
     cx: &mut Context<'_>,

@@ -195,8 +195,13 @@ impl Gate {
     fn note_peak(&self, in_flight: u32) {
         // The plain load keeps the line of the word, which is ours already, from a second locked operation.
         if in_flight > self.peak.load(Relaxed) {
-            self.peak.fetch_max(in_flight, Relaxed);
+            self.raise_peak(in_flight);
         }
+    }
+
+    #[cold]
+    fn raise_peak(&self, in_flight: u32) {
+        self.peak.fetch_max(in_flight, Relaxed);
     }
 
     /// Takes a slot if one is free and nobody waits. No lock.
@@ -715,15 +720,28 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 100_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
         // S1-046, S1-049, S1-053
         #[test]
         fn gate_behaves_as_its_model(
             limit in 1..5u32,
             max_queue in 0..5u32,
-            seeds in prop::collection::vec(any::<u32>(), 0..32),
+            seeds in prop::collection::vec(any::<u32>(), 0..40),
         ) {
             check(limit, max_queue, &seeds);
+        }
+    }
+
+    /// The same again and again, without what proptest costs. Prints the number of the sequence that fails.
+    #[test]
+    fn gate_behaves_as_its_model_in_a_hundred_thousand_sequences() {
+        for sequence in 0..100_000u64 {
+            let chance = buttress_core::Chance::seeded(sequence);
+            let next = || (chance.bits() >> 32) as u32;
+            let (limit, max_queue) = (next() % 4 + 1, next() % 5);
+            let seeds: Vec<u32> = (0..next() % 40).map(|_| next()).collect();
+            let outcome = std::panic::catch_unwind(|| check(limit, max_queue, &seeds));
+            assert!(outcome.is_ok(), "sequence {sequence}");
         }
     }
 }

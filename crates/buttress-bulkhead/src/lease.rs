@@ -49,6 +49,7 @@ impl Lease {
         Self { bulkhead, state: State::Idle }
     }
 
+    #[inline]
     pub(crate) fn is_held(&self) -> bool {
         matches!(self.state, State::Held { .. })
     }
@@ -118,6 +119,7 @@ impl Lease {
         self.bulkhead.shared.tell_queued(place.position);
     }
 
+    #[inline(never)]
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         let State::Waiting(waiting) = &mut self.state else { return Poll::Pending };
         let gate = &self.bulkhead.shared.gate;
@@ -141,9 +143,12 @@ impl Lease {
     }
 
     /// The end of every way in; always `Ok`.
+    #[inline]
     fn admitted(&mut self) -> Result<(), Rejection> {
         self.state = State::Held { since: self.bulkhead.shared.start() };
-        self.bulkhead.shared.tell_admitted();
+        if self.bulkhead.shared.emitter.is_on() {
+            self.bulkhead.shared.tell_admitted();
+        }
         Ok(())
     }
 
@@ -153,14 +158,16 @@ impl Lease {
     }
 
     /// Gives the slot back. Without effect the second time.
+    #[inline]
     pub(crate) fn finish(&mut self, outcome: Outcome) {
         let State::Held { since } = self.state else { return };
         self.state = State::Over;
         let shared = &self.bulkhead.shared;
-        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
-        shared.stats.ended(outcome, elapsed);
+        if since.is_some() || shared.emitter.is_on() {
+            return shared.end_and_tell(outcome, since);
+        }
+        shared.stats.ended(outcome);
         shared.gate.release();
-        shared.tell_done(outcome, elapsed);
     }
 
     /// The 1-based place in the line, while it waits.
@@ -193,6 +200,7 @@ impl Lease {
 }
 
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
         match self.state {
             State::Idle | State::Over => {}
@@ -225,6 +233,7 @@ impl<'a> Busy<'a> {
     }
 
     /// The inner service returned.
+    #[inline]
     pub(crate) fn returned(mut self) {
         self.1 = false;
     }

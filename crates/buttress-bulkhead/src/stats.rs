@@ -47,16 +47,17 @@ impl Stats {
     }
 
     #[inline]
-    pub(crate) fn ended(&self, outcome: Outcome, elapsed: Option<Duration>) {
+    pub(crate) fn ended(&self, outcome: Outcome) {
         let counter = match outcome {
             Outcome::Failure | Outcome::Panicked => &self.failed,
             Outcome::Cancelled => &self.cancelled,
             _ => &self.completed,
         };
         counter.fetch_add(1, Relaxed);
-        if let (Some(elapsed), Outcome::Success) = (elapsed, outcome) {
-            self.times.put(elapsed);
-        }
+    }
+
+    pub(crate) fn took(&self, elapsed: Duration) {
+        self.times.put(elapsed);
     }
 
     pub(crate) fn average(&self) -> Option<Duration> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use buttress_bulkhead::Bulkhead;
-use buttress_core::{BoxError, Error, Event, Name, PolicyKind, Recorder, Rejection};
+use buttress_core::{BoxError, Error, Event, Name, PolicyKind, Recorder};
 use tower::{Layer, Service, service_fn};
 
 fn allocations(f: impl FnOnce()) -> u64 {
@@ -88,7 +88,7 @@ fn refusal_allocates_nothing_with_a_typed_error() {
         bulkhead.layer().layer(service_fn(|_: u32| std::future::ready(Ok::<u32, Error<std::fmt::Error>>(1))));
     let count = allocations(|| {
         assert!(drive(svc.call(1)).is_err());
-        assert!(matches!(bulkhead.try_acquire(), Err::<_, Rejection>(_)));
+        assert!(bulkhead.try_acquire().is_err());
     });
     assert_eq!(count, 0);
 }

@@ -45,6 +45,11 @@ pub(crate) struct HistogramSlot(usize);
 pub(crate) struct Family<S>(Vec<(&'static str, S)>);
 
 impl<S: Copy> Family<S> {
+    /// The series of a value that is written out in the catalogue.
+    pub(crate) fn of(&self, value: &'static str) -> S {
+        self.get(value).expect("the catalogue has each value that a recorder names")
+    }
+
     /// `None` where the catalogue does not have the value: no series is made up for it.
     pub(crate) fn get(&self, value: &str) -> Option<S> {
         let found = self.0.iter().find(|(known, _)| *known == value).map(|(_, slot)| *slot);
@@ -62,6 +67,7 @@ pub(crate) struct Panel {
     shared: Arc<Shared>,
     kind: PolicyKind,
     name: SharedString,
+    per_call: bool,
     /// Many policies behind one name could only overwrite each other's levels.
     has_levels: bool,
     counters: Vec<(Key, Start)>,
@@ -92,7 +98,7 @@ struct Measured {
 }
 
 struct Handles {
-    born: Instant,
+    good_until: Instant,
     counters: Box<[OnceLock<Counter>]>,
     gauges: Box<[OnceLock<Gauge>]>,
     histograms: Box<[OnceLock<Histogram>]>,
@@ -105,6 +111,7 @@ impl Panel {
             shared: shared.clone(),
             kind,
             name: name.map_or(SharedString::const_str(OTHER), |name| SharedString::from(name.to_string())),
+            per_call: shared.settings.handles == HandleMode::PerCall,
             has_levels: name.is_some(),
             counters: Vec::new(),
             gauges: Vec::new(),
@@ -170,7 +177,7 @@ impl Panel {
 
     /// Ends the construction: resolves all handles for the first time.
     pub(crate) fn ready(self) -> Self {
-        if self.settings().handles == HandleMode::Cached {
+        if !self.per_call {
             self.handles.store(Arc::new(self.resolve(clock::now())));
         }
         self
@@ -187,13 +194,18 @@ impl Panel {
     /// the one with the older value may have come last.
     pub(crate) fn fresh(&self, recorder: &dyn Recorder) -> At<'_> {
         let cached = self.handles.load();
-        if self.settings().handles == HandleMode::PerCall {
+        if self.per_call {
             return At { panel: self, cached };
         }
         let now = clock::now();
-        if now.saturating_duration_since(cached.born) < MAX_AGE {
+        if now < cached.good_until {
             return At { panel: self, cached };
         }
+        self.renewed(recorder, now)
+    }
+
+    #[cold]
+    fn renewed(&self, recorder: &dyn Recorder, now: Instant) -> At<'_> {
         // Every thread that finds them too old makes its own, for a thread that went on with the old ones
         // could count into a series that is gone. The last one to store wins; all lead to the same series.
         let resolved = Arc::new(self.resolve(now));
@@ -260,8 +272,13 @@ impl Drop for Panel {
 }
 
 impl Handles {
-    fn new(born: Instant, counters: usize, gauges: usize, histograms: usize) -> Self {
-        Self { born, counters: empty(counters), gauges: empty(gauges), histograms: empty(histograms) }
+    fn new(now: Instant, counters: usize, gauges: usize, histograms: usize) -> Self {
+        Self {
+            good_until: now.checked_add(MAX_AGE).unwrap_or(now),
+            counters: empty(counters),
+            gauges: empty(gauges),
+            histograms: empty(histograms),
+        }
     }
 
     fn counter(&self, panel: &Panel, slot: usize) -> &Counter {
@@ -303,12 +320,8 @@ pub(crate) struct At<'a> {
 }
 
 impl At<'_> {
-    fn per_call(&self) -> bool {
-        self.panel.settings().handles == HandleMode::PerCall
-    }
-
     pub(crate) fn count(&self, CounterSlot(slot): CounterSlot) {
-        if self.per_call() {
+        if self.panel.per_call {
             register_counter(&self.panel.counters[slot].0).increment(1);
         } else {
             self.cached.counter(self.panel, slot).increment(1);
@@ -321,17 +334,21 @@ impl At<'_> {
     }
 
     pub(crate) fn set(&self, GaugeSlot(slot): GaugeSlot, value: f64) {
+        if !self.panel.has_levels {
+            return;
+        }
         let level = &self.panel.gauges[slot];
         let bits = if value.is_nan() { f64::NAN } else { value }.to_bits();
-        if level.bits.load(Relaxed) == bits && !self.per_call() {
+        if level.bits.load(Relaxed) == bits && !self.panel.per_call {
             // Set already, and set again with every new handle.
             return;
         }
         level.bits.store(bits, Relaxed);
-        match (self.panel.has_levels, self.per_call()) {
-            (false, _) => {}
-            (true, true) => register_gauge(&level.key).set(value),
-            (true, false) => publish(level, self.cached.gauge(self.panel, slot)),
+        if self.panel.per_call {
+            register_gauge(&level.key).set(value);
+        } else {
+            // Whoever resolves at this moment sees the level above, or else sets the gauge before this does.
+            self.cached.gauge(self.panel, slot).set(value);
         }
     }
 
@@ -340,7 +357,7 @@ impl At<'_> {
             return;
         }
         let seconds = took.as_secs_f64();
-        if self.per_call() {
+        if self.panel.per_call {
             register_histogram(&self.panel.histograms[slot]).record(seconds);
         } else {
             self.cached.histogram(self.panel, slot).record(seconds);

@@ -1,4 +1,85 @@
-//! Retries for Tower services: backoff, jitter, `Retry-After`, budgets, replay of the request.
+//! Calls a service again when it fails: with waits that grow, chance in them, a limit for the whole call, and a
+//! budget that keeps retries from multiplying an outage.
+//!
+//! ```
+//! # tokio_test::block_on(async {
+//! use std::time::Duration;
+//! use buttress_core::{Backoff, BoxError, Budget, Jitter};
+//! use buttress_retry::Retry;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! let retry = Retry::builder("payments")
+//!     .max_attempts(3) // calls, the first included
+//!     .backoff(Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full))
+//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, and ten a second in any case
+//!     .build()?;
+//!
+//! let calls = std::sync::atomic::AtomicU32::new(0);
+//! let flaky = service_fn(|n: u32| {
+//!     let failed = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2;
+//!     async move { if failed { Err(BoxError::from("connection reset")) } else { Ok(n + 1) } }
+//! });
+//! assert_eq!(retry.layer().layer(flaky).oneshot(1).await?, 2);
+//! assert_eq!(retry.snapshot().attempts, 3);
+//! # Ok::<_, BoxError>(()) }).unwrap();
+//! ```
+//!
+//! # When not
+//! Where repeating does harm: a request that moves money and has no idempotency key
+//! ([`RetryLayer::replay_with`] says which requests may be sent again, [`Never`](buttress_core::Never) that none
+//! may). Where somebody further in or out retries already: attempts multiply, three layers of three make 27. Where
+//! the answer is late rather than wrong: hedge instead.
+//!
+//! # Place in a stack
+//! Inside the time-out for the whole call, outside of all that each attempt should pass through again:
+//! `total timeout > retry > breaker > bulkhead > attempt timeout > service`.
+//!
+//! A *through* layer for the first attempt: readiness is the inner service's own, and the instance that was polled
+//! ready is called in place. *Owning* for the others: they are made by a clone, which readies itself within the
+//! future and holds no reservation while it waits. Readiness that fails between attempts ends the call.
+//!
+//! # What is retried
+//! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error
+//! that is not known to stay. A refusal by a policy inside (open circuit, full bulkhead) is not, whatever the
+//! classifier says, unless its kind is listed by [`retry_rejections`](RetryBuilder::retry_rejections). A time-out
+//! of a policy inside is an ordinary failure. Lists of codes, substrings and types are
+//! [`OnlyErrors`](buttress_core::OnlyErrors), ready ones are in [`only`].
+//!
+//! The caller gets the last answer or error unchanged, however the call ended. It ends:
+//!
+//! | reason | when |
+//! |---|---|
+//! | – | an attempt succeeded, or says nothing about the service |
+//! | `max_attempts` | as many as allowed were made |
+//! | `not_retryable` | the failure is permanent, or a refusal that is not listed |
+//! | `not_replayable` | the request cannot be made again |
+//! | `deadline` | the next attempt would begin at or after the caller's deadline or `max_elapsed`, or the service asked for a wait above `retry_after_max` |
+//! | `budget` | the budget is used up |
+//! | `not_ready` | the service reported itself broken when asked for readiness |
+//!
+//! Every reason is counted ([`Retry::snapshot`]) and told ([`Note::Stopped`](buttress_core::observe::Note)).
+//!
+//! # A call
+//! ```text
+//! call ──► calling ──success, or no further attempt──► ended
+//!            ▲  │ failure, and another attempt is worth it
+//!            │  ▼
+//!            │ waiting      no timer for a wait of zero; the attempt and its answer are gone
+//!            │  │
+//!            │  ▼
+//!            └─ readying    until the inner service is ready for a further attempt
+//! ```
+//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, and the
+//! deadline, which is the caller's or `max_elapsed`, whichever is earlier.
+//!
+//! A call that succeeds at once allocates nothing and takes no lock. It reads the clock only where `max_elapsed`, a
+//! budget by time or an observer of durations is set. Waits need a tokio runtime with its timer on.
+//!
+//! # Defaults
+//! See [`RetryConfig`], which also has the numbers of other systems by name.
+//!
+//! # Closures
+//! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
 
 mod config;
 mod decide;

@@ -2,7 +2,10 @@
 
 mod support;
 
+mod faults;
 mod half_open;
+mod peers;
 mod readiness;
+mod sources;
 mod steering;
 mod tripping;

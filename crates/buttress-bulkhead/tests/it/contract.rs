@@ -2,11 +2,12 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use buttress_bulkhead::{
@@ -328,4 +329,54 @@ fn futures_are_small() {
     // The request, the service, three words for the way through the bulkhead, and the phase.
     let svc = bulkhead(1, 1).layer().layer(service_fn(|n: u64| std::future::ready(Ok::<_, BoxError>(n))));
     assert!(size_of_val(&{ svc }.call(1)) <= 72);
+}
+
+/// A waker that is the last owner of somebody else's place in the line.
+struct LastOwner(#[allow(dead_code)] Mutex<Acquire>);
+
+impl Wake for LastOwner {
+    fn wake(self: Arc<Self>) {}
+}
+
+// A waker may be the last owner of a task, and the task may wait in the same line: dropping it under the lock would
+// stop everything.
+#[tokio::test(start_paused = true)]
+async fn waker_that_drops_another_waiter_does_not_stop_the_line() {
+    let bulkhead = bulkhead(1, 10);
+    let permit = bulkhead.try_acquire().unwrap();
+    let owner = || {
+        let mut other = bulkhead.acquire();
+        let waiting = Pin::new(&mut other).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(waiting.is_pending());
+        Waker::from(Arc::new(LastOwner(Mutex::new(other))))
+    };
+    let poll = |waiter: &mut Acquire, waker: &Waker| {
+        Pin::new(waiter).poll(&mut Context::from_waker(waker)).is_pending()
+    };
+    // Replaced by another waker.
+    let mut first = bulkhead.acquire();
+    assert!(poll(&mut first, &owner()));
+    assert_eq!(levels(&bulkhead), (1, 2));
+    assert!(poll(&mut first, Waker::noop()));
+    assert_eq!(levels(&bulkhead), (1, 1));
+    // Dropped with the waiter.
+    let mut second = bulkhead.acquire();
+    assert!(poll(&mut second, &owner()));
+    drop(second);
+    assert_eq!(levels(&bulkhead), (1, 1));
+    // Called, cleared, and of a drain.
+    assert!(poll(&mut first, &owner()));
+    drop(permit);
+    drop(first);
+    assert_eq!(levels(&bulkhead), (0, 0));
+    let permit = bulkhead.try_acquire().unwrap();
+    let mut third = bulkhead.acquire();
+    assert!(poll(&mut third, &owner()));
+    let mut drain = bulkhead.drain();
+    let waiting = Pin::new(&mut drain).poll(&mut Context::from_waker(&owner()));
+    assert!(waiting.is_pending());
+    drop(drain);
+    bulkhead.clear_queue();
+    drop((third, permit));
+    assert_eq!(levels(&bulkhead), (0, 0));
 }

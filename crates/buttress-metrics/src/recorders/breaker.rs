@@ -21,9 +21,11 @@ use crate::{
 
 pub(crate) struct Breaker {
     panel: Panel,
-    calls: Family<CounterSlot>,
-    slow_calls: Family<CounterSlot>,
-    durations: Family<HistogramSlot>,
+    success: Ended,
+    failure: Ended,
+    ignored: Ended,
+    cancelled: Ended,
+    rejected: CounterSlot,
     would_reject: CounterSlot,
     states: Family<GaugeSlot>,
     keys: Family<GaugeSlot>,
@@ -34,12 +36,29 @@ pub(crate) struct Breaker {
     keyed: AtomicBool,
 }
 
+/// The series of calls that ended in one way.
+struct Ended {
+    calls: CounterSlot,
+    slow_calls: CounterSlot,
+    duration: HistogramSlot,
+}
+
 impl Breaker {
     pub(crate) fn new(mut panel: Panel) -> Self {
+        let calls = panel.counters(&CIRCUIT_BREAKER_CALLS_TOTAL);
+        let slow_calls = panel.counters(&CIRCUIT_BREAKER_SLOW_CALLS_TOTAL);
+        let durations = panel.histograms(&CIRCUIT_BREAKER_CALL_DURATION_SECONDS);
+        let ended = |result| Ended {
+            calls: calls.of(result),
+            slow_calls: slow_calls.of(result),
+            duration: durations.of(result),
+        };
         Self {
-            calls: panel.counters(&CIRCUIT_BREAKER_CALLS_TOTAL),
-            slow_calls: panel.counters(&CIRCUIT_BREAKER_SLOW_CALLS_TOTAL),
-            durations: panel.histograms(&CIRCUIT_BREAKER_CALL_DURATION_SECONDS),
+            success: ended("success"),
+            failure: ended("failure"),
+            ignored: ended("ignored"),
+            cancelled: ended("cancelled"),
+            rejected: calls.of("rejected"),
             would_reject: panel.counter(&CIRCUIT_BREAKER_WOULD_REJECT_TOTAL, &[], Start::WhenCounted),
             states: panel.gauges(&CIRCUIT_BREAKER_STATE, Some(0.0)),
             keys: panel.gauges(&CIRCUIT_BREAKER_KEYS, Some(0.0)),
@@ -65,31 +84,25 @@ impl Recorder for Breaker {
     fn record(&self, event: &Event<'_>) {
         match *event {
             Event::Done { outcome, elapsed, slow, .. } => {
-                let at = self.panel.fresh(self);
-                let result = match outcome {
-                    Outcome::Success => "success",
-                    Outcome::Ignored => "ignored",
-                    Outcome::Cancelled => "cancelled",
-                    _ => "failure",
+                let ended = match outcome {
+                    Outcome::Success => &self.success,
+                    Outcome::Ignored => &self.ignored,
+                    Outcome::Cancelled => &self.cancelled,
+                    _ => &self.failure,
                 };
-                if let Some(calls) = self.calls.get(result) {
-                    at.count(calls);
-                }
+                let at = self.panel.fresh(self);
+                at.count(ended.calls);
                 if slow {
-                    if let Some(slow_calls) = self.slow_calls.get(result) {
-                        at.count(slow_calls);
-                    }
+                    at.count(ended.slow_calls);
                 }
-                if let (Some(elapsed), Some(durations)) = (elapsed, self.durations.get(result)) {
-                    at.observe(durations, elapsed);
+                if let Some(elapsed) = elapsed {
+                    at.observe(ended.duration, elapsed);
                 }
             }
             Event::Refused { shadow: true, .. } => self.panel.fresh(self).count(self.would_reject),
             // A call that was passed on and then cut short ends with `Done`.
             Event::Refused { rejection, .. } if !rejection.was_sent() => {
-                if let Some(rejected) = self.calls.get("rejected") {
-                    self.panel.fresh(self).count(rejected);
-                }
+                self.panel.fresh(self).count(self.rejected);
             }
             Event::Transition { from, to, .. } => {
                 let at = self.panel.fresh(self);

@@ -10,13 +10,19 @@ use crate::{
         BULKHEAD_CALLS_TOTAL, BULKHEAD_EXECUTIONS_TOTAL, BULKHEAD_IN_FLIGHT, BULKHEAD_LIMIT,
         BULKHEAD_QUEUE_DEPTH, BULKHEAD_QUEUE_WAIT_SECONDS, BULKHEAD_WOULD_REJECT_TOTAL,
     },
-    panel::{CounterSlot, Family, GaugeSlot, HistogramSlot, MAX_AGE, Panel, Start},
+    panel::{CounterSlot, GaugeSlot, HistogramSlot, MAX_AGE, Panel, Start},
 };
 
 pub(crate) struct Bulkhead {
     panel: Panel,
-    entered: Family<CounterSlot>,
-    calls: Family<CounterSlot>,
+    active: CounterSlot,
+    queued: CounterSlot,
+    refused: CounterSlot,
+    completed: CounterSlot,
+    failed: CounterSlot,
+    rejected: CounterSlot,
+    queue_timeout: CounterSlot,
+    cancelled: CounterSlot,
     would_reject: CounterSlot,
     queue_wait: HistogramSlot,
     in_flight: GaugeSlot,
@@ -26,9 +32,17 @@ pub(crate) struct Bulkhead {
 
 impl Bulkhead {
     pub(crate) fn new(mut panel: Panel) -> Self {
+        let entered = panel.counters(&BULKHEAD_EXECUTIONS_TOTAL);
+        let calls = panel.counters(&BULKHEAD_CALLS_TOTAL);
         Self {
-            entered: panel.counters(&BULKHEAD_EXECUTIONS_TOTAL),
-            calls: panel.counters(&BULKHEAD_CALLS_TOTAL),
+            active: entered.of("active"),
+            queued: entered.of("queued"),
+            refused: entered.of("rejected"),
+            completed: calls.of("completed"),
+            failed: calls.of("failed"),
+            rejected: calls.of("rejected"),
+            queue_timeout: calls.of("queue_timeout"),
+            cancelled: calls.of("cancelled"),
             would_reject: panel.counter(&BULKHEAD_WOULD_REJECT_TOTAL, &[], Start::WhenCounted),
             queue_wait: panel.histogram(&BULKHEAD_QUEUE_WAIT_SECONDS, &[]),
             in_flight: panel.gauge(&BULKHEAD_IN_FLIGHT, &[], Some(0.0)),
@@ -37,25 +51,19 @@ impl Bulkhead {
             panel: panel.ready(),
         }
     }
-
-    fn entered(&self, state: &str) {
-        if let Some(entered) = self.entered.get(state) {
-            self.panel.fresh(self).count(entered);
-        }
-    }
 }
 
 impl Recorder for Bulkhead {
     fn record(&self, event: &Event<'_>) {
         match *event {
-            Event::Note(Note::Admitted) => self.entered("active"),
-            Event::Note(Note::Queued) => self.entered("queued"),
+            Event::Note(Note::Admitted) => self.panel.fresh(self).count(self.active),
+            Event::Note(Note::Queued) => self.panel.fresh(self).count(self.queued),
             Event::Note(Note::QueueWait(waited)) => self.panel.fresh(self).observe(self.queue_wait, waited),
             Event::Done { outcome, elapsed, .. } => {
-                let result = match outcome {
-                    Outcome::Success | Outcome::Ignored => "completed",
-                    Outcome::Cancelled => "cancelled",
-                    _ => "failed",
+                let ended = match outcome {
+                    Outcome::Success | Outcome::Ignored => self.completed,
+                    Outcome::Cancelled => self.cancelled,
+                    _ => self.failed,
                 };
                 // `Admitted` asked for fresh handles when the call began. A short call needs no second look at
                 // the clock.
@@ -63,20 +71,16 @@ impl Recorder for Bulkhead {
                     Some(elapsed) if elapsed < MAX_AGE => self.panel.latest(),
                     _ => self.panel.fresh(self),
                 };
-                if let Some(calls) = self.calls.get(result) {
-                    at.count(calls);
-                }
+                at.count(ended);
             }
             Event::Refused { shadow: true, .. } => self.panel.fresh(self).count(self.would_reject),
             Event::Refused { rejection, .. } => {
-                let result = match rejection.kind() {
-                    RejectionKind::BulkheadQueueTimeout => "queue_timeout",
-                    _ => "rejected",
-                };
-                self.entered("rejected");
-                if let Some(calls) = self.calls.get(result) {
-                    self.panel.latest().count(calls);
-                }
+                let at = self.panel.fresh(self);
+                at.count(self.refused);
+                at.count(match rejection.kind() {
+                    RejectionKind::BulkheadQueueTimeout => self.queue_timeout,
+                    _ => self.rejected,
+                });
             }
             Event::Level { what, value } => {
                 // Told beside `Admitted`, `Queued` or `Done`, or, like the limit, set again when those come.

@@ -15,7 +15,10 @@ use crate::{
 
 pub(crate) struct Retry {
     panel: Panel,
-    calls: Family<CounterSlot>,
+    /// Without and with retry.
+    successful: [CounterSlot; 2],
+    failed: [CounterSlot; 2],
+    cancelled: CounterSlot,
     attempts: Family<CounterSlot>,
     stopped: Family<CounterSlot>,
     backoff: HistogramSlot,
@@ -24,8 +27,11 @@ pub(crate) struct Retry {
 
 impl Retry {
     pub(crate) fn new(mut panel: Panel) -> Self {
+        let calls = panel.counters(&RETRY_CALLS_TOTAL);
         Self {
-            calls: panel.counters(&RETRY_CALLS_TOTAL),
+            successful: ["successful_without_retry", "successful_with_retry"].map(|result| calls.of(result)),
+            failed: ["failed_without_retry", "failed_with_retry"].map(|result| calls.of(result)),
+            cancelled: calls.of("cancelled"),
             attempts: panel.counters(&RETRY_ATTEMPTS_TOTAL),
             stopped: panel.counters(&RETRY_STOPPED_TOTAL),
             backoff: panel.histogram(&RETRY_BACKOFF_SECONDS, &[]),
@@ -39,16 +45,12 @@ impl Recorder for Retry {
     fn record(&self, event: &Event<'_>) {
         match *event {
             Event::Done { outcome, attempts, .. } => {
-                let result = match (outcome, attempts > 1) {
-                    (Outcome::Success, false) => "successful_without_retry",
-                    (Outcome::Success, true) => "successful_with_retry",
-                    (Outcome::Cancelled, _) => "cancelled",
-                    (_, false) => "failed_without_retry",
-                    (_, true) => "failed_with_retry",
-                };
-                if let Some(calls) = self.calls.get(result) {
-                    self.panel.fresh(self).count(calls);
-                }
+                let retried = usize::from(attempts > 1);
+                self.panel.fresh(self).count(match outcome {
+                    Outcome::Success => self.successful[retried],
+                    Outcome::Cancelled => self.cancelled,
+                    _ => self.failed[retried],
+                });
             }
             Event::Attempt { delay, reason, .. } => {
                 let at = self.panel.fresh(self);

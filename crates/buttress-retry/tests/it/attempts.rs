@@ -1,10 +1,31 @@
 //! How many attempts are made, with what waits, and what the caller gets.
 
-use buttress_core::{Backoff, BoxError};
-use buttress_retry::{Retry, RetryConfig};
-use tower::{Layer, ServiceExt};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use crate::support::{Script, ms};
+use buttress_core::{Backoff, BoxError, Jitter};
+use buttress_retry::{Retry, RetryConfig};
+use tokio_test::{assert_ready, task};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::support::{Script, ms, of};
+
+/// The waits between the calls of a service that always fails.
+async fn waits(config: RetryConfig) -> Vec<Duration> {
+    waits_of(&Retry::builder("payments").config(config).seed(1).build().unwrap()).await
+}
+
+async fn waits_of(retry: &Retry) -> Vec<Duration> {
+    let script = Script::failing();
+    retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+    script.waits()
+}
 
 // S0-011, S3-011, C-01, vector fx-retry-first
 #[tokio::test(start_paused = true)]
@@ -26,11 +47,203 @@ async fn max_attempts_counts_all_calls_and_the_last_error_comes_out_unchanged() 
     assert_eq!(script.waits(), [ms(500), ms(500)]);
 }
 
-// S4-002
+// S4-002, C-01
 #[tokio::test(start_paused = true)]
 async fn retries_count_the_calls_after_the_first() {
+    for (retries, calls) in [(0, 1), (2, 3), (3, 4)] {
+        let script = Script::failing();
+        let retry = Retry::builder("payments").retries(retries).backoff(Backoff::none()).build().unwrap();
+        retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+        assert_eq!(script.calls(), calls);
+    }
+}
+
+// S0-011, S0-048, S1-031, vector fx-retry-one
+#[tokio::test(start_paused = true)]
+async fn one_attempt_means_no_retry() {
+    for config in [RetryConfig::none(), RetryConfig::fixed(1, ms(10))] {
+        assert_eq!(waits(config).await, []);
+    }
+}
+
+// vector R20, C-06
+#[tokio::test(start_paused = true)]
+async fn no_attempts_is_refused_and_as_many_as_can_be_counted_work() {
+    let error = Retry::builder("payments").max_attempts(0).build().unwrap_err();
+    assert_eq!((error.field(), error.value()), ("max_attempts", "0"));
+
+    let calls = AtomicU32::new(0);
+    let retry = Retry::builder("payments").max_attempts(u32::MAX).backoff(Backoff::none()).build().unwrap();
+    let answer = retry.call(|| async {
+        let n = calls.fetch_add(1, Relaxed) + 1;
+        if n == 100_000 { Ok::<_, BoxError>(n) } else { Err("not yet".into()) }
+    });
+    assert_eq!(answer.await.unwrap(), 100_000);
+    assert_eq!(Retry::builder("payments").retries(u32::MAX).build().unwrap().config().max_attempts, u32::MAX);
+}
+
+// S0-012, S0-046, C-02, C-03
+#[tokio::test(start_paused = true)]
+async fn dspx_waits_100_400_1600_with_jitter_below_the_cap() {
+    for seed in 0..200 {
+        let config = of(4, RetryConfig::dspx());
+        let retry = Retry::builder("state").config(config).seed(seed).build().unwrap();
+        let waits = waits_of(&retry).await;
+        assert!((ms(100)..=ms(151)).contains(&waits[0]), "{waits:?}");
+        assert!((ms(400)..=ms(451)).contains(&waits[1]), "{waits:?}");
+        assert_eq!(waits[2], ms(1600));
+    }
+}
+
+// S0-013, vector R04
+#[tokio::test(start_paused = true)]
+async fn seeds_give_distinct_waits_within_bounds() {
+    let mut seen = HashSet::new();
+    for seed in 0..1000 {
+        let retry = Retry::builder("state").seed(seed).max_attempts(2).build().unwrap();
+        let events = buttress_test::Recording::new();
+        let script = Script::failing();
+        let retry = Retry::builder(retry.name()).config(retry.config()).seed(seed).observe(events.clone());
+        let retry = retry.build().unwrap();
+        retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+        let (_, wait) = events.attempts()[0];
+        assert!(wait <= ms(100));
+        seen.insert(wait);
+    }
+    assert!(seen.len() > 990, "{}", seen.len());
+}
+
+// S0-032
+#[tokio::test(start_paused = true)]
+async fn recipe_of_five_attempts_doubles_from_100_ms() {
+    let retry =
+        Retry::builder("state").max_attempts(5).backoff(Backoff::exponential(ms(100))).build().unwrap();
+    assert_eq!(waits_of(&retry).await, [ms(100), ms(200), ms(400), ms(800)]);
+}
+
+// S1-027, S1-031, S1-036, S3-013, C-04, C-05, vector fx-retry-strategies
+#[tokio::test(start_paused = true)]
+async fn fixed_and_linear_waits_are_exact() {
+    assert_eq!(waits(RetryConfig::fixed(3, ms(1000))).await, [ms(1000), ms(1000)]);
+    assert_eq!(waits(RetryConfig::linear(4, ms(500), ms(500))).await, [ms(500), ms(1000), ms(1500)]);
+    let retry = |backoff| Retry::builder("s").max_attempts(4).backoff(backoff).build().unwrap();
+    assert_eq!(waits_of(&retry(Backoff::constant(ms(100)))).await, [ms(100); 3]);
+    assert_eq!(waits_of(&retry(Backoff::linear(ms(100)))).await, [ms(100), ms(200), ms(300)]);
+    assert_eq!(waits_of(&retry(Backoff::exponential(ms(100)))).await, [ms(100), ms(200), ms(400)]);
+}
+
+// vector blipee-retry-exp, C-04
+#[tokio::test(start_paused = true)]
+async fn exponential_begins_at_the_initial_wait() {
+    let mut config = RetryConfig::exponential(5, ms(10), ms(1000));
+    config.backoff.jitter = Jitter::None;
+    assert_eq!(waits(config).await, [ms(10), ms(20), ms(40), ms(80)]);
+}
+
+// S1-028, S1-032, S1-036
+#[tokio::test(start_paused = true)]
+async fn jitter_of_blipee_adds_up_to_a_fifth_below_the_cap() {
+    for seed in 0..50 {
+        let config = RetryConfig::exponential(5, ms(1000), ms(5000));
+        let waits = waits_of(&Retry::builder("s").config(config).seed(seed).build().unwrap()).await;
+        for (wait, base) in waits.iter().zip([1000, 2000, 4000, 8000]) {
+            let most = (base + base / 5).min(5000);
+            assert!((ms(base.min(5000))..=ms(most + 1)).contains(wait), "{waits:?}");
+        }
+    }
+}
+
+// S4-003, S4-004, S4-005, S4-006, S4-009, vector de-delay
+#[tokio::test(start_paused = true)]
+async fn didactic_waits_one_two_four_seconds() {
+    let mut config = RetryConfig::didactic();
+    config.backoff.jitter = Jitter::None;
+    assert_eq!(waits(config).await, [ms(1000), ms(2000), ms(4000)]);
+    let mut config = of(3, RetryConfig::didactic());
+    config.backoff.factor = 3.0;
+    config.backoff.jitter = Jitter::None;
+    assert_eq!(waits(config).await, [ms(1000), ms(3000)]);
+}
+
+// vector de-delay-cap-jitter, C-03
+#[tokio::test(start_paused = true)]
+async fn didactic_cap_is_a_promise_jitter_included() {
+    let waits = waits(of(200, RetryConfig::didactic())).await;
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(60)));
+    assert!(waits[10..].iter().all(|wait| *wait == Duration::from_secs(60)));
+}
+
+// S3-012, C-08
+#[tokio::test(start_paused = true)]
+async fn backoff_closure_gets_the_retry_from_zero_and_is_cut_to_the_cap() {
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = asked.clone();
+    let retry = Retry::builder("stage").max_attempts(40).backoff_with(move |n| {
+        heard.lock().unwrap().push(n);
+        ms(1_u64.checked_shl(n).unwrap_or(u64::MAX))
+    });
+    let waits = waits_of(&retry.build().unwrap()).await;
+    assert_eq!(*asked.lock().unwrap(), (0..39).collect::<Vec<_>>());
+    assert_eq!(waits[..4], [ms(1), ms(2), ms(4), ms(8)]);
+    assert_eq!(waits[38], Duration::from_secs(30));
+}
+
+// S3-012
+#[test]
+fn no_wait_registers_no_timer() {
+    // Without a runtime, a timer would panic.
+    let retry = Retry::new("stage", RetryConfig::fluxus()).unwrap();
     let script = Script::failing();
-    let retry = Retry::builder("payments").retries(2).backoff(Backoff::none()).build().unwrap();
-    retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+    let mut svc = retry.layer().layer(script.service());
+    let mut call = task::spawn(svc.call("a"));
+    assert_ready!(call.poll()).unwrap_err();
     assert_eq!(script.calls(), 3);
+}
+
+// vector grpc-re-01
+#[tokio::test(start_paused = true)]
+async fn attempts_stop_at_success_at_a_fatal_error_and_at_four() {
+    let retryable = || Err("retryable".into());
+    let fatal = || Err("fatal".into());
+    let cases: [(Vec<Result<_, BoxError>>, usize); 7] = [
+        (vec![Ok("ok")], 1),
+        (vec![retryable(), Ok("ok")], 2),
+        (vec![retryable(), retryable(), Ok("ok")], 3),
+        (vec![fatal()], 1),
+        (vec![retryable(), fatal()], 2),
+        (vec![retryable(), retryable(), fatal()], 3),
+        (vec![retryable(), retryable(), retryable(), retryable()], 4),
+    ];
+    let retry = Retry::new("rpc", RetryConfig::fixed(4, ms(1))).unwrap();
+    for (answers, calls) in cases {
+        let last = answers.last().unwrap().as_ref().map_err(ToString::to_string).copied();
+        let script = Script::of(answers);
+        let only = buttress_core::OnlyErrors::codes(["retryable"]);
+        let answer = retry.layer().classify(only).layer(script.service()).oneshot("a").await;
+        assert_eq!((script.calls(), answer.map_err(|error| error.to_string())), (calls, last));
+    }
+}
+
+// S1-088
+#[tokio::test(start_paused = true)]
+async fn closure_is_retried_as_a_service_is() {
+    let script = Script::of([Err("one".into()), Err("two".into())]);
+    let retry = Retry::new("payments", RetryConfig::fixed(3, ms(10))).unwrap();
+    assert_eq!(retry.call(|| async { script.answer() }).await.unwrap(), "ok");
+    assert_eq!(script.waits(), [ms(10), ms(10)]);
+
+    let script = Script::failing();
+    let layer = retry.layer().classify(buttress_core::OnlyErrors::codes(["never"]));
+    layer.call(|| async { script.answer() }).await.unwrap_err();
+    assert_eq!(script.calls(), 1);
+}
+
+// vector R01, R03
+#[tokio::test(start_paused = true)]
+async fn waits_of_thousands_of_attempts_end_at_the_cap() {
+    let config = of(1100, RetryConfig::exponential(3, ms(1), ms(30_000)));
+    let waits = waits(config).await;
+    for n in [40, 63, 64, 65, 1024, 1025] {
+        assert_eq!(waits[n], ms(30_000));
+    }
 }

@@ -1,4 +1,13 @@
 //! Behaviour of the retry policy over its public API.
 
 mod attempts;
+mod budget;
+mod classify;
+mod context;
+mod contract;
+mod events;
+mod hints;
+mod model;
+mod settings;
+mod strategies;
 mod support;

@@ -5,11 +5,18 @@ use std::{
 };
 
 use buttress_core::{BoxError, context};
+use buttress_retry::RetryConfig;
 use tokio::time::Instant;
 use tower::util::BoxCloneService;
 
 pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// `config` with so many attempts.
+pub(crate) fn of(max_attempts: u32, mut config: RetryConfig) -> RetryConfig {
+    config.max_attempts = max_attempts;
+    config
 }
 
 /// A service that answers as scripted (after the end: with `"ok"`), and remembers its calls.

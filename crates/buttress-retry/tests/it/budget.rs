@@ -1,0 +1,316 @@
+//! Budgets: a share of the calls, tokens with prices, gRPC's half rule; and what they do to amplification.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use buttress_core::{
+    Backoff, BoxError, Budget, Jitter, Name, Rejection, RejectionKind, TokenBudgetConfig, Verdict,
+    observe::{Level, StopReason},
+};
+use buttress_retry::{Retry, RetryBuilder, RetryConfig};
+use buttress_test::Recording;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::{Script, ms, of};
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn with(budget: &Budget, attempts: u32) -> RetryBuilder {
+    Retry::builder("api").max_attempts(attempts).backoff(Backoff::none()).budget(budget.clone())
+}
+
+// S3-042
+#[tokio::test(start_paused = true)]
+async fn budget_keeps_retries_at_its_share_of_the_calls() {
+    let budget = Budget::new(0.25, 0).unwrap();
+    let retry = with(&budget, 9).build().unwrap();
+    let script = Script::failing();
+    let svc = retry.layer().layer(script.service());
+    for _ in 0..1000 {
+        svc.clone().oneshot("a").await.unwrap_err();
+    }
+    assert_eq!(retry.snapshot().retries(), 250);
+    assert_eq!(script.calls(), 1250);
+}
+
+// vector R22, vector beat-10
+#[tokio::test(start_paused = true)]
+async fn retry_refused_by_the_budget_returns_the_original_error_at_once_and_is_told() {
+    let recording = Recording::new();
+    let budget = Budget::new(0.0, 0).unwrap();
+    let retry = with(&budget, 3).backoff(Backoff::constant(ms(500))).observe(recording.clone());
+    let retry = retry.report_exhaustion(true).build().unwrap();
+    let script = Script::failing_with(|| std::io::Error::other("original").into());
+    let start = Instant::now();
+    let error: BoxError = retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+    assert!(error.is::<std::io::Error>());
+    assert_eq!((start.elapsed(), script.calls()), (ms(0), 1));
+    assert_eq!(recording.stops(), [StopReason::Budget]);
+    assert_eq!(recording.levels(Level::BudgetAvailable).last(), Some(&0.0));
+    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_is_shared_by_the_policies_it_was_given_to() {
+    let budget = Budget::new(0.0, 1).unwrap(); // ten retries in ten seconds
+    let (one, two) = (with(&budget, 8).build().unwrap(), with(&budget, 8).build().unwrap());
+    one.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
+    two.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
+    assert_eq!((one.snapshot().retries(), two.snapshot().retries()), (7, 3));
+}
+
+// vector R16
+#[tokio::test(start_paused = true)]
+async fn call_dropped_while_it_waits_costs_one_retry_and_makes_no_attempt() {
+    let budget = Budget::new(0.0, 1).unwrap();
+    let retry = with(&budget, 3).backoff(Backoff::constant(ms(10_000))).build().unwrap();
+    let script = Script::failing();
+    let mut svc = retry.layer().layer(script.service());
+    let mut call = Box::pin(svc.ready().await.unwrap().call("a"));
+    assert!(buttress_test::poll_once(call.as_mut()).is_pending());
+    assert_eq!(budget.available(now()), 9.0);
+    drop(call);
+    assert_eq!(budget.available(now()), 9.0);
+    tokio::time::sleep(ms(9_000)).await;
+    assert_eq!(script.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_reasons_to_stop_cost_the_budget_nothing() {
+    let budget = Budget::new(0.0, 1).unwrap();
+    let stops = [with(&budget, 1), with(&budget, 3).backoff(Backoff::constant(ms(500))).max_elapsed(ms(100))];
+    for retry in stops {
+        let script = Script::failing();
+        retry.build().unwrap().layer().layer(script.service()).oneshot("a").await.unwrap_err();
+        assert_eq!(script.calls(), 1);
+    }
+    let never = with(&budget, 3).build().unwrap();
+    never
+        .layer()
+        .replay(buttress_core::Never)
+        .layer(Script::failing().service())
+        .oneshot("a")
+        .await
+        .unwrap_err();
+    assert_eq!(budget.available(now()), 10.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_of_a_call_that_was_never_sent_is_free() {
+    let budget = Budget::new(0.0, 0).unwrap();
+    let retry = with(&budget, 3).retry_rejections([RejectionKind::BulkheadQueueFull]).build().unwrap();
+    let script = Script::failing_with(|| Rejection::new("BULKHEAD_QUEUE_FULL", &Name::new("inner")).into());
+    retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+    assert_eq!(script.calls(), 3);
+}
+
+/// What the SDK's tests see of one call: the status codes of the attempts, the tokens after each retry and at the
+/// end, the waits.
+async fn aws(config: RetryConfig, tokens: u32, statuses: &'static [u16]) -> (Vec<u32>, u32, Vec<u128>, u16) {
+    let budget = Budget::tokens(TokenBudgetConfig::default()).unwrap();
+    // The bucket holds 500 at most; it may begin with less.
+    let budget = if tokens == 500 {
+        budget
+    } else {
+        Budget::tokens(TokenBudgetConfig::default().with_capacity(tokens)).unwrap()
+    };
+    let recording = Recording::new();
+    let mut config = config;
+    config.backoff.jitter = Jitter::None; // as if chance always gave the whole wait
+    if let Some(slower) = &mut config.throttle_backoff {
+        slower.jitter = Jitter::None;
+    }
+    let retry = Retry::builder("api").config(config).budget(budget.clone()).observe(recording.clone());
+    let layer = retry.build().unwrap().layer();
+    let layer = layer
+        .classify_with(|outcome: Result<&u16, &BoxError>| match outcome {
+            Ok(200) => Verdict::Success,
+            _ => Verdict::transient(),
+        })
+        .throttled_when(|outcome: Result<&u16, &BoxError>| outcome.is_ok_and(|status| *status == 400));
+    let next = Arc::new(AtomicUsize::new(0));
+    let made = next.clone();
+    let svc = service_fn(move |()| {
+        let status = statuses[next.fetch_add(1, Relaxed)];
+        async move { Ok::<_, BoxError>(status) }
+    });
+    let status = layer.layer(svc).oneshot(()).await.unwrap();
+    assert_eq!(made.load(Relaxed), statuses.len());
+    // The first level is the one a recorder is told when it attaches.
+    let levels = recording.levels(Level::BudgetAvailable);
+    let after = levels.iter().skip(1).map(|left| *left as u32).collect();
+    let waits = recording.attempts().iter().map(|(_, wait)| wait.as_millis()).collect();
+    (after, budget.available(now()) as u32, waits, status)
+}
+
+// vector aws-re-01, aws-re-02, aws-re-03, aws-re-06, aws-re-07, aws-re-09, aws-re-10
+#[tokio::test(start_paused = true)]
+async fn tokens_and_waits_are_those_of_the_aws_sdks() {
+    let standard = RetryConfig::aws;
+    let (after, left, waits, status) = aws(standard(), 500, &[500, 500, 200]).await;
+    assert_eq!((after, left, waits, status), (vec![486, 472], 486, vec![50, 100], 200));
+    let (after, left, waits, status) = aws(standard(), 500, &[502, 502, 502]).await;
+    assert_eq!((after, left, waits, status), (vec![486, 472], 472, vec![50, 100], 502));
+    let (after, left, waits, status) = aws(standard(), 14, &[500, 500]).await;
+    assert_eq!((after, left, waits, status), (vec![0, 0], 0, vec![50], 500));
+
+    let mut capped = of(5, standard());
+    capped.backoff.max = ms(200);
+    let (after, left, waits, _) = aws(capped, 500, &[500; 5]).await;
+    assert_eq!((after, left, waits), (vec![486, 472, 458, 444], 444, vec![50, 100, 200, 200]));
+
+    let (after, left, ..) = aws(of(5, standard()), 20, &[500, 502]).await;
+    assert_eq!((after, left), (vec![6, 6], 6));
+    let (after, left, waits, status) = aws(standard(), 500, &[400, 200]).await;
+    assert_eq!((after, left, waits, status), (vec![495], 500, vec![1000], 200));
+
+    let mut dynamo = of(4, standard());
+    dynamo.backoff.base = ms(25);
+    let (after, left, waits, _) = aws(dynamo, 500, &[500; 4]).await;
+    assert_eq!((after, left, waits), (vec![486, 472, 458], 458, vec![25, 50, 100]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_out_and_rate_limit_have_their_own_price() {
+    let config = TokenBudgetConfig::default().with_capacity(100).with_prices(1, 10, 30);
+    let name = Name::new("inner");
+    let cases: [(BoxError, f64); 3] = [
+        ("down".into(), 99.0),
+        (Rejection::new("TIMEOUT", &name).into(), 70.0),
+        (Rejection::new("RATE_LIMITED", &name).with_sent(true).into(), 90.0),
+    ];
+    for (error, left) in cases {
+        let budget = Budget::tokens(config).unwrap();
+        let retry = with(&budget, 2).build().unwrap();
+        let script = Script::of([Err(error), Err("permanent, to keep the price".into())]);
+        retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
+        assert_eq!(budget.available(now()), left);
+    }
+}
+
+// vector grpc-th-01
+#[tokio::test(start_paused = true)]
+async fn half_rule_stops_and_resumes_as_in_grpc() {
+    let budget = Budget::grpc(10, 0.5).unwrap();
+    let retry = with(&budget, 4).build().unwrap();
+    let good = [0, 3, 6, 10, 11, 12, 13, 14, 16, 18];
+    let next = Arc::new(AtomicUsize::new(0));
+    let attempts = next.clone();
+    let svc = service_fn(move |()| {
+        let n = next.fetch_add(1, Relaxed);
+        async move { if good.contains(&n) { Ok::<_, BoxError>(()) } else { Err("unavailable".into()) } }
+    });
+    let svc = retry.layer().layer(svc);
+    let expected = [
+        (true, 0),
+        (true, 3),
+        (true, 6),
+        (false, 8),
+        (false, 9),
+        (true, 10),
+        (true, 11),
+        (true, 12),
+        (true, 13),
+        (true, 14),
+        (true, 16),
+        (false, 17),
+    ];
+    for (ok, last) in expected {
+        assert_eq!(svc.clone().oneshot(()).await.is_ok(), ok, "ends at attempt {last}");
+        assert_eq!(attempts.load(Relaxed) - 1, last);
+    }
+}
+
+/// Five layers of retries over a service that is down: attempts at the bottom per request at the top.
+async fn amplification(budget: Option<f64>, requests: usize) -> f64 {
+    let bottom = Arc::new(AtomicUsize::new(0));
+    let count = bottom.clone();
+    let layer = || {
+        let retry = Retry::builder("api").max_attempts(3).backoff(Backoff::none());
+        let retry = match budget {
+            Some(ratio) => retry.budget(Budget::new(ratio, 0).unwrap()),
+            None => retry,
+        };
+        retry.build().unwrap().layer()
+    };
+    let svc = service_fn(move |()| {
+        count.fetch_add(1, Relaxed);
+        std::future::ready(Err::<(), BoxError>("down".into()))
+    });
+    let mut svc = layer().layer(layer().layer(layer().layer(layer().layer(layer().layer(svc)))));
+    for request in 0..requests {
+        svc.ready().await.unwrap().call(()).await.unwrap_err();
+        if request % 1000 == 999 {
+            tokio::time::advance(ms(100)).await;
+        }
+    }
+    bottom.load(Relaxed) as f64 / requests as f64
+}
+
+// vector R09
+#[tokio::test(start_paused = true)]
+async fn five_layers_multiply_by_243_without_and_by_little_with_a_budget() {
+    assert_eq!(amplification(None, 200).await, 243.0);
+    for ratio in [0.1_f64, 0.2] {
+        let bound = (1.0 + ratio).powi(5) * 1.01;
+        let measured = amplification(Some(ratio), 20_000).await;
+        assert!(measured <= bound, "ratio {ratio}: {measured} > {bound}");
+        assert!(measured >= bound * 0.95, "ratio {ratio}: the budget is used, {measured}");
+    }
+}
+
+/// A service with a capacity per 100 ms, offered less than that in good times; for a second it is down. The calls
+/// of the last second that were answered, and the most attempts in a second.
+async fn outage(budget: Option<Budget>) -> (f64, usize) {
+    const OFFERED: usize = 80;
+    const CAPACITY: usize = 100;
+    let retry = Retry::builder("api").max_attempts(4).backoff(Backoff::constant(ms(100)));
+    let retry = match budget {
+        Some(budget) => retry.budget(budget),
+        None => retry,
+    };
+    let retry = retry.build().unwrap();
+    let start = Instant::now();
+    let load = Arc::new(std::sync::Mutex::new(vec![0_usize; 200]));
+    let seen = load.clone();
+    // Work that was begun is done, wanted or not: beyond its capacity nobody is answered.
+    let svc = service_fn(move |()| {
+        let slot = usize::try_from(start.elapsed().as_millis() / 100).unwrap();
+        let mut load = seen.lock().unwrap();
+        load[slot] += 1;
+        let well =
+            !(10..20).contains(&slot) && load[slot] <= CAPACITY && load[slot.saturating_sub(1)] <= CAPACITY;
+        drop(load);
+        std::future::ready(if well { Ok::<(), BoxError>(()) } else { Err("down".into()) })
+    });
+    let svc = retry.layer().layer(svc);
+    let answered = Arc::new(AtomicUsize::new(0));
+    for tick in 0..100 {
+        for _ in 0..OFFERED {
+            let (mut svc, answered) = (svc.clone(), answered.clone());
+            tokio::spawn(async move {
+                if svc.ready().await.unwrap().call(()).await.is_ok() && tick >= 80 {
+                    answered.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        tokio::time::sleep(ms(100)).await;
+    }
+    tokio::time::sleep(ms(1000)).await;
+    let peak = *load.lock().unwrap().iter().max().unwrap();
+    (answered.load(Relaxed) as f64 / (20 * OFFERED) as f64, peak)
+}
+
+// S3-042, vector R09 in small: an outage that retries keep alive
+#[tokio::test(start_paused = true)]
+async fn outage_ends_with_a_budget_and_goes_on_for_ever_without() {
+    let (answered, peak) = outage(None).await;
+    assert!(answered < 0.2 && peak >= 300, "without: {answered} answered, {peak} at once");
+    let (answered, peak) = outage(Some(Budget::new(0.1, 1).unwrap())).await;
+    assert!(answered > 0.95 && peak < 200, "with: {answered} answered, {peak} at once");
+}

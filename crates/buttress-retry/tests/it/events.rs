@@ -1,0 +1,184 @@
+//! What observers hear, and what is counted.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use buttress_core::{
+    Backoff, BoxError, Budget, Event, Name, Outcome, Rejection, Verdict,
+    observe::{AttemptReason, Level, Note, StopReason},
+};
+use buttress_retry::{Retry, RetryConfig};
+use buttress_test::{Recording, What, drop_at_every_await};
+use tokio::time::sleep;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::{Script, ms, of};
+
+fn recorded(attempts: u32, wait: u64) -> (Retry, Recording) {
+    let recording = Recording::new();
+    let retry = Retry::builder("payments").max_attempts(attempts).backoff(Backoff::constant(ms(wait)));
+    (retry.observe(recording.clone()).build().unwrap(), recording)
+}
+
+// S1-035, S4-008, C-08
+#[tokio::test(start_paused = true)]
+async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_error_and_wait() {
+    let (retry, recording) = recorded(3, 10);
+    let script = Script::of([Err("one".into()), Err("two".into())]);
+    retry.layer().layer(script.service()).oneshot("a").await.unwrap();
+    let attempt = |n, text: &str| What::Attempt {
+        n,
+        delay: ms(10),
+        reason: AttemptReason::Error,
+        error: Some(text.to_owned()),
+    };
+    let events: Vec<_> = recording.take().into_iter().map(|event| event.what).collect();
+    let done = What::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 3 };
+    assert_eq!(events, [attempt(1, "one"), attempt(2, "two"), done]);
+}
+
+// S3-016
+#[tokio::test(start_paused = true)]
+async fn end_of_a_call_says_why_no_further_attempt_was_made() {
+    let (retry, recording) = recorded(2, 10);
+    retry.layer().layer(Script::failing().service()).oneshot("a").await.unwrap_err();
+    assert_eq!(recording.stops(), [StopReason::MaxAttempts]);
+    assert_eq!(recording.outcomes(), [Outcome::Failure]);
+    let snapshot = retry.snapshot();
+    assert_eq!((snapshot.calls, snapshot.attempts, snapshot.retries()), (1, 2, 1));
+    assert_eq!(snapshot.stopped(StopReason::MaxAttempts), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reason_of_an_attempt_tells_errors_responses_and_time_outs_apart() {
+    let (retry, recording) = recorded(2, 0);
+    let time_out = || Rejection::timed_out("TIMEOUT", &Name::new("attempt"), ms(1), ms(2)).into();
+    retry.layer().layer(Script::failing_with(time_out).service()).oneshot("a").await.unwrap_err();
+    let layer = retry.layer().classify_with(|_: Result<&&str, &BoxError>| Verdict::transient());
+    layer.layer(Script::default().service()).oneshot("a").await.unwrap();
+    let reasons: Vec<_> = recording
+        .events()
+        .into_iter()
+        .filter_map(|event| match event.what {
+            What::Attempt { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons, [AttemptReason::Timeout, AttemptReason::Response]);
+}
+
+// S3-017: dropped before its first poll, in an attempt, in a wait: told as cancelled, exactly once
+#[tokio::test(start_paused = true)]
+async fn call_dropped_at_any_await_is_cancelled_and_told_once() {
+    let (retry, recording) = recorded(3, 50);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let made = calls.clone();
+    let svc = retry.layer().layer(service_fn(move |()| {
+        made.fetch_add(1, Relaxed);
+        async {
+            sleep(ms(5)).await;
+            Err::<(), BoxError>("down".into())
+        }
+    }));
+    let polls = drop_at_every_await(
+        || {
+            let mut svc = svc.clone();
+            async move { svc.ready().await.unwrap().call(()).await }
+        },
+        |polls| {
+            let outcomes = recording.outcomes();
+            // Dropped before its first poll, this one has not even been called.
+            assert_eq!(outcomes.len(), polls, "{outcomes:?}");
+        },
+    )
+    .await;
+    assert_eq!(polls, 6);
+    let (last, dropped) =
+        recording.outcomes().split_last().map(|(last, rest)| (*last, rest.to_vec())).unwrap();
+    assert_eq!((last, dropped), (Outcome::Failure, vec![Outcome::Cancelled; 5]));
+    let before = calls.load(Relaxed);
+    sleep(ms(1000)).await;
+    assert_eq!(calls.load(Relaxed), before, "no attempt after the drop");
+}
+
+// S3-017
+#[tokio::test(start_paused = true)]
+async fn call_never_polled_makes_only_what_call_itself_made() {
+    let (retry, recording) = recorded(3, 50);
+    let script = Script::default();
+    drop(retry.call(|| async { script.answer() }));
+    assert_eq!(script.calls(), 0);
+    assert_eq!(recording.outcomes(), [Outcome::Cancelled]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_in_call_and_in_poll_of_any_attempt_is_told_as_panicked() {
+    for panicking in 0..3_usize {
+        for in_call in [true, false] {
+            let (retry, recording) = recorded(4, 1);
+            let calls = Arc::new(AtomicUsize::new(0));
+            let svc = retry.layer().layer(service_fn(move |()| {
+                let n = calls.fetch_add(1, Relaxed);
+                assert!(!(n == panicking && in_call), "in call");
+                async move {
+                    assert!(n != panicking, "in poll");
+                    Err::<(), BoxError>("down".into())
+                }
+            }));
+            let panicked = tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic();
+            assert!(panicked);
+            assert_eq!(recording.outcomes(), [Outcome::Panicked], "attempt {panicking}, in call {in_call}");
+            assert_eq!(recording.attempts().len(), panicking);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn elapsed_is_told_to_those_who_want_it() {
+    let recording = Recording::new().timed();
+    let retry = Retry::builder("payments").backoff(Backoff::constant(ms(70))).observe(recording.clone());
+    let retry = retry.build().unwrap();
+    retry.layer().layer(Script::of([Err("one".into())]).service()).oneshot("a").await.unwrap();
+    let done = What::Done { outcome: Outcome::Success, elapsed: Some(ms(70)), slow: false, attempts: 2 };
+    assert_eq!(recording.events().last().unwrap().what, done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn listener_may_use_the_handle_and_change_it() {
+    let handle = Arc::new(Mutex::new(None::<Retry>));
+    let inside = handle.clone();
+    let retry = Retry::builder("payments")
+        .backoff(Backoff::none())
+        .on_event(move |event| {
+            if let Event::Attempt { .. } = event {
+                let retry = inside.lock().unwrap().clone().unwrap();
+                assert_eq!(retry.snapshot().calls, 1);
+                retry.reconfigure(of(9, retry.config())).unwrap();
+            }
+        })
+        .build()
+        .unwrap();
+    *handle.lock().unwrap() = Some(retry.clone());
+    retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
+    // The call under way keeps its number of attempts.
+    assert_eq!(retry.snapshot().attempts, 3);
+    assert_eq!(retry.config().max_attempts, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_recorder_learns_what_is_left_of_the_budget() {
+    let recording = Recording::new();
+    let retry = Retry::builder("payments").budget(Budget::new(0.2, 3).unwrap()).observe(recording.clone());
+    let retry = retry.build().unwrap();
+    assert_eq!(recording.levels(Level::BudgetAvailable), [30.0]);
+    assert_eq!(retry.snapshot().budget_available, Some(30.0));
+}
+
+#[tokio::test]
+async fn new_settings_are_told() {
+    let (retry, recording) = recorded(3, 0);
+    retry.reconfigure(RetryConfig::none()).unwrap();
+    assert_eq!(recording.notes(), [Note::Reconfigured]);
+}

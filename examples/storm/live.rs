@@ -1,0 +1,336 @@
+//! The storm on a terminal of 80 × 24: every line of a gateway has the same time axis as the script above
+//! it, the breaker's state is a strip below, and keys change the weather and the layers.
+
+use std::io::{self, Write, stdout};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::style::{Color, Print, ResetColor, SetForegroundColor};
+use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
+use crossterm::{cursor, execute, queue};
+
+use crate::engine::{Command, Storm, View};
+use crate::layers::{Layer, Layers, Switch};
+use crate::tally::Second;
+
+/// Columns of the time axis; a label of 12 stands before it, a value of 8 behind.
+const AXIS: usize = 58;
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// A piece of a line, with its colour.
+type Piece = (Option<Color>, String);
+type Line = Vec<Piece>;
+/// What a row shows of a second.
+type Figure<'a> = &'a dyn Fn(&Second) -> f64;
+
+/// Draws on the terminal until it is dropped, which gives the terminal back.
+pub(crate) struct Live {
+    switch: Arc<Switch>,
+    layers: Layers,
+    forced: Option<usize>,
+    colour: bool,
+    last: Option<u32>,
+}
+
+impl Live {
+    /// Takes the terminal over.
+    pub(crate) fn new(switch: Arc<Switch>) -> io::Result<Self> {
+        terminal::enable_raw_mode()?;
+        // Made before the screen changes, so that a failure there still gives the terminal back.
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let live = Self { switch, layers: Layers::ALL, forced: None, colour, last: None };
+        execute!(stdout(), EnterAlternateScreen, cursor::Hide)?;
+        Ok(live)
+    }
+
+    fn draw(&self, storm: &Storm) -> io::Result<()> {
+        let (width, height) = terminal::size().unwrap_or((80, 24));
+        let mut out = stdout().lock();
+        for (row, line) in self.screen(storm).into_iter().take(height.into()).enumerate() {
+            queue!(out, cursor::MoveTo(0, row as u16))?;
+            let mut left = usize::from(width);
+            for (colour, text) in line {
+                let text: String = text.chars().take(left).collect();
+                left -= text.chars().count();
+                match colour.filter(|_| self.colour) {
+                    Some(colour) => queue!(out, SetForegroundColor(colour), Print(text), ResetColor)?,
+                    None => queue!(out, Print(text))?,
+                }
+            }
+            queue!(out, Clear(ClearType::UntilNewLine))?;
+        }
+        out.flush()
+    }
+
+    /// What the terminal shows, as lines of at most 80 columns.
+    fn screen(&self, storm: &Storm) -> Vec<Line> {
+        let plan = &storm.plan;
+        let done = self.last.map_or(0, |last| last + 1);
+        let axis = Axis::new(plan.seconds(), done, plan.endless);
+        let now = self.last.unwrap_or(0);
+        let at = Duration::from_secs(now.into());
+        let phase = self.forced.unwrap_or_else(|| plan.script.at(plan.in_script(at)).0);
+        let held = if self.forced.is_some() { " (held)" } else { "" };
+        let plain = |text: String| vec![(None, text)];
+        let mut lines = vec![plain(format!(
+            "storm  seed {}  {} req/s each  {done}/{} s  {}{held}  lag p99 {:.1} ms",
+            plan.seed,
+            plan.rate,
+            plan.seconds(),
+            plan.script.phases[phase].name,
+            storm.lag.p99().as_secs_f64() * 1e3,
+        ))];
+        lines.push(Vec::new());
+        lines.push(vec![(None, format!("{:12}", "script")), (Some(Color::Yellow), axis.marks(storm))]);
+        // One scale for all that is counted in requests per second.
+        let top = (plan.healthy_capacity().max(plan.rate.into())).max(1.0);
+        let capacity = (0..axis.seconds).map(|s| Some(plan.capacity(axis.first + s))).collect::<Vec<_>>();
+        let value = format!("{:6.0}/s", plan.capacity(now));
+        lines.push(axis.line("capacity", Color::DarkGrey, &capacity, top, &value));
+
+        for (n, lane) in storm.lanes.iter().enumerate() {
+            let colour = if n == 0 { Color::Red } else { Color::Green };
+            let seconds: Vec<Second> = (axis.first..done).map(|s| lane.tally.get(s)).collect();
+            let last = seconds.last().cloned().unwrap_or_default();
+            let of = |f: Figure<'_>| seconds.iter().map(|s| Some(f(s))).collect::<Vec<_>>();
+            let total = lane.tally.sum(axis.first, done);
+            lines.push(Vec::new());
+            lines.push(vec![(
+                Some(colour),
+                format!(
+                    "{}: {} of {} answered well, {:.2} upstream calls a request",
+                    lane.name,
+                    total.good,
+                    total.offered,
+                    total.calls_per_request(),
+                ),
+            )]);
+            let rows: [(&str, Figure<'_>, f64); 4] = [
+                ("good", &|s| s.good.into(), top),
+                ("lost", &|s| s.lost().into(), top),
+                ("refused", &|s| s.refused.into(), top),
+                ("calls", &|s| s.calls.into(), 3.0 * top),
+            ];
+            for (label, f, top) in rows {
+                if label == "refused" && n == 0 {
+                    continue;
+                }
+                lines.push(axis.line(label, colour, &of(f), top, &format!("{:6.0}/s", f(&last))));
+            }
+            let longest = seconds.iter().map(|s| s.queued).max().unwrap_or(0).max(50) as f64;
+            let queued = of(&|s| s.queued as f64);
+            lines.push(axis.line("queue", colour, &queued, longest, &format!("{:8}", last.queued)));
+            if !last.breaker.is_empty() {
+                lines.push(axis.strip(&seconds, self.colour, last.breaker));
+            }
+        }
+        lines.push(Vec::new());
+        let phases = plan.script.phases.iter().enumerate().take(9);
+        let phases: Vec<String> = phases.map(|(n, p)| format!("{} {}", n + 1, p.name)).collect();
+        lines.push(plain(format!("weather  0 script {}", phases.join(" "))));
+        let mut layers = plain("layers  ".into());
+        for layer in Layer::ALL {
+            layers.push((None, format!(" {} ", layer.key())));
+            layers.push(match self.layers.has(layer) {
+                true => (None, layer.name().into()),
+                false => (Some(Color::Red), format!("✗{}", layer.name())),
+            });
+        }
+        lines.push(layers);
+        lines.push(plain("q ends the run and writes the report, Ctrl-C too".into()));
+        lines
+    }
+
+    fn pressed(&mut self, code: KeyCode, storm: &Storm) -> Option<Command> {
+        let KeyCode::Char(key) = code else { return None };
+        if key == 'q' {
+            return Some(Command::Leave);
+        }
+        if let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.key() == key) {
+            storm.touched.store(true, Relaxed);
+            self.layers = self.layers.toggled(layer);
+            self.switch.set(self.layers);
+            return None;
+        }
+        let phase = key.to_digit(10)? as usize;
+        if phase > storm.plan.script.phases.len() {
+            return None;
+        }
+        storm.touched.store(true, Relaxed);
+        self.forced = phase.checked_sub(1);
+        Some(self.forced.map_or(Command::Follow, Command::Force))
+    }
+}
+
+impl View for Live {
+    fn second(&mut self, storm: &Storm, second: u32) {
+        if storm.plan.endless || second < storm.plan.seconds() {
+            self.last = Some(second);
+        }
+        // A terminal that went away ends the run by its signal, not here.
+        let _ = self.draw(storm);
+    }
+
+    fn tick(&mut self, storm: &Storm) -> Option<Command> {
+        while event::poll(Duration::ZERO).unwrap_or(false) {
+            match event::read() {
+                Ok(Event::Key(key)) if key.kind == KeyEventKind::Press => {
+                    if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
+                        return Some(Command::Interrupt);
+                    }
+                    let command = self.pressed(key.code, storm);
+                    let _ = self.draw(storm);
+                    if command.is_some() {
+                        return command;
+                    }
+                }
+                Ok(Event::Resize(..)) => {
+                    let _ = execute!(stdout(), Clear(ClearType::All));
+                    let _ = self.draw(storm);
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Nothing is left to do where this fails.
+        let _ = execute!(stdout(), cursor::Show, LeaveAlternateScreen);
+        let _ = terminal::disable_raw_mode();
+    }
+}
+
+/// Which second each column shows.
+struct Axis {
+    first: u32,
+    seconds: u32,
+}
+
+impl Axis {
+    fn new(total: u32, done: u32, endless: bool) -> Self {
+        // An endless run shows the script's length, and slides.
+        let first = if endless { done.saturating_sub(total) } else { 0 };
+        Self { first, seconds: total }
+    }
+
+    /// The seconds, counted from `first`, that a column covers; never none.
+    fn column(&self, column: usize) -> (usize, usize) {
+        let edge = |column: usize| column * self.seconds as usize / AXIS;
+        (edge(column), edge(column + 1).max(edge(column) + 1))
+    }
+
+    fn line(&self, label: &str, colour: Color, values: &[Option<f64>], top: f64, value: &str) -> Line {
+        let bar = |column| {
+            let (from, to) = self.column(column);
+            let within = values.get(from..to.min(values.len())).unwrap_or_default();
+            let highest = within
+                .iter()
+                .flatten()
+                .copied()
+                .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
+            match highest {
+                None => ' ',
+                // Nothing at all is not the lowest bar.
+                Some(0.0) => '·',
+                Some(high) => BARS[((high / top * 8.0).ceil() as usize).clamp(1, 8) - 1],
+            }
+        };
+        let bars: String = (0..AXIS).map(bar).collect();
+        vec![(None, format!("  {label:<10}")), (Some(colour), bars), (None, format!("{value:>9}"))]
+    }
+
+    /// The breaker's state: colours where there are colours, letters where not.
+    fn strip(&self, seconds: &[Second], colour: bool, now: &str) -> Line {
+        let mut line = vec![(None, format!("  {:<10}", "breaker"))];
+        for column in 0..AXIS {
+            let (from, _) = self.column(column);
+            line.push(match seconds.get(from).map(|s| s.breaker) {
+                Some("closed") => (Some(Color::Green), if colour { '█' } else { '.' }.into()),
+                Some("open") => (Some(Color::Red), if colour { '█' } else { 'O' }.into()),
+                Some("half_open") => (Some(Color::Yellow), if colour { '█' } else { 'h' }.into()),
+                Some("") | None => (None, " ".into()),
+                Some(_) => (Some(Color::DarkGrey), if colour { '█' } else { '-' }.into()),
+            });
+        }
+        line.push((None, format!(" {now:>9.9}")));
+        line
+    }
+
+    /// The phases' names where they begin.
+    fn marks(&self, storm: &Storm) -> String {
+        let plan = &storm.plan;
+        let mut marks = vec![' '; AXIS];
+        let mut last = None;
+        for column in 0..AXIS {
+            let second = self.first + self.column(column).0 as u32;
+            let phase = plan.script.at(plan.in_script(Duration::from_secs(second.into()))).0;
+            if last != Some(phase) {
+                last = Some(phase);
+                let name = plan.script.phases[phase].name.chars();
+                for (place, letter) in marks[column..].iter_mut().zip(std::iter::once('|').chain(name)) {
+                    *place = letter;
+                }
+                marks[column..]
+                    .iter_mut()
+                    .skip(plan.script.phases[phase].name.chars().count() + 1)
+                    .for_each(|m| *m = ' ');
+            }
+        }
+        marks.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ablation;
+    use crate::engine::Plan;
+    use crate::naive::NaiveConfig;
+    use crate::protected::Protected;
+    use crate::script::{DEFAULT, Script};
+    use crate::wire;
+
+    #[test]
+    fn screen_fits_80_by_24_and_marks_every_phase() {
+        let script = Script::parse(DEFAULT).unwrap();
+        let storm = ablation::side_by_side(&Arc::new(Plan::new(script, 50, 1, NaiveConfig::default())));
+        let stack = Protected::new(&storm.plan).unwrap();
+        let switch = Arc::new(Switch::new(stack, wire::direct(storm.lanes[1].upstream.clone())));
+        for last in [None, Some(0), Some(20), Some(storm.plan.seconds() - 1)] {
+            // Made by hand: `new` would take the terminal of the test run.
+            let live = std::mem::ManuallyDrop::new(Live {
+                switch: switch.clone(),
+                layers: Layers::ALL.toggled(Layer::Retry),
+                forced: Some(2),
+                colour: false,
+                last,
+            });
+            let screen = live.screen(&storm);
+            assert!(screen.len() <= 24, "{} lines", screen.len());
+            let text: Vec<String> = screen.iter().map(|l| l.iter().map(|p| p.1.as_str()).collect()).collect();
+            for line in &text {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+            for phase in ["|health", "|slow", "|one-fifth", "|dead", "|reco", "|recovered"] {
+                assert!(text[2].contains(phase), "{phase} in {}", text[2]);
+            }
+        }
+    }
+
+    #[test]
+    fn bars_show_the_highest_of_what_a_column_covers() {
+        let axis = Axis::new(116, 116, false);
+        let mut values = vec![Some(0.0); 116];
+        values[1] = Some(8.0);
+        values[2] = Some(1.0);
+        let line = axis.line("x", Color::Red, &values, 8.0, "");
+        let bars: Vec<char> = line[1].1.chars().collect();
+        assert_eq!((bars.len(), bars[0], bars[1], bars[2]), (AXIS, '█', '▁', '·'));
+    }
+}
