@@ -410,6 +410,9 @@ struct Shared {
     timed: AtomicBool,
     /// How many of the installed observers have been asked.
     asked: AtomicUsize,
+    /// Held while installed observers are asked, so that nobody tells an event before all were. Whoever holds
+    /// it has set `TELLING`, so that what an observer raises meanwhile waits instead of asking again.
+    asking: Mutex<()>,
     /// Held while recorders are added, never while one is called.
     adding: Mutex<()>,
     subscribed: AtomicBool,
@@ -441,6 +444,7 @@ impl Emitter {
             recorders: Node::default(),
             timed: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
+            asking: Mutex::new(()),
             adding: Mutex::new(()),
             subscribed: AtomicBool::new(false),
             subscribers: Mutex::new(Vec::new()),
@@ -467,9 +471,7 @@ impl Emitter {
     /// Adds a recorder for this policy alone.
     pub fn add(&self, recorder: Arc<dyn Recorder>) {
         WATCHED.store(true, Relaxed);
-        let adding = unpoisoned(&self.shared.adding);
-        self.shared.push(recorder.clone());
-        drop(adding);
+        self.shared.attach(&recorder);
         self.shared.tell_levels(&*recorder);
     }
 
@@ -494,37 +496,33 @@ impl Emitter {
 
     #[cold]
     fn asked_and_timed(&self) -> bool {
-        self.shared.ask_installed();
+        if self.shared.is_unasked() {
+            if let Some(telling) = Telling::begin() {
+                self.shared.ask_installed();
+                telling.tell_later();
+            }
+        }
         self.shared.timed.load(Relaxed)
     }
 
     /// Tells an event. Never call it with a lock held.
     #[cold]
     pub fn emit(&self, event: Event<'_>) {
-        self.shared.ask_installed();
-        if self.shared.recorders.0.get().is_none() && !self.shared.subscribed.load(Acquire) {
+        if !self.shared.has_listeners() && !self.shared.is_unasked() {
             return;
         }
-        if TELLING.get() {
+        let Some(telling) = Telling::begin() else {
             // Raised by a listener: told after the event it is listening to.
-            LATER.with_borrow_mut(|later| {
+            later(|later| {
                 if later.len() < LATER_MAX {
                     later.push_back((self.clone(), OwnedEvent::of(&event)));
                 }
             });
             return;
-        }
-        TELLING.set(true);
+        };
+        self.shared.ask_installed();
         self.shared.tell(&event);
-        let mut told = 0;
-        while let Some((emitter, event)) = LATER.with_borrow_mut(VecDeque::pop_front) {
-            // Two listeners that answer each other for ever must not hold the caller for ever.
-            told += 1;
-            if told <= LATER_MAX {
-                emitter.shared.tell(&event.borrowed());
-            }
-        }
-        TELLING.set(false);
+        telling.tell_later();
     }
 
     /// Owned copies of refusals, transitions and resets, from now on.
@@ -548,27 +546,81 @@ thread_local! {
     static LATER: RefCell<VecDeque<(Emitter, OwnedEvent)>> = const { RefCell::new(VecDeque::new()) };
 }
 
-impl Shared {
-    fn push(&self, recorder: Arc<dyn Recorder>) {
-        if recorder.timed() {
-            self.timed.store(true, Relaxed);
-        }
-        self.recorders.push(recorder);
+/// What listeners raised on this thread. `None` where the thread is ending, and has no place for it any more.
+fn later<T>(with: impl FnOnce(&mut VecDeque<(Emitter, OwnedEvent)>) -> T) -> Option<T> {
+    LATER.try_with(|later| with(&mut later.borrow_mut())).ok()
+}
+
+/// This thread is telling an event, or asking observers; until it is dropped, events wait.
+struct Telling(());
+
+impl Telling {
+    /// `None` where the thread does so already.
+    fn begin() -> Option<Self> {
+        // Not `then_some`: dropping an unused guard would end the telling.
+        (!TELLING.replace(true)).then(|| Self(()))
     }
 
-    /// Attaches the observers installed since the last time.
+    /// Tells what was raised meanwhile.
+    fn tell_later(self) {
+        let mut told = 0;
+        while let Some((emitter, event)) = later(VecDeque::pop_front).flatten() {
+            // Two listeners that answer each other for ever must not hold the caller for ever.
+            told += 1;
+            if told <= LATER_MAX {
+                emitter.shared.ask_installed();
+                emitter.shared.tell(&event.borrowed());
+            }
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TELLING.set(false);
+    }
+}
+
+impl Shared {
+    /// Adds a recorder. It follows before it is added, so that no event of another thread comes first.
+    fn attach(&self, recorder: &Arc<dyn Recorder>) {
+        let ask = || {
+            if let Some(levels) = self.levels.get() {
+                recorder.follow(levels);
+            }
+            recorder.timed()
+        };
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(true) => self.timed.store(true, Relaxed),
+            Ok(false) => {}
+            Err(panic) => swallow(panic),
+        }
+        let _adding = unpoisoned(&self.adding);
+        self.recorders.push(recorder.clone());
+    }
+
+    fn has_listeners(&self) -> bool {
+        self.recorders.0.get().is_some() || self.subscribed.load(Acquire)
+    }
+
+    /// Whether observers were installed since the last time they were asked.
+    fn is_unasked(&self) -> bool {
+        self.asked.load(Acquire) != INSTALLED_COUNT.load(Acquire)
+    }
+
+    /// Attaches the observers installed since the last time. Only while [`Telling`].
     fn ask_installed(&self) {
-        if self.asked.load(Acquire) == INSTALLED_COUNT.load(Acquire) {
+        if !self.is_unasked() {
             return;
         }
-        let adding = unpoisoned(&self.adding);
+        let asking = unpoisoned(&self.asking);
         let asked = self.asked.load(Acquire);
         let fresh: Vec<_> = unpoisoned(&INSTALLED).iter().skip(asked).cloned().collect();
         let mut attached = Vec::new();
         for observer in &fresh {
             match catch_unwind(AssertUnwindSafe(|| observer.attach(self.kind, &self.name))) {
                 Ok(Some(recorder)) => {
-                    self.push(recorder.clone());
+                    self.attach(&recorder);
                     attached.push(recorder);
                 }
                 Ok(None) => {}
@@ -576,18 +628,14 @@ impl Shared {
             }
         }
         self.asked.store(asked.saturating_add(fresh.len()), Release);
-        drop(adding);
+        drop(asking);
         for recorder in attached {
             self.tell_levels(&*recorder);
         }
     }
 
     fn tell_levels(&self, recorder: &dyn Recorder) {
-        let Some(levels) = self.levels.get() else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| recorder.follow(levels))) {
-            swallow(panic);
-        }
-        if let Some(levels) = levels.upgrade() {
+        if let Some(levels) = self.levels.get().and_then(Weak::upgrade) {
             levels.levels(&mut |event| guarded(recorder, &event));
         }
     }
@@ -601,15 +649,21 @@ impl Shared {
         if self.subscribed.load(Acquire) {
             if let Some(what) = Happening::of(event) {
                 let event = PolicyEvent { kind: self.kind, policy: self.name.clone(), what };
-                unpoisoned(&self.subscribers).retain(|one| match one.upgrade() {
-                    Some(mailbox) => {
-                        mailbox.put(event.clone());
-                        true
+                for mailbox in self.mailboxes() {
+                    // It wakes somebody, who may use the policy's handle, or panic.
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| mailbox.put(event.clone()))) {
+                        swallow(panic);
                     }
-                    None => false,
-                });
+                }
             }
         }
+    }
+
+    /// The subscribers that are still there.
+    fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        let mut subscribers = unpoisoned(&self.subscribers);
+        subscribers.retain(|one| one.strong_count() > 0);
+        subscribers.iter().filter_map(Weak::upgrade).collect()
     }
 }
 

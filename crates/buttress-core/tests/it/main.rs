@@ -1,1 +1,8 @@
-//! The public API of `buttress-core`, behaviour by behaviour.
+//! The public API of core, as patterns and their users see it.
+
+mod context;
+mod errors;
+mod events;
+mod gate;
+mod listeners;
+mod message;

@@ -201,7 +201,7 @@ impl<L, Req, Res, E> Contract<L, Req, Res, E> {
         let found: Vec<_> =
             scenarios.iter().flat_map(|scenario| self.play_on_a_thread(*scenario, clone)).collect();
         let (allowed, violations) = found.into_iter().partition(|one| self.allowed.contains(&one.rule));
-        Report { service: type_name::<L::Service>(), scenarios, violations, allowed }
+        Report { service: report::short_name(type_name::<L::Service>()), scenarios, violations, allowed }
     }
 
     fn play_on_a_thread(&self, scenario: Scenario, clone: CloneOf<L::Service>) -> Vec<Violation>

@@ -156,7 +156,7 @@ impl fmt::Display for Violation {
 /// What a [`Contract`](super::Contract) found. Its text is a line for each violation.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub(super) service: &'static str,
+    pub(super) service: String,
     pub(super) scenarios: Vec<Scenario>,
     pub(super) violations: Vec<Violation>,
     pub(super) allowed: Vec<Violation>,
@@ -200,12 +200,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (broken, tried) = (self.violations.len(), self.scenarios.len());
-        write!(
-            f,
-            "{broken} violations of the contract of `Service` in {tried} scenarios, by {}",
-            self.service
-        )?;
+        let (service, broken, tried) = (&self.service, self.violations.len(), self.scenarios.len());
+        write!(f, "violations of the contract of `Service` by {service} in {tried} scenarios: {broken}")?;
         for violation in &self.violations {
             write!(f, "\n- {violation}")?;
         }
@@ -213,5 +209,25 @@ impl fmt::Display for Report {
             write!(f, "\n- allowed: {violation}")?;
         }
         Ok(())
+    }
+}
+
+/// The name of a type without the paths, which hide it: `Timeout<Probe<u32>>`.
+pub(super) fn short_name(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    for part in name.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        short.push_str(part.rsplit("::").next().unwrap_or(part));
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_without_paths() {
+        assert_eq!(short_name("a::b::Retry<c::Probe<u32, d::e_f::G>>"), "Retry<Probe<u32, G>>");
+        assert_eq!(short_name("[u8; 3]"), "[u8; 3]");
     }
 }

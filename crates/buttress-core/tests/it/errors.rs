@@ -1,0 +1,283 @@
+//! How errors and rejections travel through a stack.
+
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    task::{Context, Poll},
+};
+
+use buttress_core::{
+    BoxError, Classify, Error, FromRejection, LiftErrorsLayer, Name, Rejection, RejectionKind, Standard,
+    TypedErrorsLayer, Verdict, rejection,
+};
+use tower::{BoxError as TowersBoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+use crate::gate::GateLayer;
+
+/// Fails, in `poll_ready` or in `call`.
+#[derive(Clone)]
+struct Fails {
+    ready: bool,
+}
+
+impl Service<u32> for Fails {
+    type Response = u32;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<u32>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(if self.ready { Ok(()) } else { Err(io::Error::other("not ready")) })
+    }
+
+    fn call(&mut self, req: u32) -> Self::Future {
+        std::future::ready(if req == 0 { Err(io::Error::from(io::ErrorKind::NotFound)) } else { Ok(req) })
+    }
+}
+
+#[tokio::test]
+async fn lifted_errors_are_boxed_once_from_call_and_from_poll_ready() {
+    let lifted = LiftErrorsLayer::new();
+    let mut service = lifted.layer(Fails { ready: true });
+    assert_eq!(service.ready().await.unwrap().call(7).await.unwrap(), 7);
+    let error = service.ready().await.unwrap().call(0).await.unwrap_err();
+    assert_eq!(error.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+
+    let mut service = lifted.layer(Fails { ready: false });
+    let error = service.ready().await.err().unwrap();
+    assert_eq!(error.downcast_ref::<io::Error>().unwrap().to_string(), "not ready");
+}
+
+#[tokio::test]
+async fn what_is_boxed_already_stays_the_same_box() {
+    #[derive(Debug)]
+    struct Marked;
+    impl fmt::Display for Marked {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("marked")
+        }
+    }
+    impl StdError for Marked {}
+
+    let inner = service_fn(|(): ()| async { Err::<(), TowersBoxError>(Box::new(Marked)) });
+    let twice = ServiceBuilder::new().layer(LiftErrorsLayer::new()).layer(LiftErrorsLayer::new());
+    let error = twice.service(inner).oneshot(()).await.unwrap_err();
+    assert!(error.is::<Marked>() && error.source().is_none());
+}
+
+#[tokio::test]
+async fn typed_errors_keep_the_type_from_call_and_from_poll_ready() {
+    let typed = TypedErrorsLayer::new();
+    let error = typed.layer(Fails { ready: true }).oneshot(0).await.unwrap_err();
+    assert!(matches!(&error, Error::Inner(inner) if inner.kind() == io::ErrorKind::NotFound));
+    assert!(error.rejection().is_none());
+    let mut service = typed.layer(Fails { ready: false });
+    let error = service.ready().await.err().unwrap();
+    assert_eq!(error.into_inner().unwrap().to_string(), "not ready");
+}
+
+// C-47: one error type, however many layers.
+#[tokio::test]
+async fn error_types_stay_flat_at_any_depth() {
+    fn ten<S>(inner: S) -> impl Service<u32, Response = u32, Error = S::Error>
+    where
+        S: Service<u32, Response = u32, Error: FromRejection + 'static, Future: 'static>,
+    {
+        let open = || GateLayer::open("open");
+        ServiceBuilder::new()
+            .layer((open(), open(), open(), open(), open()))
+            .layer((open(), open(), open(), GateLayer::shut("nine"), open()))
+            .service(inner)
+    }
+    let typed: Result<u32, Error<io::Error>> =
+        ten(TypedErrorsLayer::new().layer(Fails { ready: true })).oneshot(1).await;
+    assert_eq!(typed.unwrap_err().rejection().unwrap().policy(), "nine");
+    let boxed: Result<u32, BoxError> =
+        ten(LiftErrorsLayer::new().layer(Fails { ready: true })).oneshot(1).await;
+    let boxed = boxed.unwrap_err();
+    assert!(boxed.is::<Rejection>() && boxed.source().is_none());
+}
+
+#[tokio::test]
+async fn nested_stacks_refusal_is_seen_unless_it_is_stripped() {
+    let nested = || {
+        ServiceBuilder::new()
+            .layer(GateLayer::shut("nested"))
+            .layer(TypedErrorsLayer::new())
+            .service(Fails { ready: true })
+    };
+    let seen = LiftErrorsLayer::new().layer(nested()).oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&*seen).unwrap().policy(), "nested");
+    assert_eq!(Standard.classify(Err::<&(), _>(&seen)), Verdict::Ignore);
+
+    let stripped = LiftErrorsLayer::new().strip().layer(nested()).oneshot(1).await.unwrap_err();
+    assert!(rejection(&*stripped).is_none());
+    assert_eq!(stripped.to_string(), seen.to_string());
+    assert_eq!(Standard.classify(Err::<&(), _>(&stripped)), Verdict::transient());
+}
+
+#[tokio::test]
+async fn stripping_leaves_other_errors_and_takes_refusals_of_readiness() {
+    let strip = LiftErrorsLayer::new().strip();
+    let error = strip.layer(Fails { ready: true }).oneshot(0).await.unwrap_err();
+    assert!(error.is::<io::Error>());
+
+    struct RefusesReadiness;
+    impl Service<()> for RefusesReadiness {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Pending<Result<(), BoxError>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Err(Rejection::new("GATE_SHUT", &Name::new("odd")).into()))
+        }
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::pending()
+        }
+    }
+    let error = strip.layer(RefusesReadiness).oneshot(()).await.unwrap_err();
+    assert!(rejection(&*error).is_none());
+}
+
+/// An error that wraps another one.
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("wrapped")
+    }
+}
+
+impl StdError for Wrapped {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+fn wrapped(times: usize, innermost: BoxError) -> BoxError {
+    (0..times).fold(innermost, |error, _| Box::new(Wrapped(error)))
+}
+
+// S1-017, C-47
+#[test]
+fn rejection_is_found_deep_in_the_chain() {
+    let refused = || Rejection::new("CIRCUIT_OPEN", &Name::new("pay"));
+    for depth in [0, 1, 10, 60] {
+        let error = wrapped(depth, Box::new(refused()));
+        assert_eq!(rejection(&*error), Some(&refused()), "{depth}");
+        assert_eq!(error.rejection().unwrap().code(), "CIRCUIT_OPEN");
+    }
+    // Through a typed error, boxed and wrapped again.
+    let typed: BoxError = Box::new(Error::<io::Error>::Rejected(refused()));
+    assert_eq!(rejection(&*wrapped(3, typed)), Some(&refused()));
+    assert!(rejection(&*wrapped(3, "no refusal".into())).is_none());
+}
+
+#[test]
+fn outermost_of_two_rejections_counts() {
+    let name = Name::new("pay");
+    let last: BoxError = Box::new(Rejection::new("CIRCUIT_OPEN", &name));
+    let exhausted = last.exhausted(Rejection::new("RETRIES_EXHAUSTED", &name).with_attempts(3));
+    assert_eq!(exhausted.rejection().unwrap().kind(), RejectionKind::RetriesExhausted);
+    let source = exhausted.source().unwrap();
+    assert_eq!(rejection(source).unwrap().kind(), RejectionKind::CircuitOpen);
+}
+
+#[test]
+fn chain_that_never_ends_is_given_up() {
+    #[derive(Debug)]
+    struct Ouroboros;
+    impl fmt::Display for Ouroboros {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it is its own source")
+        }
+    }
+    impl StdError for Ouroboros {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(self)
+        }
+    }
+    assert!(rejection(&Ouroboros).is_none());
+    let boxed: BoxError = Box::new(Ouroboros);
+    assert_eq!(Standard.classify(Err::<&(), _>(&boxed)), Verdict::transient());
+}
+
+/// An enum of a user's own.
+#[derive(Debug)]
+enum Mine {
+    NoSuchAccount,
+    Refused(Rejection),
+}
+
+impl fmt::Display for Mine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchAccount => f.write_str("no such account"),
+            Self::Refused(_) => f.write_str("the call was refused"),
+        }
+    }
+}
+
+impl StdError for Mine {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::NoSuchAccount => None,
+            Self::Refused(rejection) => Some(rejection),
+        }
+    }
+}
+
+impl FromRejection for Mine {
+    fn from_rejection(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+
+    fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::NoSuchAccount => None,
+            Self::Refused(rejection) => Some(rejection),
+        }
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        matches!(self, Self::NoSuchAccount).then(Verdict::permanent)
+    }
+
+    fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self)
+    }
+}
+
+// SX-04
+#[tokio::test]
+async fn enum_of_ones_own_carries_rejections_and_verdicts() {
+    let inner = service_fn(|(): ()| async { Err::<(), Mine>(Mine::NoSuchAccount) });
+    let error = GateLayer::open("pay").layer(inner).oneshot(()).await.unwrap_err();
+    assert!(matches!(error, Mine::NoSuchAccount));
+    assert_eq!(Standard.classify(Err::<&(), _>(&error)), Verdict::permanent());
+
+    let error = GateLayer::shut("pay").layer(inner).oneshot(()).await.unwrap_err();
+    assert_eq!(FromRejection::rejection(&error).unwrap().policy(), "pay");
+    assert_eq!(Standard.classify(Err::<&(), _>(&error)), Verdict::Ignore);
+    // The attempts that are exhausted have no place in it, so it stays as it is.
+    let name = Name::new("pay");
+    assert!(matches!(
+        Mine::NoSuchAccount.exhausted(Rejection::new("RETRIES_EXHAUSTED", &name)),
+        Mine::NoSuchAccount
+    ));
+    // Lifted, its source leads to the rejection.
+    let boxed: BoxError = Box::new(error);
+    assert_eq!(rejection(&*boxed).unwrap().code(), "GATE_SHUT");
+}
+
+#[test]
+fn error_display_shows_its_own_level_only() {
+    let name = Name::new("pay");
+    let boom = || io::Error::other("boom");
+    let refused: Error<io::Error> = Error::Rejected(Rejection::new("CIRCUIT_OPEN", &name));
+    assert_eq!(refused.to_string(), "circuit \"pay\" is OPEN");
+    assert_eq!(Error::Inner(boom()).to_string(), "boom");
+    let exhausted =
+        Error::Inner(boom()).exhausted(Rejection::new("RETRIES_EXHAUSTED", &name).with_attempts(3));
+    assert_eq!(exhausted.to_string(), "retries of \"pay\" are exhausted after 3 attempts");
+    assert_eq!(exhausted.source().unwrap().to_string(), "boom");
+}
