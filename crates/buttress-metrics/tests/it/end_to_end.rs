@@ -192,6 +192,20 @@ async fn bulkhead_tells_entries_endings_and_gauges() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiter_that_is_dropped_is_a_cancelled_call() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let bulkhead =
+        Bulkhead::builder("payments").max_concurrent(1).observe(Metrics::default()).build().unwrap();
+    let call = || tokio_test::task::spawn(bulkhead.call(|| sleep_for(1)));
+    let (mut running, mut waiting) = (call(), call());
+    assert!(running.poll().is_pending() && waiting.poll().is_pending());
+    drop(waiting);
+    drop(running);
+    assert_eq!(seen.counter("bulkhead_calls_total", &[("result", "cancelled")]), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn fallback_tells_who_answered() {
     let seen = Seen::new();
     let _local = seen.0.set_local();
