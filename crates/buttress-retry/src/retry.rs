@@ -15,7 +15,7 @@ use buttress_core::{
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{RetryAfter, RetryConfig, RetryFuture, RetryLayer, future::Again, policy::Policy};
+use crate::{RetryAfter, RetryConfig, RetryFuture, RetryLayer, RetryService, future::Again, policy::Policy};
 
 /// A retry policy: engine and handle in one. Clones share it; keep one to look at it or change its settings.
 ///
@@ -66,6 +66,11 @@ impl Retry {
     /// A layer that retries every service it wraps by this policy.
     pub fn layer(&self) -> RetryLayer {
         RetryLayer { policy: self.policy.clone() }
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> RetryService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Calls `attempt` until it succeeds or the policy stops: for what is no `Service`. Inside, the number of the
