@@ -58,8 +58,7 @@ mod tests {
         fn wait_obeys_its_mode(
             mode in mode(), backoff in 0_u64..50_000, hint in 0_u64..100_000, max in 0_u64..50_000,
         ) {
-            let mut config = RetryConfig::default();
-            (config.retry_after, config.retry_after_max) = (mode, ms(max));
+            let config = RetryConfig { retry_after: mode, retry_after_max: ms(max), ..RetryConfig::default() };
             prop_assert_eq!(wait(&config, ms(backoff), None), Some(ms(backoff)));
             let waited = wait(&config, ms(backoff), Some(ms(hint))).map(|wait| wait.as_millis() as u64);
             match (mode, waited) {
@@ -82,10 +81,8 @@ mod tests {
         #[test]
         fn no_time_is_too_long_to_decide_on(backoff: u64, hint: u64, nanos: u32, max: u64) {
             let time = |secs| Duration::new(secs, nanos % 1_000_000_000);
-            let mut config = RetryConfig::default();
-            config.retry_after_max = time(max);
-            for mode in [RetryAfter::Obey, RetryAfter::Bounded, RetryAfter::Ignore] {
-                config.retry_after = mode;
+            for retry_after in [RetryAfter::Obey, RetryAfter::Bounded, RetryAfter::Ignore] {
+                let config = RetryConfig { retry_after, retry_after_max: time(max), ..RetryConfig::default() };
                 let _ = wait(&config, time(backoff), Some(time(hint)));
             }
         }

@@ -133,8 +133,8 @@ enum State {
 pub(crate) enum Next {
     /// Another one, after this wait.
     Retry(Duration),
-    /// Nothing: the call ends so.
-    End(Outcome, StopReason),
+    /// Nothing: the call ends so, and another attempt was not made for this reason, if it was wanted or possible.
+    End(Outcome, Option<StopReason>),
 }
 
 impl<C, R> Run<C, R> {
@@ -192,6 +192,9 @@ impl<C, R> Run<C, R> {
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
+        if !verdict.is_failure() && rejection.is_none() {
+            return Next::End(ended, None);
+        }
         let failure = match rejection {
             Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
             Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
@@ -202,7 +205,7 @@ impl<C, R> Run<C, R> {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
-            Err(why) => Next::End(ended, why),
+            Err(why) => Next::End(ended, Some(why)),
         }
     }
 
@@ -279,13 +282,13 @@ impl<C, R> Run<C, R> {
     }
 
     /// The error the caller gets for the last one.
-    pub(crate) fn last_error<T, E>(&self, mut error: E, stopped: StopReason) -> E
+    pub(crate) fn last_error<T, E>(&self, mut error: E, why: Option<StopReason>) -> E
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if stopped == StopReason::MaxAttempts && engine.settings().config.report_exhaustion {
+        if why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
             error = error.exhausted(told);
@@ -300,15 +303,20 @@ impl<C, R> Run<C, R> {
         let engine = &*self.policy.engine;
         if let Some(budget) = &engine.budget {
             budget.succeeded(self.retried);
+            if engine.emitter.is_on() {
+                engine.tell_budget_now_and_then(self.started.unwrap_or_else(Instant::now));
+            }
         }
         engine.tell_end(Outcome::Success, self.started, self.attempt);
     }
 
-    /// The call ended without success, and no further attempt is made for this reason.
-    pub(crate) fn stop(&mut self, outcome: Outcome, why: StopReason) {
+    /// The call ended without success.
+    pub(crate) fn stop(&mut self, outcome: Outcome, why: Option<StopReason>) {
         self.state = State::Done;
         let engine = &*self.policy.engine;
-        engine.stop(why);
+        if let Some(why) = why {
+            engine.count_stop(why);
+        }
         engine.tell_end(outcome, self.started, self.attempt);
     }
 }

@@ -200,6 +200,18 @@ fn no_wait_registers_no_timer() {
     assert_eq!(script.calls(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn call_that_never_waits_lets_other_tasks_run() {
+    let retry = Retry::new("stage", of(100_000, RetryConfig::fluxus())).unwrap();
+    let other = tokio::spawn(async {});
+    tokio::select! {
+        biased;
+        _ = retry.call(|| async { Err::<(), BoxError>("down".into()) }) => panic!("the other task had to wait"),
+        ran = other => ran.unwrap(),
+    }
+    assert!(retry.snapshot().attempts < 1000);
+}
+
 // vector grpc-re-01
 #[tokio::test(start_paused = true)]
 async fn attempts_stop_at_success_at_a_fatal_error_and_at_four() {
