@@ -9,7 +9,7 @@ use buttress_core::{
 };
 use tokio::time::Instant;
 
-use crate::{decide, retry::Engine};
+use crate::{RetryAfter, decide, retry::Engine};
 
 /// An engine with the strategies of one layer.
 pub(crate) struct Policy<C, R> {
@@ -246,6 +246,9 @@ impl<C, R> Run<C, R> {
         }
         let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
         let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
+        if hint.is_some() && settings.config.retry_after == RetryAfter::Replace {
+            self.backoff = BackoffState::default();
+        }
         let now = Instant::now();
         let context = context::current();
         let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
