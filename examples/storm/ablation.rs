@@ -111,3 +111,68 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive::NaiveConfig;
+    use crate::script::{DEFAULT, Script};
+    use crate::verdicts::judge;
+
+    fn plan(seed: u64) -> Arc<Plan> {
+        Arc::new(Plan::new(Script::parse(DEFAULT).unwrap(), 200, seed, NaiveConfig::default()))
+    }
+
+    fn figures(plan: &Arc<Plan>, without: &[Layer]) -> Figures {
+        let left = without.iter().fold(Layers::ALL, |left, layer| left.toggled(*layer));
+        let storm = simulate(plan, || vec![protected(plan, left)]);
+        Figures::of(plan, &storm.lanes[0], plan.seconds())
+    }
+
+    #[test]
+    fn every_figure_holds_for_five_seeds() {
+        for seed in 1..=5 {
+            let plan = plan(seed);
+            let storm = side_by_side(&plan);
+            let of = |lane: usize| Figures::of(&plan, &storm.lanes[lane], plan.seconds());
+            let (naive, protected) = (of(0), of(1));
+            assert_eq!(naive.total.offered, protected.total.offered, "the same requests");
+            for verdict in judge(&naive, &protected) {
+                assert_eq!(verdict.holds, Some(true), "seed {seed}: {verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn naive_gateway_comes_back_when_it_is_told_not_to_retry() {
+        let mut gentle = Plan::clone(&plan(1));
+        gentle.naive = NaiveConfig::parse("retries = 0\ntimeout_ms = 1000").unwrap();
+        // No death and no squeeze: one slow phase is all that the default settings need to stay down.
+        gentle.script = Script::parse("well 3 100 100\nslow 2 100 250\nwell 20 100 100").unwrap();
+        let mut greedy = gentle.clone();
+        greedy.naive = NaiveConfig::default();
+        let tail = |plan| {
+            let plan = Arc::new(plan);
+            Figures::of(&plan, &side_by_side(&plan).lanes[0], plan.seconds()).tail.unwrap()
+        };
+        assert!(tail(gentle) > 0.9);
+        assert!(tail(greedy) < 0.2);
+    }
+
+    #[test]
+    fn each_layer_is_worth_something_where_its_turn_comes() {
+        let plan = plan(1);
+        let whole = figures(&plan, &[]);
+        let dead = |f: &Figures| f.dead_calls.unwrap();
+        assert!(figures(&plan, &[Layer::Retry]).tail < whole.tail, "blips reach the clients");
+        assert!(
+            dead(&figures(&plan, &[Layer::Breaker])) > 10.0 * dead(&whole),
+            "a dead upstream is asked on"
+        );
+        assert!(figures(&plan, &[Layer::Bulkhead]).squeezed < Some(0.5), "a slow one is run over");
+        assert!(figures(&plan, &[Layer::AttemptTimeout]).wait(0.99) > whole.wait(0.99));
+        let two = [Layer::Breaker, Layer::Bulkhead];
+        let three = [Layer::Breaker, Layer::Bulkhead, Layer::Budget];
+        assert!(figures(&plan, &two).calls < figures(&plan, &three).calls, "retries multiply");
+    }
+}

@@ -29,13 +29,15 @@ well      3 100 100
 ";
 
 /// The series that tell what is going on. A page has many more.
-const TOLD: [&str; 8] = [
+const TOLD: [&str; 10] = [
     "circuit_breaker_state{",
     "circuit_breaker_calls_total{",
     "bulkhead_in_flight{",
     "bulkhead_limit{",
     "bulkhead_executions_total{",
+    "bulkhead_calls_total{",
     "retry_attempts_total{",
+    "retry_calls_total{",
     "retry_stopped_total{",
     "timeout_operations_total{",
 ];

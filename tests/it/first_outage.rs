@@ -1,9 +1,14 @@
 //! `docs/first-outage.md` shows what the storm prints, and nothing else.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::OnceLock};
 
 /// What the storm's simulated outage prints: sections that begin with `== name`.
-fn samples() -> Vec<(String, Vec<String>)> {
+fn samples() -> &'static [(String, Vec<String>)] {
+    static SAMPLES: OnceLock<Vec<(String, Vec<String>)>> = OnceLock::new();
+    SAMPLES.get_or_init(print_samples)
+}
+
+fn print_samples() -> Vec<(String, Vec<String>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let run = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--example", "storm", "--", "--outage"])
@@ -37,10 +42,12 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 fn wanted(samples: &[(String, Vec<String>)], what: &str) -> String {
     let mut words = what.split(" | ");
     let section = words.next().unwrap_or_default();
-    let (_, lines) = samples.iter().find(|(name, _)| name == section).unwrap_or_else(|| panic!("no {section}"));
+    let (_, lines) =
+        samples.iter().find(|(name, _)| name == section).unwrap_or_else(|| panic!("no {section}"));
     let filter = words.next().unwrap_or_default();
     let most = words.next().map_or(usize::MAX, |n| n.parse().unwrap());
-    let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|l| l.contains(filter)).take(most).collect();
+    let lines: Vec<&str> =
+        lines.iter().map(String::as_str).filter(|l| l.contains(filter)).take(most).collect();
     format!("{}\n", lines.join("\n").trim())
 }
 
@@ -56,13 +63,17 @@ fn every_sample_of_the_first_outage_page_is_what_the_storm_prints() {
     if std::env::var_os("BUTTRESS_UPDATE").is_some() {
         let renewed = blocks.iter().fold(page, |page, (what, block)| {
             let head = format!("<!-- storm: {what} -->\n```text\n");
-            page.replace(&format!("{head}{block}```"), &format!("{head}{}```", wanted(&samples, what)))
+            page.replace(&format!("{head}{block}```"), &format!("{head}{}```", wanted(samples, what)))
         });
         std::fs::write(&path, renewed).unwrap();
         return;
     }
     for (what, block) in blocks {
-        assert_eq!(block, wanted(&samples, &what), "the sample `{what}` of docs/first-outage.md is out of date");
+        assert_eq!(
+            block,
+            wanted(samples, &what),
+            "the sample `{what}` of docs/first-outage.md is out of date"
+        );
     }
 }
 

@@ -3,3 +3,4 @@
 mod arrows;
 mod axum_serve;
 mod coverage;
+mod first_outage;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use buttress_core::{
-    Chance, Emitter, Event, Mode, Name, Outcome, PolicyKind, Rejection,
+    Chance, Emitter, Event, Mode, Name, Outcome, PolicyKind, Rejection, RejectionKind,
     observe::{Level, Levels},
 };
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use crate::{
     BreakerConfig, Permit, Ramp, Snapshot, State, WindowCounts,
     circuit::{Admission, Circuit, Ending, Moment, Said, Ticket, View},
     config::{Rules, nanos},
-    front::{Fast, Front, Kind, Opened, Word},
+    front::{Front, Kind, Opened, Word},
 };
 
 pub(crate) struct Shared {
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
 
 /// The settings that calls read, without a lock.
 struct Hot {
+    /// A rule needs to know when a call began.
+    timed: AtomicBool,
     slow: AtomicU64,
     call_timeout: AtomicU64,
     gated: AtomicBool,
@@ -51,6 +53,7 @@ struct Hot {
 impl Hot {
     fn new(config: &BreakerConfig) -> Self {
         let hot = Self {
+            timed: AtomicBool::new(false),
             slow: AtomicU64::new(0),
             call_timeout: AtomicU64::new(0),
             gated: AtomicBool::new(false),
@@ -66,6 +69,7 @@ impl Hot {
     // settings and the new ones may see some of both.
     fn set(&self, config: &BreakerConfig) {
         let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
+        self.timed.store(config.slow_call_duration.is_some() || config.call_timeout.is_some(), Relaxed);
         self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
         self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
         self.gated.store(config.gate_readiness, Relaxed);
@@ -88,6 +92,13 @@ struct Outbox {
 struct Parked {
     places: Vec<Option<Waker>>,
     free: Vec<usize>,
+}
+
+/// Calls are refused: until when, and for how long from now on, where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) until: Option<u64>,
+    pub(crate) wait: Option<u64>,
 }
 
 /// Stands for "the clock was not read".
@@ -175,17 +186,24 @@ impl Shared {
         }
     }
 
-    /// Whether a call made now would be refused. The inner value: until when, where that is known.
-    pub(crate) fn refusing(&self) -> Option<Option<u64>> {
+    /// Whether a call made now would be refused.
+    #[inline]
+    pub(crate) fn refusing(&self) -> Option<Refusal> {
+        // A ramp refuses some of the calls, not the service.
+        if self.front.word().flows() { None } else { self.refusing_at() }
+    }
+
+    #[cold]
+    fn refusing_at(&self) -> Option<Refusal> {
         match self.front.word().kind() {
-            // A ramp refuses some of the calls, not the service.
-            Kind::Closed | Kind::MetricsOnly | Kind::Disabled | Kind::Ramping => None,
             _ if self.hot.shadow.load(Relaxed) => None,
-            Kind::Isolated => Some(None),
+            Kind::Isolated => Some(Refusal { until: None, wait: None }),
             Kind::Open | Kind::HalfOpen => {
                 let until = self.front.blocked_until();
-                (self.now() < until).then_some(Some(until))
+                let wait = until.saturating_sub(self.now());
+                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(wait) })
             }
+            Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
     }
 
@@ -194,7 +212,7 @@ impl Shared {
     #[inline]
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
         let word = self.front.word();
-        if word.kind() == Kind::Closed {
+        if word.is_closed() {
             return Ok(self.permit(Ticket { generation: word.generation(), lease: 0 }));
         }
         self.admit_at(word)
@@ -202,9 +220,7 @@ impl Shared {
 
     #[inline]
     fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
-        let timed = self.hot.slow.load(Relaxed) != u64::MAX
-            || self.hot.call_timeout.load(Relaxed) != u64::MAX
-            || self.emitter.is_timed();
+        let timed = self.hot.timed.load(Relaxed) || self.emitter.is_timed();
         let started = if timed { self.now() } else { NO_TIME };
         Permit::new(self.clone(), ticket, started)
     }
@@ -264,7 +280,7 @@ impl Shared {
 
     /// Makes, counts and tells a refusal.
     pub(crate) fn refuse(&self, wait: Option<u64>) -> Rejection {
-        let mut rejection = Rejection::new("CIRCUIT_OPEN", self.emitter.name());
+        let mut rejection = Rejection::new(RejectionKind::CircuitOpen, self.emitter.name());
         if let Some(wait) = wait {
             rejection = rejection.with_retry_after(Duration::from_nanos(wait));
         }
@@ -289,7 +305,7 @@ impl Shared {
     ) {
         let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
         let plain = ending == Ending::Success && ticket.lease == 0;
-        if untimed && plain && self.front.success(ticket.generation, 0) == Fast::Counted {
+        if untimed && plain && self.front.success(ticket.generation) {
             if self.emitter.is_on() {
                 self.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
             }
@@ -312,8 +328,8 @@ impl Shared {
         let said = if ticket.generation == FREE {
             false
         } else if ticket.lease == 0 && ending == Ending::Success && !slow {
-            self.front.success(ticket.generation, now) == Fast::Ask
-                && self.settle_locked(ticket, ending, slow, now, error)
+            let counted = now < self.front.settled_until() && self.front.success(ticket.generation);
+            !counted && self.settle_locked(ticket, ending, slow, now, error)
         } else if ticket.lease == 0
             && ending == Ending::Ignored
             && ticket.generation == self.front.word().generation()

@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     Ramping,
     /// Every call is let in, none recorded.
     Disabled,
+    // From here on calls are refused, or some of them; `Word::flows` relies on the order.
     /// Refused before `blocked_until`.
     Open,
     /// Refused before `blocked_until`, which is now where a probe may be taken.
@@ -63,6 +64,7 @@ impl Word {
         Self((generation & GENERATIONS) << 28 | (kind as u64) << 24 | left.min(MOST))
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> u64 {
         self.0 >> 28
     }
@@ -71,6 +73,18 @@ impl Word {
         KINDS.get((self.0 >> 24 & 0xF) as usize).copied().unwrap_or(Kind::Closed)
     }
 
+    #[inline]
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 >> 24 & 0xF == Kind::Closed as u64
+    }
+
+    /// Whether no call is refused because of the state.
+    #[inline]
+    pub(crate) fn flows(self) -> bool {
+        (self.0 >> 24 & 0xF) < Kind::Open as u64
+    }
+
+    #[inline]
     fn left(self) -> u64 {
         self.0 & MOST
     }
@@ -94,14 +108,6 @@ struct Back {
     rules: Arc<Rules>,
     /// How many successes the word could count when it was last written.
     given: u64,
-}
-
-/// Whether a success was counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fast {
-    Counted,
-    /// Ask the circuit.
-    Ask,
 }
 
 impl Front {
@@ -133,17 +139,19 @@ impl Front {
         self.settled_until.load(Relaxed)
     }
 
-    /// Counts a success that was in time, unless the circuit must hear of it.
+    /// Counts a success that was in time. `false`: the circuit must hear of it.
+    ///
+    /// The caller has seen that it is not later than `settled_until`.
     #[inline]
-    pub(crate) fn success(&self, generation: u64, now: u64) -> Fast {
+    pub(crate) fn success(&self, generation: u64) -> bool {
         let mut word = self.word();
         loop {
-            if word.generation() != generation || word.left() == 0 || now >= self.settled_until() {
-                return Fast::Ask;
+            if word.generation() != generation || word.left() == 0 {
+                return false;
             }
             // Release: what the caller did before belongs to the count that the lock's holder takes over.
             match self.word.compare_exchange_weak(word.0, word.0.wrapping_sub(1), AcqRel, Acquire) {
-                Ok(_) => return Fast::Counted,
+                Ok(_) => return true,
                 Err(other) => word = Word(other),
             }
         }

@@ -5,55 +5,53 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{FromRejection, Standard};
-use tokio::time::Sleep;
+use buttress_core::{Classify, FromRejection, Standard};
+use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use crate::{Breaker, BreakerFuture, engine::Shared};
+use crate::{
+    Breaker, BreakerFuture,
+    engine::{Refusal, Shared},
+};
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
+///
+/// Its clones share the circuit; readiness belongs to one of them.
 pub struct BreakerService<S, C = Standard> {
     inner: S,
     breaker: Breaker,
     classify: C,
     /// The inner service said `Ok` to this very instance and was not called since.
     inner_ready: bool,
-    wait: Wait,
+    /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
+    /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
+    refused_for: Option<u64>,
+    waiting: Option<Box<Waiting>>,
 }
 
 /// How a service that is not ready hears that it may be by now.
-#[derive(Default)]
-struct Wait {
-    place: Option<(Arc<Shared>, usize)>,
+struct Waiting {
+    shared: Arc<Shared>,
+    place: usize,
     /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Wait {
-    fn park(&mut self, shared: &Arc<Shared>, cx: &Context<'_>) {
-        let place = shared.park(self.place.as_ref().map(|(_, place)| *place), cx.waker());
-        if self.place.is_none() {
-            self.place = Some((shared.clone(), place));
-        }
-    }
-
-    fn over(&mut self) {
-        self.timer = None;
-        if let Some((shared, place)) = self.place.take() {
-            shared.unpark(place);
-        }
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.unpark(self.place);
     }
 }
 
-impl Drop for Wait {
-    fn drop(&mut self) {
-        self.over();
-    }
+/// What came of asking a circuit that refuses.
+enum Asked {
+    Refuses,
+    NotAnyMore,
 }
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, wait: Wait::default() }
+        Self { inner, breaker, classify, inner_ready: false, refused_for: None, waiting: None }
     }
 
     /// The breaker.
@@ -77,96 +75,114 @@ impl<S, C> BreakerService<S, C> {
         self.inner
     }
 
-    /// Waits for the circuit, behind the readiness gate.
-    fn poll_gate(&mut self, mut until: Option<u64>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Keeps the waker until the next transition.
+    fn park(&mut self, cx: &Context<'_>) {
         let shared = &self.breaker.shared;
-        self.wait.park(shared, cx);
-        loop {
-            match until {
-                Some(until) => {
-                    let end = shared.instant(until);
-                    let timer = match &mut self.wait.timer {
-                        Some(timer) => {
-                            if timer.deadline() != end {
-                                timer.as_mut().reset(end);
-                            }
-                            timer
-                        }
-                        none => none.insert(Box::pin(tokio::time::sleep_until(end))),
-                    };
-                    ready_or_continue(timer, cx);
-                }
-                None => self.wait.timer = None,
-            }
-            // Asked again after the waker is in place: a change in between has woken nobody.
-            match shared.refusing() {
-                None => return Poll::Ready(()),
-                Some(other) if other == until => return Poll::Pending,
-                Some(other) => until = other,
+        match &self.waiting {
+            Some(waiting) => _ = shared.park(Some(waiting.place), cx.waker()),
+            None => {
+                let place = shared.park(None, cx.waker());
+                let waiting = Waiting { shared: shared.clone(), place, timer: None };
+                self.waiting = Some(Box::new(waiting));
             }
         }
     }
-}
 
-/// Polls the timer only so that it keeps the waker; whether it is time is asked of the breaker.
-fn ready_or_continue(timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) {
-    let _ = Future::poll(timer.as_mut(), cx);
+    #[cold]
+    fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked> {
+        if self.breaker.shared.gated() {
+            return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
+        }
+        // Ready to refuse. The inner service is left alone, ready or not.
+        self.waiting = None;
+        self.refused_for = refusal.wait;
+        Poll::Ready(Asked::Refuses)
+    }
+
+    /// Waits for the circuit, behind the readiness gate.
+    fn poll_gate(&mut self, mut refusal: Refusal, cx: &mut Context<'_>) -> Poll<()> {
+        self.park(cx);
+        let shared = &self.breaker.shared;
+        let mut timer = self.waiting.as_mut().map(|waiting| &mut waiting.timer);
+        loop {
+            if let Some(timer) = &mut timer {
+                match refusal.until.map(|until| shared.instant(until)) {
+                    None => **timer = None,
+                    Some(end) => {
+                        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+                        if timer.deadline() != end {
+                            timer.as_mut().reset(end);
+                        }
+                        // Only so that it keeps the waker: whether it is time is asked of the breaker.
+                        let _ = timer.as_mut().poll(cx);
+                    }
+                }
+            }
+            // Asked again with the wakers in place: a change before that has woken nobody.
+            match shared.refusing() {
+                None => return Poll::Ready(()),
+                Some(still) if still.until == refusal.until => return Poll::Pending,
+                Some(other) => refusal = other,
+            }
+        }
+    }
+
+    #[cold]
+    fn poll_unready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        // The circuit may open while the inner service is not ready, and then the caller must not wait for it
+        // any longer.
+        self.park(cx);
+        match self.breaker.shared.refusing() {
+            Some(refusal) if !self.breaker.shared.gated() => {
+                self.waiting = None;
+                self.refused_for = refusal.wait;
+                Poll::Ready(())
+            }
+            _ => Poll::Pending,
+        }
+    }
 }
 
 impl<S, C, Req> Service<Req> for BreakerService<S, C>
 where
     S: Service<Req> + Clone,
     S::Error: FromRejection,
-    C: buttress_core::Classify<S::Response, S::Error> + Clone,
+    C: Classify<S::Response, S::Error> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
     type Future = BreakerFuture<S::Future, C>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if let Some(until) = self.breaker.shared.refusing() {
-            if !self.breaker.shared.gated() {
-                // Ready to refuse. The inner service is left alone, ready or not.
-                self.wait.over();
-                return Poll::Ready(Ok(()));
+        if let Some(refusal) = self.breaker.shared.refusing() {
+            match ready!(self.poll_refusing(refusal, cx)) {
+                Asked::Refuses => return Poll::Ready(Ok(())),
+                Asked::NotAnyMore => {}
             }
-            ready!(self.poll_gate(until, cx));
         }
         match self.inner.poll_ready(cx) {
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
-                self.wait.over();
+                self.waiting = None;
                 Poll::Ready(ready)
             }
-            Poll::Pending => {
-                // The circuit may open while the inner service is not ready, and then the caller must not wait
-                // for it any longer.
-                self.wait.park(&self.breaker.shared, cx);
-                match self.breaker.shared.refusing() {
-                    Some(_) if !self.breaker.shared.gated() => {
-                        self.wait.over();
-                        Poll::Ready(Ok(()))
-                    }
-                    _ => Poll::Pending,
-                }
-            }
+            Poll::Pending => self.poll_unready(cx).map(Ok),
         }
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.breaker.shared;
         if !std::mem::take(&mut self.inner_ready) {
             // The circuit refused when readiness was asked for, so the inner service was not asked. Whatever the
             // state is by now, it cannot be called.
-            let wait =
-                shared.refusing().map_or(Some(0), |until| until.map(|at| at.saturating_sub(shared.now())));
-            return BreakerFuture::refused(shared.refuse(wait));
+            return BreakerFuture::refused(shared.refuse(self.refused_for));
         }
         match shared.admit() {
             Ok(permit) => {
-                let classify = self.classify.clone();
                 let inner = &mut self.inner;
-                BreakerFuture::admitted(permit, classify, || inner.call(req))
+                BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req))
             }
             Err(why) => {
                 // The inner was polled ready and is not called: only dropping that instance gives back what it

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Outcome, Rejection, RejectionKind, Verdict, context};
+use buttress_core::{Event, Outcome, Rejection, RejectionKind, Verdict, context};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -196,6 +196,8 @@ impl Lease {
             }
         }
         shared.tell_wait_ended(*waiting.since);
+        // It was never let in, and ended all the same: endings add up to the calls that were made.
+        shared.tell(|| Event::Done { outcome: Outcome::Cancelled, elapsed: None, slow: false, attempts: 0 });
     }
 }
 

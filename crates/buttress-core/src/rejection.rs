@@ -116,8 +116,8 @@ impl Rejection {
     /// Says when to try again, from now on. Rounded up to whole milliseconds. Without effect on time-outs.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         if !self.is_call_timeout() {
-            let ms = after.as_nanos().div_ceil(1_000_000);
-            self.detail = u64::try_from(ms).unwrap_or(NO_DETAIL - 1);
+            let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
+            self.detail = after.as_secs().saturating_mul(1_000).saturating_add(part).min(NO_DETAIL - 1);
         }
         self
     }

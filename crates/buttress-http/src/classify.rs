@@ -20,16 +20,41 @@ fn transient(headers: &HeaderMap) -> Verdict {
     retry_after(headers).map_or(Verdict::transient(), Verdict::retry_after)
 }
 
+/// The same for an outcome whose response is of another crate: `parts` gives its status and headers. Errors are
+/// judged as [`Standard`] does.
+///
+/// ```
+/// use buttress_core::{BoxError, Verdict};
+/// use http::{HeaderMap, StatusCode};
+///
+/// /// A response of some client.
+/// struct Answer(StatusCode, HeaderMap);
+///
+/// let answer = Answer(StatusCode::BAD_GATEWAY, HeaderMap::new());
+/// let verdict = buttress_http::verdict_of(Ok::<_, &BoxError>(&answer), |answer| (answer.0, &answer.1));
+/// assert_eq!(verdict, Verdict::transient());
+/// ```
+pub fn verdict_of<'a, Res, E, F>(outcome: Result<&'a Res, &'a E>, parts: F) -> Verdict
+where
+    E: FromRejection,
+    F: FnOnce(&'a Res) -> (StatusCode, &'a HeaderMap),
+{
+    match outcome {
+        Ok(response) => {
+            let (status, headers) = parts(response);
+            verdict(status, headers)
+        }
+        Err(error) => Classify::<(), E>::classify(&Standard, Err(error)),
+    }
+}
+
 /// Classifies responses by [`verdict`], and errors as [`Standard`] does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpClassify;
 
 impl<B, E: FromRejection> Classify<Response<B>, E> for HttpClassify {
     fn classify(&self, outcome: Result<&Response<B>, &E>) -> Verdict {
-        match outcome {
-            Ok(response) => verdict(response.status(), response.headers()),
-            Err(error) => Classify::<(), E>::classify(&Standard, Err(error)),
-        }
+        verdict_of(outcome, |response| (response.status(), response.headers()))
     }
 }
 

@@ -2,7 +2,7 @@
 //! twice, and rejections as responses.
 //!
 //! - [`HttpClassify`]: 5xx, 408 and 429 are failures, with their `Retry-After`; every other response is a
-//!   success. For other response types, such as reqwest's, use [`verdict`] on status and headers.
+//!   success. For other response types, such as reqwest's, use [`verdict_of`].
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`.
 //! - [`RespondLayer`]: answers 503, 429 or 504 with `Retry-After` instead of failing, so that axum's
 //!   `Router::layer` takes the stack.
@@ -33,7 +33,7 @@ mod respond;
 mod retry_after;
 
 pub use crate::{
-    classify::{HttpClassify, verdict},
+    classify::{HttpClassify, verdict, verdict_of},
     connector::{Connecting, Connector, connector},
     replay::{HttpReplay, may_repeat},
     respond::{RespondFuture, RespondLayer, RespondService},

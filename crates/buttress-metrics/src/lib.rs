@@ -71,3 +71,8 @@ pub use crate::{
     catalog::{BUCKETS, CATALOG, DURATION_BUCKETS, LabelDef, MetricDef, MetricKind, OTHER, WAIT_BUCKETS},
     exported::{HandleMode, Metrics, MetricsBuilder, describe_all, install},
 };
+
+/// The guide's examples are run.
+#[cfg(all(doctest, feature = "prometheus"))]
+#[doc = include_str!("../../../docs/metrics.md")]
+struct Guide;

@@ -14,11 +14,11 @@ use tokio::{
 
 use crate::{OnTimeout, Refuse, timeout::Flight};
 
-/// A timer noticed later than this after its deadline was held up: the whole process was, or its CPU.
+/// A timer noticed later than this after its time was held up: the process was stopped, or starved of CPU.
+/// As long is given to what was held up with it, for an answer that is there already to arrive.
 const STALL: Duration = Duration::from_millis(10);
-/// How often the other tasks get a turn after a stall before the call is given up. One carries an answer from a
-/// connection's task to the caller; two, when another task stands between them.
-const TURNS: u8 = 2;
+/// How often that is given, where the stall goes on.
+const GRACES: u8 = 3;
 
 pin_project! {
     /// Resolves as the inner call does, or at its limit to a rejection or the layer's fallback.
@@ -37,7 +37,7 @@ pin_project! {
     #[project = PhaseProj]
     enum Phase<F> {
         // Dropped in this order: the inner call is gone before its end is told.
-        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, turns: u8, flight: Flight },
+        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graces: u8, flight: Flight },
         Refused { why: Option<Rejection> },
         Over,
     }
@@ -46,7 +46,7 @@ pin_project! {
 impl<F, A> TimeoutFuture<F, A> {
     #[inline]
     pub(crate) fn admitted(call: F, flight: Flight, answer: A) -> Self {
-        Self { phase: Phase::Calling { call, timer: None, turns: TURNS, flight }, answer }
+        Self { phase: Phase::Calling { call, timer: None, graces: GRACES, flight }, answer }
     }
 
     pub(crate) fn refused(why: Rejection, answer: A) -> Self {
@@ -65,27 +65,26 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let why = match this.phase.as_mut().project() {
-            PhaseProj::Calling { mut call, timer, turns, flight } => {
+            PhaseProj::Calling { mut call, mut timer, graces, flight } => {
                 // Of interest only once a timer runs.
                 let had_budget = timer.is_some() && coop::has_budget_remaining();
                 let mut result = flight.run(|| call.as_mut().poll(cx));
-                if result.is_pending() {
+                while result.is_pending() {
                     let Some(deadline) = flight.deadline() else { return Poll::Pending };
-                    ready!(poll_timer(timer, deadline, had_budget, cx));
+                    ready!(poll_timer(timer.as_mut(), deadline, had_budget, cx));
                     // Another thread may have finished it since.
                     result = flight.run(|| call.as_mut().poll(cx));
-                    if result.is_pending() {
-                        let now = Instant::now();
-                        if now.saturating_duration_since(deadline) > STALL && *turns > 0 {
-                            // The answer may lie with a task that was woken together with this one.
-                            *turns -= 1;
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        let why = flight.timed_out(deadline, now);
-                        this.phase.set(Phase::Over);
-                        return Poll::Ready(this.answer.answer(why));
+                    if result.is_ready() {
+                        break;
                     }
+                    let now = Instant::now();
+                    if *graces > 0 && extended(timer.as_mut(), now) {
+                        *graces = graces.saturating_sub(1);
+                        continue;
+                    }
+                    let why = flight.timed_out(deadline, now);
+                    this.phase.set(Phase::Over);
+                    return Poll::Ready(this.answer.answer(why));
                 }
                 if let Poll::Ready(result) = &result {
                     flight.finished(result.is_ok());
@@ -117,6 +116,17 @@ fn poll_timer(
         return Pin::new(&mut coop::unconstrained(sleep)).poll(cx);
     }
     sleep.poll(cx)
+}
+
+/// Whether the timer was noticed so late that others were held up as well; it is set to a little later then.
+fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
+    let Some(sleep) = timer.as_pin_mut() else { return false };
+    if now.saturating_duration_since(sleep.deadline()) <= STALL {
+        return false;
+    }
+    let Some(later) = now.checked_add(STALL) else { return false };
+    sleep.reset(later);
+    true
 }
 
 impl<F, A> fmt::Debug for TimeoutFuture<F, A> {

@@ -45,8 +45,9 @@
 //! # Who wins
 //! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
 //! reached, also when both are noticed at once: the inner future is polled before the timer and once more after
-//! it. When the timer itself was noticed late (the process was stopped, or starved of CPU), the task first lets
-//! others run, because they may hold the answer, and polls again before it gives up.
+//! it. A timer that is noticed more than 10 ms late was held up, by a process that was stopped or starved of
+//! CPU. The answer may have been held up with it, on its way through other tasks: it gets 10 ms more to arrive,
+//! up to three times while the stall goes on.
 //!
 //! # The deadline travels
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the

@@ -55,7 +55,7 @@ async fn wait_that_ends_in_vain_is_told_with_its_length() {
 
     advance(ms(40)).await;
     drop(dropped);
-    assert_eq!(told.take(), ["QueueWait(40ms)", "QueueDepth 1"]);
+    assert_eq!(told.take(), ["QueueWait(40ms)", "QueueDepth 1", "done cancelled 0ms"]);
     advance(ms(60)).await;
     code(assert_ready!(late.poll()));
     assert_eq!(told.take(), ["QueueWait(100ms)", "QueueDepth 0", "refused BULKHEAD_QUEUE_TIMEOUT false"]);

@@ -190,9 +190,17 @@ fn alerts(yaml: &str) -> Vec<(String, Vec<(String, String)>)> {
     alerts
 }
 
+/// The headings of a page as links to them end.
+fn sections(page: &str) -> Vec<String> {
+    let headings = page.lines().filter_map(|line| line.strip_prefix("## "));
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-');
+    headings.map(|text| text.to_lowercase().replace(|c| !kept(c), "").replace(' ', "-")).collect()
+}
+
 #[test]
 fn alerts_refer_to_the_catalogue_only_and_say_what_to_do() {
     let alerts = alerts(&contrib("prometheus/alerts.yml"));
+    let runbook = sections(&contrib("../docs/first-outage.md"));
     let names: Vec<_> = alerts.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
@@ -213,7 +221,8 @@ fn alerts_refer_to_the_catalogue_only_and_say_what_to_do() {
         assert!(field("for").ends_with('m'), "{name}");
         assert!(["critical", "warning", "info"].contains(&field("labels.severity")), "{name}");
         assert!(!field("annotations.summary").is_empty() && !field("annotations.description").is_empty());
-        assert!(field("annotations.runbook_url").ends_with("/docs/first-outage.md"), "{name}");
+        let (_, section) = field("annotations.runbook_url").split_once("/docs/first-outage.md#").unwrap();
+        assert!(runbook.contains(&section.to_owned()), "{name}: {section}");
         // What the texts refer to must be what the expression is grouped by.
         let grouped = references(field("expr")).grouped;
         let texts = [field("annotations.summary"), field("annotations.description")].concat();

@@ -4,6 +4,7 @@ mod breaker;
 mod bulkhead;
 mod catalog;
 mod contrib;
+mod end_to_end;
 mod exporter;
 mod fallback;
 mod handles;

@@ -270,3 +270,42 @@ fn patterns_to_come_have_a_target_too() {
     let told = lines(PolicyKind::Hedge, &[Event::Note(Note::Reset)]);
     assert_eq!(told[0].head(), (Level::WARN.as_str(), "buttress", "policy reset"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn real_breaker_tells_its_outage_in_four_lines() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let breaker = buttress_breaker::Breaker::builder("payments")
+        .failure_rate(0.5)
+        .minimum_calls(4)
+        .open_for(Duration::from_secs(5))
+        .success_threshold(1)
+        .observe(Trace::default())
+        .build()
+        .unwrap();
+    for _ in 0..4 {
+        breaker.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
+    }
+    breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap();
+
+    let told = log.0.lock().unwrap().clone();
+    let heads: Vec<_> = told.iter().map(Line::head).collect();
+    let target = "buttress::breaker";
+    assert_eq!(
+        heads,
+        [
+            ("WARN", target, "circuit opened"),
+            ("DEBUG", target, "refused"),
+            ("INFO", target, "circuit half-open"),
+            ("INFO", target, "circuit closed"),
+        ]
+    );
+    assert_eq!(told[0].field("breaker.failure_ratio"), Some("1.0"));
+    assert_eq!(told[0].field("breaker.calls"), Some("4"));
+    assert_eq!(told[0].field("breaker.open_for_ms"), Some("5000"));
+    assert_eq!(told[1].field("code"), Some("CIRCUIT_OPEN"));
+    assert_eq!(told[3].field("breaker.rejected_while_open"), Some("1"));
+    assert_eq!(told[3].field("breaker.open_for_ms"), Some("7000")); // how long it was
+}

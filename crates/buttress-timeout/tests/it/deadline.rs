@@ -53,12 +53,18 @@ async fn deadline_that_only_the_context_knows_ends_the_call() {
             .await
     });
     assert_eq!(late.await.unwrap_err().rejection().unwrap().limit(), Some(ms(70)));
-    // Also where the call was made outside of the scope it is polled in.
+    // Also where the call is polled outside of the scope it was made in, or made outside of that it is polled in.
+    let until = Instant::now().checked_add(ms(70)).unwrap();
+    let outer = context::enter(CallContext::default().until(until.into_std()));
+    let made = timeout.call(|| taking(1_000));
+    drop(outer);
+    tokio::spawn(made).await.unwrap().unwrap_err();
+    assert_eq!(started.elapsed(), ms(140));
     let until = Instant::now().checked_add(ms(70)).unwrap();
     let made = timeout.call(|| taking(1_000));
     let outer = CallContext::default().until(until.into_std());
     context::scope(outer, made).await.unwrap_err();
-    assert_eq!(started.elapsed(), ms(140));
+    assert_eq!(started.elapsed(), ms(210));
 }
 
 #[tokio::test(start_paused = true)]

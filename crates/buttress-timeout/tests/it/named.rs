@@ -117,7 +117,8 @@ async fn race_returns_the_winners_name_and_drops_the_losers() {
         ("fast", ms(200), Box::pin(taking(50))),
     ];
     let started = Instant::now();
-    let won = timeouts.race(operations).await.unwrap();
+    let mut race = Box::pin(timeouts.race(operations));
+    let won = race.as_mut().await.unwrap();
     assert_eq!((won, started.elapsed()), (("fast", 50), ms(50)));
     assert!(dropped.load(SeqCst));
 }
