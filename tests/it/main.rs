@@ -2,6 +2,7 @@
 
 mod arrows;
 mod axum_serve;
+mod contract;
 mod coverage;
 mod first_outage;
 mod fronts;
