@@ -6,6 +6,7 @@ mod faults;
 mod half_open;
 mod peers;
 mod readiness;
+mod registries;
 mod settings;
 mod shape;
 mod sources;
