@@ -13,7 +13,7 @@ use buttress_core::{
 };
 use tokio::time::Instant;
 
-use crate::{Refuse, TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer};
+use crate::{Refuse, TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer, TimeoutService};
 
 /// A time-out: engine and handle in one. Clones share limit, counts and listeners.
 #[derive(Clone)]
@@ -86,6 +86,11 @@ impl Timeout {
     /// A layer that puts this time-out around every service it wraps.
     pub fn layer(&self) -> TimeoutLayer {
         TimeoutLayer::new(self.clone())
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> TimeoutService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Runs `op` within the limit: for what cannot be a service. The time starts now.

@@ -109,14 +109,14 @@ pub(crate) fn tonic_channel(
 }
 
 /// A tonic server.
-pub async fn tonic_server(policies: &Policies) -> Result<(), tonic::transport::Error> {
+pub(crate) async fn tonic_server(policies: &Policies) -> Result<(), tonic::transport::Error> {
     let routes = tonic::service::Routes::default();
     let address = ([127, 0, 0, 1], 0).into();
     tonic::transport::Server::builder().layer(stack(policies)).add_routes(routes).serve(address).await
 }
 
 /// A redis connection: commands go through the stack, and are asked as ever.
-pub async fn redis(policies: &Policies, client: &redis::Client) -> redis::RedisResult<Option<String>> {
+pub(crate) async fn redis(policies: &Policies, client: &redis::Client) -> redis::RedisResult<Option<String>> {
     use redis::AsyncCommands;
 
     let connection = client.get_multiplexed_async_connection().await?;
