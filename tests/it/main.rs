@@ -6,3 +6,4 @@ mod contract;
 mod coverage;
 mod first_outage;
 mod fronts;
+mod recipes;
