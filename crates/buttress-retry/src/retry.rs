@@ -344,7 +344,7 @@ impl Levels for Engine {
 pub struct RetrySnapshot {
     /// Calls begun.
     pub calls: u64,
-    /// Calls of the inner service: one per call, and one per retry.
+    /// Calls of the inner service: one per call, and one per retry that came to be made.
     pub attempts: u64,
     /// Retries left in the budget, if there is one.
     pub budget_available: Option<f64>,

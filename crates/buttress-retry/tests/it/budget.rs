@@ -64,6 +64,37 @@ async fn budget_is_shared_by_the_policies_it_was_given_to() {
     assert_eq!((one.snapshot().retries(), two.snapshot().retries()), (7, 3));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn budget_and_counts_are_exact_under_many_threads() {
+    let budget = Budget::new(0.5, 0).unwrap();
+    let retry = with(&budget, 4).build().unwrap();
+    let made = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (retry, made) = (retry.clone(), made.clone());
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    let attempt = || {
+                        made.fetch_add(1, Relaxed);
+                        async { Err::<(), BoxError>("down".into()) }
+                    };
+                    retry.call(attempt).await.unwrap_err();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let snapshot = retry.snapshot();
+    assert_eq!(snapshot.calls, 4000);
+    // The last call may stop at its number of attempts and leave a few.
+    assert!((1995..=2000).contains(&snapshot.retries()), "{}", snapshot.retries());
+    assert_eq!(snapshot.attempts, made.load(Relaxed) as u64);
+    assert_eq!(snapshot.stopped(StopReason::Budget) + snapshot.stopped(StopReason::MaxAttempts), 4000);
+}
+
 // vector R16
 #[tokio::test(start_paused = true)]
 async fn call_dropped_while_it_waits_costs_one_retry_and_makes_no_attempt() {
