@@ -445,6 +445,12 @@ impl RetryBuilder {
         self
     }
 
+    /// Whether a call that the budget stops waits out its backoff before it returns the error. Default no.
+    pub fn pause_without_budget(mut self, pause_without_budget: bool) -> Self {
+        self.config.pause_without_budget = pause_without_budget;
+        self
+    }
+
     /// Keeps retries within a budget. Clones of a [`Budget`] share it: give one to all policies, and hedges, that
     /// load the same service. Default none.
     pub fn budget(mut self, budget: Budget) -> Self {
