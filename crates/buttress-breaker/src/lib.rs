@@ -91,6 +91,7 @@ mod front;
 mod future;
 mod layer;
 mod permit;
+mod registry;
 mod service;
 mod snapshot;
 mod state;
@@ -104,6 +105,7 @@ pub use crate::{
     future::BreakerFuture,
     layer::BreakerLayer,
     permit::Permit,
+    registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
     snapshot::{Health, Snapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},
