@@ -44,15 +44,15 @@ impl Breaker {
         config.validate()?;
         let shared = Shared::new(name, config, chance);
         for observer in observers {
-            shared.emitter.observe(&**observer);
+            shared.common.emitter.observe(&**observer);
         }
         for recorder in recorders {
-            shared.emitter.add(recorder);
+            shared.common.emitter.add(recorder);
         }
-        if shared.emitter.is_on() {
+        if shared.common.emitter.is_on() {
             // So that observers of the whole process know of it before its first call.
             let what = Level::State(shared.state().as_str());
-            shared.emitter.emit(Event::Level { what, value: 1.0 });
+            shared.common.emitter.emit(Event::Level { what, value: 1.0 });
         }
         Ok(Self { shared })
     }
@@ -114,12 +114,12 @@ impl Breaker {
 
     /// The name.
     pub fn name(&self) -> &Name {
-        self.shared.emitter.name()
+        self.shared.common.emitter.name()
     }
 
     /// The settings in force.
     pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.config()
+        self.shared.common.config()
     }
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
@@ -167,7 +167,7 @@ impl Breaker {
 
     /// Owned copies of refusals, transitions and resets, from now on.
     pub fn events(&self) -> Events {
-        self.shared.emitter.events()
+        self.shared.common.emitter.events()
     }
 
     /// Opens the circuit, as if a rule had said so: it recovers after the wait.
