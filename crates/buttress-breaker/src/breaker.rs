@@ -1,9 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{
-    Chance, ConfigError, Event, Name, Observer, Recorder, Rejection, Standard,
-    observe::{Events, Level},
-};
+use buttress_core::{ConfigError, Name, Rejection, Standard, observe::Events};
 
 use crate::{
     BreakerConfig, BreakerFuture, BreakerLayer, Health, IllegalTransition, Permit, Snapshot, State,
@@ -32,29 +29,6 @@ impl Breaker {
     /// Where the settings cannot work; names the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
-    }
-
-    pub(crate) fn build(
-        name: Name,
-        config: BreakerConfig,
-        chance: Chance,
-        observers: &[Arc<dyn Observer>],
-        recorders: Vec<Arc<dyn Recorder>>,
-    ) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let shared = Shared::new(name, config, chance);
-        for observer in observers {
-            shared.common.emitter.observe(&**observer);
-        }
-        for recorder in recorders {
-            shared.common.emitter.add(recorder);
-        }
-        if shared.common.emitter.is_on() {
-            // So that observers of the whole process know of it before its first call.
-            let what = Level::State(shared.state().as_str());
-            shared.common.emitter.emit(Event::Level { what, value: 1.0 });
-        }
-        Ok(Self { shared })
     }
 
     /// A layer that puts this breaker before every service it wraps. All of them share the circuit.
@@ -245,8 +219,14 @@ impl Breaker {
     /// # Errors
     /// Where the settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        if self.shared.common.is_keyed() {
+            let why = "all keys have the same settings: reconfigure the keyed breaker";
+            return Err(ConfigError::new("config", "of one key", why));
+        }
         config.validate()?;
-        self.shared.reconfigure(config);
+        let rules = Arc::new(config.rules());
+        self.shared.common.set_config(config);
+        self.shared.take_rules(rules);
         Ok(())
     }
 }

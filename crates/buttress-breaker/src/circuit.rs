@@ -663,6 +663,11 @@ impl View<'_> {
         (detail.failure_ratio, detail.slow_ratio)
     }
 
+    pub(crate) fn has_seen_no_failure(&self) -> bool {
+        let window = self.window();
+        window.failures == 0 && window.slow == 0 && self.circuit.failed_in_a_row == 0
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         Tally { successes: self.circuit.successes, ..self.circuit.cold.tally }
     }

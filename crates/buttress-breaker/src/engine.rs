@@ -12,7 +12,7 @@ use std::{
 };
 
 use buttress_core::{
-    Chance, Emitter, Event, Mode, Name, Outcome, PolicyKind, Rejection, RejectionKind,
+    Chance, Emitter, Event, Mode, Name, Observer, Outcome, PolicyKind, Recorder, Rejection, RejectionKind,
     observe::{Level, Levels},
 };
 use tokio::time::Instant;
@@ -153,6 +153,15 @@ impl Common {
         *unpoisoned(&self.config) = Arc::new(config);
     }
 
+    pub(crate) fn listen(&self, observers: &[Arc<dyn Observer>], recorders: Vec<Arc<dyn Recorder>>) {
+        for observer in observers {
+            self.emitter.observe(&**observer);
+        }
+        for recorder in recorders {
+            self.emitter.add(recorder);
+        }
+    }
+
     /// A key came or went, in this state.
     pub(crate) fn count_key(&self, state: State, came: bool) {
         let Some(counter) = self.keys_in(state) else { return };
@@ -279,12 +288,30 @@ impl Shared {
         Moment { now, unit: self.common.chance.unit(), refused: self.rejected.load(Relaxed) }
     }
 
-    pub(crate) fn reconfigure(&self, config: BreakerConfig) {
-        let rules = Arc::new(config.rules());
-        self.by_hand(|opened, at| {
-            self.common.set_config(config);
-            opened.reconfigure(rules, at);
-        });
+    pub(crate) fn take_rules(&self, rules: Arc<Rules>) {
+        self.by_hand(|opened, at| opened.reconfigure(rules, at));
+    }
+
+    /// A permit for a call that nobody records.
+    pub(crate) fn free_permit(self: &Arc<Self>) -> Permit {
+        self.permit(Ticket { generation: FREE, lease: 0 })
+    }
+
+    /// The state as it was left, whatever time has done to it since.
+    pub(crate) fn stored_state(&self) -> State {
+        match self.front.word().kind() {
+            Kind::Closed | Kind::Ramping => State::Closed,
+            Kind::MetricsOnly => State::MetricsOnly,
+            Kind::Disabled => State::Disabled,
+            Kind::Isolated => State::Isolated,
+            Kind::Open => State::Open,
+            Kind::HalfOpen => State::HalfOpen,
+        }
+    }
+
+    /// Whether nothing is lost with this circuit: a new one would do the same.
+    pub(crate) fn knows_nothing(&self) -> bool {
+        self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
     }
 
     /// Forgets the counts that are kept outside of the circuit.
@@ -295,13 +322,9 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.front.word().kind() {
-            Kind::Closed | Kind::Ramping => State::Closed,
-            Kind::MetricsOnly => State::MetricsOnly,
-            Kind::Disabled => State::Disabled,
-            Kind::Isolated => State::Isolated,
-            Kind::Open if self.common.now() < self.front.blocked_until() => State::Open,
-            Kind::Open | Kind::HalfOpen => State::HalfOpen,
+        match self.stored_state() {
+            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            stored => stored,
         }
     }
 
