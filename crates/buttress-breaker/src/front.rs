@@ -55,13 +55,14 @@ const KINDS: [Kind; 7] = [
     Kind::Isolated,
 ];
 
-/// Generation (36 bits), kind (4), successes left (24).
+/// Generation (36 bits), whether calls are timed (1), kind (3), successes left (24).
 #[derive(Clone, Copy)]
 pub(crate) struct Word(u64);
 
 impl Word {
-    fn new(generation: u64, kind: Kind, left: u64) -> Self {
-        Self((generation & GENERATIONS) << 28 | (kind as u64) << 24 | left.min(MOST))
+    fn new(generation: u64, timed: bool, kind: Kind, left: u64) -> Self {
+        let flags = u64::from(timed) << 3 | kind as u64;
+        Self((generation & GENERATIONS) << 28 | flags << 24 | left.min(MOST))
     }
 
     #[inline]
@@ -70,18 +71,23 @@ impl Word {
     }
 
     pub(crate) fn kind(self) -> Kind {
-        KINDS.get((self.0 >> 24 & 0xF) as usize).copied().unwrap_or(Kind::Closed)
+        KINDS.get((self.0 >> 24 & 0b111) as usize).copied().unwrap_or(Kind::Closed)
     }
 
+    /// Closed, and no rule needs to know when a call began.
     #[inline]
-    pub(crate) fn is_closed(self) -> bool {
+    pub(crate) fn is_plain(self) -> bool {
         self.0 >> 24 & 0xF == Kind::Closed as u64
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 >> 27 & 1 == 1
     }
 
     /// Whether no call is refused because of the state.
     #[inline]
     pub(crate) fn flows(self) -> bool {
-        (self.0 >> 24 & 0xF) < Kind::Open as u64
+        (self.0 >> 24 & 0b111) < Kind::Open as u64
     }
 
     #[inline]
@@ -185,7 +191,7 @@ impl Front {
         self.blocked_until.store(blocked, Relaxed);
         self.settled_until.store(circuit.settled_until(), Relaxed);
         // Release: who sees the new word sees the times that belong to it.
-        self.word.store(Word::new(circuit.generation(), kind, *given).0, Release);
+        self.word.store(Word::new(circuit.generation(), rules.timed, kind, *given).0, Release);
     }
 }
 

@@ -89,6 +89,7 @@ mod config;
 mod engine;
 mod front;
 mod future;
+mod keyed;
 mod layer;
 mod permit;
 mod registry;
@@ -103,6 +104,7 @@ pub use crate::{
     builder::BreakerBuilder,
     config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
     future::BreakerFuture,
+    keyed::{KeyedBreaker, KeyedBuilder, KeyedLayer, KeyedService},
     layer::BreakerLayer,
     permit::Permit,
     registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},

@@ -203,7 +203,7 @@ impl Shared {
         }
         made.followed = true;
         let (name, changes) = (breaker.name().clone(), self.changes.clone());
-        breaker.shared.emitter.add(Arc::new(Follow { name, changes }));
+        breaker.shared.common.emitter.add(Arc::new(Follow { name, changes }));
     }
 }
 

@@ -18,16 +18,18 @@ pub(crate) struct Counts {
 pub(crate) enum Kept {
     /// No rule looks at a window.
     None,
-    Count(Ring),
-    Time(Buckets),
+    Count(Box<Ring>),
+    Time(Box<Buckets>),
 }
 
 impl Kept {
     pub(crate) fn new(window: Option<Window>) -> Self {
         match window {
             None => Self::None,
-            Some(Window::Count { calls }) => Self::Count(Ring::new(calls)),
-            Some(Window::Time { duration, buckets }) => Self::Time(Buckets::new(nanos(duration), buckets)),
+            Some(Window::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
+            Some(Window::Time { duration, buckets }) => {
+                Self::Time(Box::new(Buckets::new(nanos(duration), buckets)))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod support;
 
 mod faults;
 mod half_open;
+mod keyed;
 mod peers;
 mod readiness;
 mod registries;
