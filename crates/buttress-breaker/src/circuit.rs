@@ -110,9 +110,9 @@ pub(crate) struct Circuit {
     generation: u64,
     since: u64,
     window: Kept,
-    failed_in_a_row: u64,
+    failed_in_a_row: u32,
+    abandoned_in_a_row: u32,
     succeeded_in_a_row: u64,
-    abandoned_in_a_row: u64,
     successes: u64,
     cold: Lazy,
 }
@@ -351,7 +351,7 @@ impl Circuit {
         if counts.calls < rules.minimum {
             return [None; 4];
         }
-        let in_a_row = self.stands_in(rules).map_or(self.failed_in_a_row, |abandoned| abandoned);
+        let in_a_row = self.stands_in(rules).unwrap_or_else(|| self.failed_in_a_row.into());
         let met = |part: u64, rate: Option<f64>| {
             counts.calls >= rules.rate_minimum
                 && rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
@@ -374,7 +374,7 @@ impl Circuit {
 
     /// The abandoned calls, where they are a whole window without one that ended.
     fn stands_in(&self, rules: &Rules) -> Option<u64> {
-        let run = self.abandoned_in_a_row;
+        let run = u64::from(self.abandoned_in_a_row);
         if rules.on_cancel != OnCancel::WhenAll || run == 0 {
             return None;
         }
@@ -673,7 +673,7 @@ impl View<'_> {
     }
 
     pub(crate) fn in_a_row(&self) -> (u64, u64) {
-        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row)
+        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row.into())
     }
 
     pub(crate) fn since(&self) -> u64 {
