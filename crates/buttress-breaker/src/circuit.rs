@@ -245,13 +245,28 @@ impl Circuit {
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended.
-    pub(crate) fn settle(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time.
+    pub(crate) fn settle(
+        &mut self,
+        rules: &Rules,
+        ticket: Ticket,
+        began: u64,
+        ending: Ending,
+        slow: bool,
+        at: Moment,
+    ) {
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return;
         }
         self.window.advance(at.now);
+        let flowing = matches!(self.state, State::Closed | State::MetricsOnly);
+        if flowing && began < self.window.settled_until().saturating_sub(rules.interval) && rules.interval > 0
+        {
+            // Let in while other counts were kept: an older generation as well.
+            self.cold.tally.late = self.cold.tally.late.saturating_add(1);
+            return;
+        }
         match self.state {
             State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
             State::Closed | State::MetricsOnly => {
