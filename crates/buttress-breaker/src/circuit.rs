@@ -110,9 +110,9 @@ pub(crate) struct Circuit {
     generation: u64,
     since: u64,
     window: Kept,
-    failed_in_a_row: u64,
+    failed_in_a_row: u32,
+    abandoned_in_a_row: u32,
     succeeded_in_a_row: u64,
-    abandoned_in_a_row: u64,
     successes: u64,
     cold: Lazy,
 }
@@ -245,13 +245,28 @@ impl Circuit {
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended.
-    pub(crate) fn settle(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time.
+    pub(crate) fn settle(
+        &mut self,
+        rules: &Rules,
+        ticket: Ticket,
+        began: u64,
+        ending: Ending,
+        slow: bool,
+        at: Moment,
+    ) {
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return;
         }
         self.window.advance(at.now);
+        let flowing = matches!(self.state, State::Closed | State::MetricsOnly);
+        if flowing && began < self.window.settled_until().saturating_sub(rules.interval) && rules.interval > 0
+        {
+            // Let in while other counts were kept: an older generation as well.
+            self.cold.tally.late = self.cold.tally.late.saturating_add(1);
+            return;
+        }
         match self.state {
             State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
             State::Closed | State::MetricsOnly => {
@@ -351,7 +366,7 @@ impl Circuit {
         if counts.calls < rules.minimum {
             return [None; 4];
         }
-        let in_a_row = self.stands_in(rules).map_or(self.failed_in_a_row, |abandoned| abandoned);
+        let in_a_row = self.stands_in(rules).unwrap_or_else(|| self.failed_in_a_row.into());
         let met = |part: u64, rate: Option<f64>| {
             counts.calls >= rules.rate_minimum
                 && rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
@@ -374,7 +389,7 @@ impl Circuit {
 
     /// The abandoned calls, where they are a whole window without one that ended.
     fn stands_in(&self, rules: &Rules) -> Option<u64> {
-        let run = self.abandoned_in_a_row;
+        let run = u64::from(self.abandoned_in_a_row);
         if rules.on_cancel != OnCancel::WhenAll || run == 0 {
             return None;
         }
@@ -673,7 +688,7 @@ impl View<'_> {
     }
 
     pub(crate) fn in_a_row(&self) -> (u64, u64) {
-        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row)
+        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row.into())
     }
 
     pub(crate) fn since(&self) -> u64 {

@@ -599,3 +599,22 @@ async fn a_call_beyond_the_probes_does_not_run() {
     probe.failure();
     breaker.is(State::Open);
 }
+
+// vector gob-cb-03
+#[tokio::test(start_paused = true)]
+async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
+    let builder = Breaker::builder("x").window(Window::interval(secs(30))).failure_rate(0.5);
+    let breaker = builder.minimum_calls(1).build().unwrap();
+    pass(ms(29_000)).await;
+    breaker.ok(1);
+    let (a, b) = (breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap());
+    pass(ms(1_001)).await;
+    assert_eq!(breaker.snapshot().window.calls, 0);
+    a.success();
+    b.failure();
+    assert_eq!(breaker.snapshot().window.calls, 0);
+    assert_eq!(breaker.snapshot().late, 2);
+    breaker.is(State::Closed);
+    breaker.fail(1);
+    breaker.is(State::Open);
+}
