@@ -195,7 +195,7 @@ impl Levels for Engine {
     }
 }
 
-/// What a policy has counted since it was made; from [`Retry::snapshot`].
+/// What a policy has counted since it was made; from [`Retry::snapshot`](crate::Retry::snapshot).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetrySnapshot {
