@@ -105,7 +105,8 @@ struct Lease {
 #[derive(Debug)]
 pub(crate) struct Circuit {
     state: State,
-    /// Settings changed: the rules must be asked at the next result, success or not.
+    /// Settings changed, or a bucket ended while somebody looked: the rules must be asked at the next result,
+    /// success or not.
     ask_again: bool,
     generation: u64,
     since: u64,
@@ -648,8 +649,9 @@ impl Circuit {
 
     /// Moves the window on, for a look at it.
     pub(crate) fn look(&mut self, now: u64) -> View<'_> {
-        if matches!(self.state, State::Closed | State::MetricsOnly) {
-            self.window.advance(now);
+        if matches!(self.state, State::Closed | State::MetricsOnly) && self.window.advance(now) {
+            // The share of failures may have risen. Who only looks does not open the circuit; the next call asks.
+            self.ask_again = true;
         }
         View { circuit: self }
     }
