@@ -572,6 +572,10 @@ impl Circuit {
             self.window = Kept::new(rules.window);
             self.window.clear(at.now);
         }
+        if self.cold.ramp_until > 0 {
+            // One under way goes on where a new one of what is left would be.
+            self.cold.ramp_until = self.cold.ramp_until.min(at.now.saturating_add(rules.ramp));
+        }
         self.ask_again = true;
         self.cold.said.push(Said::Note(Note::Reconfigured));
     }

@@ -427,7 +427,8 @@ impl Shared {
         }
         let over = self.common.hot.ramp_over.load(Relaxed).max(1);
         let start = f64::from_bits(self.common.hot.ramp_start.load(Relaxed));
-        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
+        // More than all can be left between two settings.
+        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64).max(0.0);
         if self.common.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
     }
 
