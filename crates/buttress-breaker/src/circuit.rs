@@ -70,6 +70,8 @@ pub(crate) enum Admission {
 pub(crate) enum Said {
     Changed { from: State, to: State, cause: Cause, detail: TransitionDetail },
     Note(Note),
+    /// A key's circuit, in this state, came or went.
+    Key { state: State, came: bool },
 }
 
 /// All results since the start or the last reset.

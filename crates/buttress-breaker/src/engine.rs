@@ -33,6 +33,9 @@ pub(crate) struct Shared {
     ignored: AtomicU64,
     /// Of a keyed breaker: used since the last sweep.
     pub(crate) used: AtomicBool,
+    /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted. Written and
+    /// read with the circuit's lock held.
+    gone: AtomicBool,
 }
 
 /// What all circuits of one breaker share: one circuit, or one for each key.
@@ -165,8 +168,13 @@ impl Common {
         }
     }
 
-    /// A key came or went, in this state.
-    pub(crate) fn count_key(&self, state: State, came: bool) {
+    /// Puts something at the end of what is to be told.
+    pub(crate) fn later(&self, said: Said) {
+        unpoisoned(&self.outbox).waiting.push_back(said);
+    }
+
+    /// A key came or went, in this state. Only by [`tell`](Self::tell), so that the counts are told in order.
+    fn count_key(&self, state: State, came: bool) {
         let Some(counter) = self.keys_in(state) else { return };
         let change = |count: u64| Some(if came { count.saturating_add(1) } else { count.saturating_sub(1) });
         let _ = counter.fetch_update(Relaxed, Relaxed, change);
@@ -220,6 +228,7 @@ impl Common {
                     let (from, to) = (from.as_str(), to.as_str());
                     self.emitter.emit(Event::Transition { from, to, cause, detail });
                 }
+                Said::Key { state, came } => self.count_key(state, came),
                 Said::Note(note) if self.emitter.is_on() => self.emitter.emit(Event::Note(note)),
                 _ => {}
             }
@@ -284,6 +293,7 @@ impl Shared {
             would_reject: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             used: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
         })
     }
 
@@ -315,6 +325,14 @@ impl Shared {
     /// Whether nothing is lost with this circuit: a new one would do the same.
     pub(crate) fn knows_nothing(&self) -> bool {
         self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
+    }
+
+    /// Leaves the circuits of its keyed breaker, which has to be told.
+    pub(crate) fn leave(&self) {
+        // With the lock held, so that no change of state comes in between.
+        let mut opened = self.front.open(self.common.emitter.is_on());
+        self.gone.store(true, Relaxed);
+        self.common.later(Said::Key { state: opened.circuit().state(), came: false });
     }
 
     /// Forgets the counts that are kept outside of the circuit.
@@ -560,7 +578,9 @@ impl Shared {
         let said = opened.circuit().has_said();
         if said {
             // Under both locks, so that transitions are told in the order in which they happened.
-            unpoisoned(&self.common.outbox).waiting.extend(opened.circuit().said());
+            let gone = self.gone.load(Relaxed);
+            let told = opened.circuit().said().filter(|said| !(gone && matches!(said, Said::Changed { .. })));
+            unpoisoned(&self.common.outbox).waiting.extend(told);
         }
         (out, said)
     }

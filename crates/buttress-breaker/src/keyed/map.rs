@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, observe::Note};
+use buttress_core::observe::Note;
 
 use crate::{
     Permit, State,
+    circuit::Said,
     config::{Rules, nanos},
     engine::{Common, Shared},
 };
@@ -104,10 +105,13 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             }
             if shard.len() >= self.max_per_shard {
                 self.make_room(&mut shard, &mut gone);
+                self.evicted(&gone, common);
             }
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(&self.template).clone();
                 let circuit = Shared::one(common.clone(), rules, state);
+                // Before anybody can find it, and change its state.
+                common.later(Said::Key { state, came: true });
                 shard.insert(key.to_owned(), circuit.clone());
                 self.len.fetch_add(1, Relaxed);
                 Some(circuit)
@@ -115,10 +119,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
                 None
             }
         };
-        self.evicted(&gone, common);
-        if let Some(made) = &made {
-            common.count_key(made.stored_state(), true);
-        }
+        common.tell();
         made
     }
 
@@ -158,15 +159,15 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             });
         }
         self.evicted(&gone, common);
+        common.tell();
     }
 
+    /// Counts those that were dropped. To be told with no lock held.
     fn evicted(&self, gone: &[Arc<Shared>], common: &Common) {
         self.len.fetch_sub(gone.len(), Relaxed);
         for circuit in gone {
-            common.count_key(circuit.stored_state(), false);
-            if common.emitter.is_on() {
-                common.emitter.emit(Event::Note(Note::Evicted));
-            }
+            circuit.leave();
+            common.later(Said::Note(Note::Evicted));
         }
     }
 
@@ -177,6 +178,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     {
         let removed = writing(self.shard(key)).remove(key)?;
         self.len.fetch_sub(1, Relaxed);
+        removed.leave();
         Some(removed)
     }
 

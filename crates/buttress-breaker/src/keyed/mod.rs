@@ -122,7 +122,7 @@ where
         Q: Hash + Eq + ?Sized,
     {
         let shared = self.shared.keys.remove(key)?;
-        self.shared.common.count_key(shared.stored_state(), false);
+        self.shared.common.tell();
         Some(Breaker { shared })
     }
 

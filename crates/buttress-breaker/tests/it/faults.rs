@@ -364,7 +364,7 @@ async fn probes_dropped_one_after_the_other_open_again() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_elsewhere_cancels_the_calls_it_drops_and_fails_none() {
     let breaker = Breaker::builder("x").consecutive_failures(1).build().unwrap();
-    let mut call = task::spawn(breaker.call(std::future::pending::<Result<(), BoxError>>));
+    let mut call = task::spawn(breaker.call(pending::<Result<(), BoxError>>));
     assert!(call.poll().is_pending());
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _dropped_while_unwinding = call;

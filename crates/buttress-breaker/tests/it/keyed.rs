@@ -1,6 +1,9 @@
 //! A circuit for each key.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use buttress_breaker::{Breaker, KeyedBreaker, State};
 use buttress_core::{
@@ -183,4 +186,57 @@ fn racers_for_one_key_share_one_circuit() {
     });
     assert_eq!(tenants.keys_in(State::Open), [1]);
     assert_eq!(tenants.len(), 1);
+}
+
+/// The last count told of each state.
+fn counts() -> (Arc<Mutex<BTreeMap<String, f64>>>, impl Fn(&Event<'_>) + Send + Sync + 'static) {
+    let counts: Arc<Mutex<BTreeMap<String, f64>>> = Arc::default();
+    let to = counts.clone();
+    let listener = move |event: &Event<'_>| {
+        if let Event::Level { what: Level::Keys(state), value } = event {
+            to.lock().unwrap().insert((*state).to_owned(), *value);
+        }
+    };
+    (counts, listener)
+}
+
+// A call that was under way when its key was removed.
+#[tokio::test(start_paused = true)]
+async fn a_removed_key_is_counted_in_no_state_whatever_becomes_of_its_calls() {
+    let (counts, listener) = counts();
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).on_event(listener).build().unwrap();
+    tenants.try_acquire(&2).unwrap().success();
+    let under_way = tenants.try_acquire(&1).unwrap();
+    let removed = tenants.remove(&1).unwrap();
+    under_way.failure();
+    removed.is(State::Open);
+    let counts = counts.lock().unwrap();
+    assert_eq!((counts["closed"], counts["open"]), (1.0, 0.0));
+}
+
+// A key that opens between being found by one thread and being counted by the one that made it.
+#[test]
+fn keys_are_counted_exactly_however_threads_race_for_them() {
+    let (counts, listener) = counts();
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).on_event(listener).build().unwrap();
+    for round in 0..2_000 {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for key in 3 * round..3 * round + 3 {
+                        let _ = tenants.try_acquire(&key).map(buttress_breaker::Permit::failure);
+                        if key % 3 == 0 {
+                            tenants.remove(&key);
+                        }
+                    }
+                });
+            }
+        });
+    }
+    let open = tenants.keys_in(State::Open).len() as f64;
+    let closed = tenants.keys_in(State::Closed).len() as f64;
+    let counts = counts.lock().unwrap();
+    assert_eq!((counts["open"], counts["closed"]), (open, closed));
 }
