@@ -215,7 +215,7 @@ impl Circuit {
         }
         if self.cold.trial.leases.len() >= rules.probes {
             let free = self.probe_free_at(rules).saturating_sub(at.now);
-            return Admission::Refused(Some(free.min(self.cold.wait)));
+            return Admission::Refused(Some(free.min(self.longest_wait())));
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
@@ -647,6 +647,11 @@ impl Circuit {
             State::Closed => self.cold.ramp_until,
             State::Disabled | State::MetricsOnly => 0,
         }
+    }
+
+    /// How long whoever is refused should wait at most: a probe comes back long before a long lease runs out.
+    pub(crate) fn longest_wait(&self) -> u64 {
+        if self.state == State::HalfOpen { self.cold.wait } else { u64::MAX }
     }
 
     pub(crate) fn end_ramp(&mut self) {

@@ -364,7 +364,8 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let until = self.front.blocked_until();
                 let wait = until.saturating_sub(self.common.now());
-                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(wait) })
+                let told = wait.min(self.front.longest_wait());
+                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(told) })
             }
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
@@ -408,7 +409,7 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let now = self.common.now();
                 match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left)),
+                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.front.longest_wait()))),
                     _ => {
                         let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
                         self.after(said);
