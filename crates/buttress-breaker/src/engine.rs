@@ -246,10 +246,13 @@ impl Common {
             parked.places.push(None);
             parked.places.len().saturating_sub(1)
         });
-        match &mut parked.places[place] {
-            Some(kept) => kept.clone_from(waker),
-            empty => *empty = Some(waker.clone()),
-        }
+        let old = match &mut parked.places[place] {
+            Some(kept) if kept.will_wake(waker) => None,
+            other => other.replace(waker.clone()),
+        };
+        drop(parked);
+        // With no lock held: it may be the last hold on a task, whose services unpark as they are dropped.
+        drop(old);
         place
     }
 

@@ -311,3 +311,28 @@ async fn gated_readiness_holds_no_inner_slot_while_the_circuit_refuses() {
     assert_ready_ok!(kept.enter(|cx, mut svc| svc.poll_ready(cx)));
     assert_eq!(kept.enter(|_, mut svc| svc.call(3)).await.unwrap(), 3);
 }
+
+// The waker that is replaced may be the last hold on a task that has a parked service of its own.
+#[test]
+fn a_waker_that_takes_a_parked_service_with_it_may_be_replaced() {
+    struct Last(#[expect(dead_code, reason = "held to be dropped")] std::sync::Mutex<Option<Box<dyn Send>>>);
+    impl std::task::Wake for Last {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (done, watchdog) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let breaker = Breaker::builder("x").gate_readiness(true).build().unwrap();
+        breaker.isolate();
+        let svc = breaker.layer().layer(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }));
+        let mut parked = svc.clone();
+        let noop = std::task::Waker::noop();
+        assert_pending!(parked.poll_ready(&mut std::task::Context::from_waker(noop)));
+        let mut moved = svc;
+        let last: std::task::Waker = Arc::new(Last(std::sync::Mutex::new(Some(Box::new(parked))))).into();
+        assert_pending!(moved.poll_ready(&mut std::task::Context::from_waker(&last)));
+        drop(last);
+        assert_pending!(moved.poll_ready(&mut std::task::Context::from_waker(noop)));
+        done.send(()).unwrap();
+    });
+    watchdog.recv_timeout(std::time::Duration::from_secs(5)).expect("a deadlock");
+}
