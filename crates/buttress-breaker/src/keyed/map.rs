@@ -143,15 +143,19 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         }
     }
 
-    /// Drops the keys that were not used since the last sweep, and marks the others as unused.
+    /// Drops the keys that were not used since the last sweep, and marks the others as unused. Those whose circuit
+    /// is open stay until its wait is over: nobody calls them because it is open.
     pub(super) fn sweep(&self, common: &Arc<Common>) {
         self.swept_at.store(common.now(), Relaxed);
         let mut gone = Vec::new();
+        // A new circuit of the key would not be in the state that this one is in, and should be.
+        let begins = unpoisoned(&self.template).state;
+        let held = |state| state != begins && !matches!(state, State::Closed | State::HalfOpen);
         for shard in &self.shards {
             writing(shard).retain(|_, circuit| {
                 let kept = circuit.used.swap(false, Relaxed)
                     || Arc::strong_count(circuit) > 1
-                    || circuit.stored_state() == State::Isolated;
+                    || held(circuit.state());
                 if !kept {
                     gone.push(circuit.clone());
                 }

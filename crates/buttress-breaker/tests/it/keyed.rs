@@ -240,3 +240,24 @@ fn keys_are_counted_exactly_however_threads_race_for_them() {
     let counts = counts.lock().unwrap();
     assert_eq!((counts["open"], counts["closed"]), (open, closed));
 }
+
+// Callers that heed `Retry-After` do not call: a key that is open is idle.
+#[tokio::test(start_paused = true)]
+async fn an_idle_key_is_not_forgotten_before_its_open_wait_is_over() {
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).open_for(secs(3_600)).idle_for(secs(60)).build().unwrap();
+    for tenant in 0..4 {
+        tenants.try_acquire(&tenant).unwrap().failure();
+    }
+    tenants.get(&1).unwrap().isolate();
+    tenants.get(&2).unwrap().disable();
+    tenants.get(&3).unwrap().force_close();
+    pass(secs(600)).await;
+    (0..3).for_each(|_| tenants.sweep());
+    assert_eq!(tenants.try_acquire(&0).unwrap_err().retry_after(), Some(secs(3_000)));
+    (0..3).for_each(|_| tenants.sweep());
+    pass(secs(3_600)).await;
+    (0..3).for_each(|_| tenants.sweep());
+    let kept: Vec<_> = (0..4).filter(|tenant| tenants.get(tenant).is_some()).collect();
+    assert_eq!(kept, [1, 2]);
+}
