@@ -68,10 +68,18 @@ pub(crate) enum Admission {
 /// What is to be told, once no lock is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Said {
-    Changed { from: State, to: State, cause: Cause, detail: TransitionDetail },
+    Changed {
+        from: State,
+        to: State,
+        cause: Cause,
+        detail: TransitionDetail,
+    },
     Note(Note),
     /// A key's circuit, in this state, came or went.
-    Key { state: State, came: bool },
+    Key {
+        state: State,
+        came: bool,
+    },
 }
 
 /// All results since the start or the last reset.

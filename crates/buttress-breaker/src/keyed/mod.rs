@@ -159,6 +159,7 @@ where
         for (_, shared) in self.shared.keys.all() {
             Breaker { shared }.reset();
         }
+        self.shared.keys.search_again();
     }
 
     /// The name.

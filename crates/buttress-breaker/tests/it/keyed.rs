@@ -261,3 +261,27 @@ async fn an_idle_key_is_not_forgotten_before_its_open_wait_is_over() {
     let kept: Vec<_> = (0..4).filter(|tenant| tenants.get(tenant).is_some()).collect();
     assert_eq!(kept, [1, 2]);
 }
+
+// The worst flood: every known key matters, so that a search for room looks at all of them and finds next to none.
+#[tokio::test(start_paused = true)]
+async fn a_flood_over_a_full_map_costs_no_search_for_each_of_its_keys() {
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(2).max_keys(1_000).build().unwrap();
+    for tenant in 0..999 {
+        tenants.try_acquire(&tenant).unwrap().failure();
+    }
+    for tenant in 1_000_000..1_100_000 {
+        tenants.try_acquire(&tenant).unwrap().success();
+    }
+    // The first took the last free place, the second that of the first after a search; no time has passed since.
+    assert_eq!((tenants.len(), tenants.untracked()), (1_000, 99_998));
+    // Room is looked for again after a while, and at once where keys were made to go.
+    pass(ms(100)).await;
+    tenants.try_acquire(&7_000_000).unwrap().success();
+    assert!(tenants.get(&7_000_000).is_some());
+    tenants.try_acquire(&8_000_000).unwrap().success();
+    assert!(tenants.get(&8_000_000).is_none());
+    tenants.reset_all();
+    tenants.try_acquire(&8_000_000).unwrap().success();
+    assert!(tenants.get(&8_000_000).is_some());
+}
