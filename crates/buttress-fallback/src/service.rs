@@ -47,6 +47,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    // Inlined into the caller, so that the future is made where it stays.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let kept = self.plan.answer.keep(&req);

@@ -124,7 +124,7 @@ impl<F, A> TimeoutFuture<F, A> {
                     Err(why) => why,
                 }
             }
-            PhaseProj::Over => flight.refusal(),
+            PhaseProj::Over => flight.refusal().expect("polled after it resolved"),
         };
         self.as_mut().over();
         Poll::Ready(self.project().answer.answer(why))
