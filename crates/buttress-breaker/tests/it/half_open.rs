@@ -10,7 +10,7 @@ fn tripped(builder: buttress_breaker::BreakerBuilder) -> Breaker {
     breaker
 }
 
-// S1-012, S3-002, S3-007, S4-014, S4-018, C-12
+// S1-012, S3-002, S3-008, S3-007, S4-014, S4-018, C-12
 #[tokio::test(start_paused = true)]
 async fn successes_up_to_the_threshold_close() {
     let breaker = tripped(Breaker::builder("x").success_threshold(2));
@@ -34,7 +34,7 @@ async fn one_failed_probe_opens_again_and_the_wait_restarts() {
     assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
 }
 
-// S3-003, C-12, C-49, vector beat-06
+// S3-003, C-12, C-49, vector beat-06, vector fx-cb-halfopen-concurrent
 #[tokio::test(start_paused = true)]
 async fn probes_are_limited_while_they_are_under_way() {
     let breaker = tripped(Breaker::builder("x").permitted_probes(3).success_threshold(5));
