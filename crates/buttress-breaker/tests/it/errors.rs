@@ -174,3 +174,27 @@ async fn a_call_that_has_finished_wins_over_a_limit_that_has_passed() {
     assert_eq!(tokio_test::assert_ready_ok!(call.poll()), 7);
     assert_eq!(breaker.snapshot().timeouts, 0);
 }
+
+// S0-024: a save that is skipped while the circuit is open is no error to the caller
+#[tokio::test(start_paused = true)]
+async fn a_layer_further_out_tells_refusals_failures_and_time_outs_apart() {
+    let builder = Breaker::builder("state-save").consecutive_failures(2).call_timeout(secs(2));
+    let breaker = builder.open_for(secs(30)).build().unwrap();
+    let save = service_fn(|time: Duration| async move {
+        tokio::time::sleep(time).await;
+        if time.is_zero() { Err::<&str, BoxError>("disk full".into()) } else { Ok("saved") }
+    });
+    let skipping = breaker.layer().layer(save).map_result(|saved: Result<&'static str, BoxError>| {
+        let Err(why) = saved else { return Ok::<_, BoxError>("saved") };
+        Ok(match rejection(&*why).map(Rejection::kind) {
+            Some(RejectionKind::CircuitOpen) => "skipped: open",
+            Some(RejectionKind::CircuitTimeout) => "skipped: too slow",
+            _ => "skipped: failed",
+        })
+    });
+    let mut answers = Vec::new();
+    for time in [secs(1), secs(0), secs(9), secs(1)] {
+        answers.push(skipping.clone().oneshot(time).await.unwrap());
+    }
+    assert_eq!(answers, ["saved", "skipped: failed", "skipped: too slow", "skipped: open"]);
+}
