@@ -89,7 +89,7 @@
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
-//! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open |
+//! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open, a minute at most |
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
 //! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |

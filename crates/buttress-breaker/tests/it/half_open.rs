@@ -64,3 +64,19 @@ async fn a_probe_that_hangs_loses_its_place_and_its_say() {
     breaker.is(State::Closed);
     assert_eq!(breaker.snapshot().late, 1);
 }
+
+// A circuit that was open for hours must not wait for a lost probe for hours.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
+    let breaker = Breaker::builder("x").success_threshold(1).build().unwrap();
+    breaker.force_open_for(secs(7_200));
+    pass(secs(7_200)).await;
+    let hung = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(60)));
+    pass(secs(60)).await;
+    let slow = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(120))); // twice as long for the next
+    slow.success();
+    breaker.is(State::Closed);
+    drop(hung);
+}
