@@ -26,6 +26,9 @@ pub(crate) const GENERATIONS: u64 = (1 << 36) - 1;
 /// How many successes may pass before the levels are told again, where there is something to tell.
 const WATCHED: u64 = 15;
 
+/// The longest first lease where the settings give none: a wait of hours is no measure for a call.
+const LEASE: u64 = 60 * 1_000_000_000;
+
 /// What an operation needs to know of the world: the time, a random number in `0.0..1.0`, and how many calls
 /// were refused so far.
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +230,7 @@ impl Circuit {
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
-            self.cold.wait.saturating_mul(1 << self.cold.trial.expired.min(20))
+            self.cold.wait.min(LEASE).saturating_mul(1 << self.cold.trial.expired.min(20))
         });
         // 0 stands for "no probe".
         self.cold.last_lease = self.cold.last_lease.checked_add(1).unwrap_or(1);

@@ -84,23 +84,24 @@ pub struct BreakerConfig {
     /// Default: no such rule.
     pub half_open_failure_rate: Option<f64>,
     /// After this time another call may take the place of a probe that has not come back; what that one then
-    /// says changes nothing. Default: as long as the circuit was open, twice as long for each lease that ran
-    /// out since.
+    /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
+    /// each lease that ran out since.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub probe_lease: Option<Duration>,
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
-    /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place.
+    /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
+    /// that has to wait takes a boxed timer of tokio, whose runtime must have time enabled.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
     pub on_cancel: OnCancel,
     /// Whether an open circuit is "not ready" instead of "ready, and refuses": for use under a load balancer,
-    /// to which a fast refusal looks like an idle endpoint. Default `false`.
+    /// to which a fast refusal looks like an idle endpoint. Who waits takes a timer of tokio. Default `false`.
     pub gate_readiness: bool,
     /// Whether calls are refused, or only counted as refused. Default [`Mode::Enforce`].
     pub mode: Mode,
-    /// The state to begin in, also after a reload of the whole breaker. Default closed.
+    /// The state to begin in. Default closed.
     pub initial_state: State,
 }
 

@@ -451,7 +451,11 @@ impl Shared {
         let start = f64::from_bits(self.common.hot.ramp_start.load(Relaxed));
         // More than all can be left between two settings.
         let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64).max(0.0);
-        if self.common.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
+        if self.common.chance.unit() < share {
+            return admitted;
+        }
+        // Any time is a good time to try again; but not for all who were refused at once.
+        Admission::Refused(Some(left.min(over / 10)))
     }
 
     /// Makes, counts and tells a refusal.
@@ -498,6 +502,9 @@ impl Shared {
         outcome: Outcome,
         error: Option<&(dyn StdError + 'static)>,
     ) {
+        if ticket.generation == FREE && !self.common.emitter.is_on() {
+            return;
+        }
         let now = self.common.now();
         let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
         let slow = elapsed > self.common.hot.slow.load(Relaxed);

@@ -43,6 +43,7 @@ fn builders() -> Vec<(&'static str, BreakerBuilder)> {
     ]
 }
 
+// S3-050
 #[test]
 fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not() {
     // A limit of the breaker's own is the exception: a call that has to wait needs a timer, which is boxed.

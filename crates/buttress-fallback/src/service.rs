@@ -41,14 +41,16 @@ where
     type Error = S::Error;
     type Future = FallbackFuture<S::Future, A, C, <A as Keep<Req>>::Kept, A::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // An error here means "discard this service": no answer can stand in for that.
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Inlined into the caller, so that the future is made where it stays.
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let kept = self.plan.answer.keep(&req);
-        FallbackFuture::start(self.plan.clone(), kept, || self.inner.call(req))
+        FallbackFuture::start(&self.plan, kept, || self.inner.call(req))
     }
 }

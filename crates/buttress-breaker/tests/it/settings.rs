@@ -163,6 +163,12 @@ async fn settings_at_their_limits_work() {
         works(|c| c.mode = mode).await;
     }
     works(|c| c.gate_readiness = true).await;
+    // A timer further away than any timer goes.
+    let gated = Breaker::builder("x").gate_readiness(true).open_for(long).build().unwrap();
+    gated.force_open();
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let mut svc = tokio_test::task::spawn(tower::Layer::layer(&gated.layer(), inner));
+    assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
 }
 
 // C-10
