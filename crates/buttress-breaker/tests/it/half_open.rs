@@ -76,6 +76,9 @@ async fn a_refusal_while_probes_are_under_way_asks_for_no_longer_a_wait_than_the
     let refused = tower::ServiceExt::oneshot(breaker.wrap(inner), ()).await.unwrap_err();
     assert_eq!(buttress_core::rejection(&*refused).unwrap().retry_after(), Some(secs(1)));
     assert_eq!(breaker.snapshot().next_probe_in, Some(secs(600)));
+    // An open one says how long it is open, however long that is.
+    breaker.force_open_for(secs(100 * 86_400));
+    assert_eq!(breaker.refused().retry_after(), Some(secs(100 * 86_400)));
 }
 
 // A circuit that was open for hours must not wait for a lost probe for hours.
