@@ -386,6 +386,10 @@ impl BreakerConfig {
                 "must be longer than zero, or the circuit is never open",
             );
         }
+        if self.open_backoff.list.iter().any(Duration::is_zero) {
+            let why = "must have no wait of zero, or the circuit is never open";
+            return refuse("open_backoff.list", &self.open_backoff.list, why);
+        }
         if let Some(ramp) = self.ramp {
             check_ratio("ramp.start", ramp.start)?;
             check_positive("ramp.over", ramp.over)?;

@@ -199,6 +199,9 @@ impl Backoff {
         }
         for wait in &self.list {
             check_bounded("list", *wait)?;
+            if *wait > self.max {
+                return Err(ConfigError::new("list", wait, "must not be above `max`, which would cut it"));
+            }
         }
         match self.jitter {
             Jitter::Additive(time) => check_bounded("jitter", time),
@@ -357,6 +360,7 @@ mod tests {
             (Backoff::linear(ms(1)).with_step(Duration::MAX), "step"),
             (Backoff::list([]), "list"),
             (Backoff::list([Duration::MAX]), "base"),
+            (Backoff::list([ms(1), ms(3)]).with_max(ms(2)), "list"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Proportional(f64::NAN)), "jitter"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Symmetric(-0.0001)), "jitter"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Symmetric(1.0001)), "jitter"),

@@ -85,6 +85,8 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("open_backoff.jitter", |c| {
             c.open_backoff = Backoff::exponential(secs(1)).with_jitter(Jitter::Symmetric(f64::NAN));
         }),
+        ("open_backoff.list", |c| c.open_backoff = Backoff::list([secs(1), Duration::ZERO])),
+        ("open_backoff.list", |c| c.open_backoff = Backoff::list([secs(1), secs(5)]).with_max(secs(2))),
         ("permitted_probes", |c| c.permitted_probes = 0),
         ("permitted_probes", |c| c.permitted_probes = u32::MAX),
         ("success_threshold", |c| c.success_threshold = 0),
