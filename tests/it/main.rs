@@ -2,8 +2,10 @@
 
 mod arrows;
 mod axum_serve;
+mod composition;
 mod contract;
 mod coverage;
 mod first_outage;
 mod fronts;
 mod recipes;
+mod soak;
