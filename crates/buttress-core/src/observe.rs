@@ -825,7 +825,10 @@ impl Events {
         if self.emitter.strong_count() == 0 {
             return Poll::Ready(None);
         }
-        waiting.waker = Some(cx.waker().clone());
+        let former = waiting.waker.replace(cx.waker().clone());
+        // The last waker of a task may drop the task, and with it a call that tells its end here.
+        drop(waiting);
+        drop(former);
         Poll::Pending
     }
 
@@ -838,10 +841,13 @@ impl Events {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Whoever waits for an event of this policy must hear that none will come.
-        for mailbox in unpoisoned(&self.subscribers).iter().filter_map(Weak::upgrade) {
+        for mailbox in self.mailboxes() {
             let waker = unpoisoned(&mailbox.0).waker.take();
             if let Some(waker) = waker {
-                waker.wake();
+                // A panic must neither silence the others nor reach whoever dropped the last handle.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    swallow(panic);
+                }
             }
         }
     }
