@@ -471,8 +471,13 @@ impl Emitter {
     /// Adds a recorder for this policy alone.
     pub fn add(&self, recorder: Arc<dyn Recorder>) {
         WATCHED.store(true, Relaxed);
+        // What it raises while it learns the levels waits, as with every other event.
+        let telling = Telling::begin();
         self.shared.attach(&recorder);
         self.shared.tell_levels(&*recorder);
+        if let Some(telling) = telling {
+            telling.tell_later();
+        }
     }
 
     /// Adds an observer for this policy alone.

@@ -257,6 +257,25 @@ fn listener_may_use_the_handle_and_what_that_raises_is_told_afterwards() {
 }
 
 #[test]
+fn what_a_recorder_raises_while_it_learns_the_levels_waits_too() {
+    let (log, policy, levels) = (Log::default(), emitter("learnt"), opened());
+    policy.set_levels(Arc::downgrade(&levels));
+    let (own, again) = (log.clone(), policy.clone());
+    policy.add(recorder_fn(move |event| {
+        own.lock().unwrap().push(format!("begin {}", text(event)));
+        if let Event::Level { .. } = event {
+            again.emit(done());
+        }
+        own.lock().unwrap().push("end".to_owned());
+    }));
+    let log = log.lock().unwrap();
+    assert_eq!(log.len(), 8, "{log:?}"); // two levels, and what each raised
+    for told in log.chunks(2) {
+        assert!(told[0].starts_with("begin") && told[1] == "end", "{log:?}"); // never two begun at once
+    }
+}
+
+#[test]
 fn what_a_listener_raises_on_another_policy_waits_too() {
     let (log, pay, ship) = (Log::default(), emitter("raises"), emitter("is raised"));
     ship.add(log_into(&log, "ship"));
