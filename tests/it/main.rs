@@ -4,3 +4,4 @@ mod arrows;
 mod axum_serve;
 mod coverage;
 mod first_outage;
+mod fronts;

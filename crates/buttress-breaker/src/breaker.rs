@@ -6,8 +6,8 @@ use buttress_core::{
 };
 
 use crate::{
-    BreakerConfig, BreakerFuture, BreakerLayer, Health, IllegalTransition, Permit, Snapshot, State,
-    builder::BreakerBuilder, config::nanos, engine::Shared,
+    BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition, Permit, Snapshot,
+    State, builder::BreakerBuilder, config::nanos, engine::Shared,
 };
 
 /// A circuit breaker: engine and handle in one. Clones share the circuit; keep one to see and steer it.
@@ -60,6 +60,11 @@ impl Breaker {
     /// A layer that puts this breaker before every service it wraps. All of them share the circuit.
     pub fn layer(&self) -> BreakerLayer {
         BreakerLayer::new(self.clone(), Standard)
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> BreakerService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Makes one call under the breaker, for what cannot be a service.

@@ -697,36 +697,5 @@ fn exceeded(rule: OpenReason) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::BreakerConfig;
-
-    fn at(now: u64) -> Moment {
-        Moment { now, unit: 0.5, refused: 0 }
-    }
-
-    // vector B11
-    #[test]
-    fn generations_wrap_and_no_stale_result_ever_matches() {
-        let config = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::default() };
-        let rules = config.rules();
-        let mut circuit = Circuit::new(State::Closed, &rules, at(0));
-        circuit.set_generation(GENERATIONS - 1);
-        let mut stale = Vec::new();
-        for _ in 0..3 {
-            let Admission::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
-            stale.push(ticket);
-            circuit.force_open(&rules, None, at(0));
-            for ticket in &stale {
-                circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
-            }
-            circuit.force_close(&rules, at(0));
-            for ticket in &stale {
-                circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
-                assert_eq!(circuit.state(), State::Closed);
-            }
-        }
-        assert!(circuit.generation() < 10);
-        assert_eq!(circuit.look(0).tally().failures, 0);
-    }
-}
+#[path = "circuit_tests.rs"]
+mod tests;

@@ -164,7 +164,9 @@ where
         match self.inner.poll_ready(cx) {
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
-                self.waiting = None;
+                if self.waiting.is_some() {
+                    self.waiting = None;
+                }
                 Poll::Ready(ready)
             }
             Poll::Pending => self.poll_unready(cx).map(Ok),

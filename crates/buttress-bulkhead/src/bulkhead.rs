@@ -14,7 +14,8 @@ use buttress_core::{
 use tokio::time::Instant;
 
 use crate::{
-    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, CallOnce, Drain, Permit,
+    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, BulkheadService, CallOnce,
+    Drain, Permit,
     config::check_limit,
     gate::{Gate, Standing},
     lease::Lease,
@@ -76,6 +77,11 @@ impl Bulkhead {
     /// A layer that puts this bulkhead before every service it wraps; all of them share its slots.
     pub fn layer(&self) -> BulkheadLayer {
         BulkheadLayer::new(self.clone())
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> BulkheadService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).

@@ -357,16 +357,12 @@ impl Gate {
         let mut line = self.line();
         let left = line.queue.remove(ticket)?;
         self.unattend(&line);
-        let settle = line.queue.is_empty() && !line.drainers.is_empty();
         drop(line);
+        // Who waits for the end need not be called here: while somebody waited, slots were held, and the last of
+        // them that is given back comes to the lock.
         match left {
             Left::Settled(fate) => Some(fate),
-            Left::Waiting(_) => {
-                if settle {
-                    self.settle();
-                }
-                None
-            }
+            Left::Waiting(_) => None,
         }
     }
 
@@ -394,8 +390,6 @@ impl Gate {
         drop(line);
         let count = wakers.len();
         wakers.into_iter().for_each(Waker::wake);
-        // Those who wait for the end may have waited for the line only.
-        self.settle();
         count
     }
 
@@ -925,6 +919,67 @@ mod models {
                 cell.with_mut(|_| {});
             }
             release.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn newcomer_never_overtakes_who_waits() {
+        loom::model(|| {
+            let gate = gate(1);
+            assert!(gate.try_take());
+            let (bell, waker) = bell();
+            let waiter = gate.enter(&waker);
+            let other = gate.clone();
+            let release = thread::spawn(move || other.release());
+            // Before, amid and after the hand-over.
+            assert!(!gate.try_take());
+            assert_eq!(gate.enter_or_refuse(), Entry::Full);
+            release.join().unwrap();
+            must_be_called(&gate, waiter, &bell);
+            gate.release();
+            must_be_idle(&gate, 1);
+        });
+    }
+
+    #[test]
+    fn drain_hears_of_the_end_when_the_last_waiter_goes() {
+        loom::model(|| {
+            let gate = gate(1);
+            assert!(gate.try_take());
+            let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+            let (bell, waker) = bell();
+            let mut drainer = None;
+            assert!(!gate.poll_drained(&mut drainer, &waker));
+            let other = gate.clone();
+            let release = thread::spawn(move || other.release());
+            if gate.leave(place.ticket) == Some(Fate::Granted) {
+                gate.release();
+            }
+            release.join().unwrap();
+            assert!(bell.rang());
+            assert!(gate.poll_drained(&mut drainer, &waker));
+            must_be_idle(&gate, 1);
+        });
+    }
+
+    #[test]
+    fn drain_hears_of_the_end_when_the_line_is_cleared() {
+        loom::model(|| {
+            let gate = gate(1);
+            assert!(gate.try_take());
+            let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+            let (bell, waker) = bell();
+            let mut drainer = None;
+            assert!(!gate.poll_drained(&mut drainer, &waker));
+            let other = gate.clone();
+            let release = thread::spawn(move || other.release());
+            gate.clear();
+            release.join().unwrap();
+            if gate.leave(place.ticket) == Some(Fate::Granted) {
+                gate.release();
+            }
+            assert!(bell.rang());
+            must_be_idle(&gate, 1);
         });
     }
 

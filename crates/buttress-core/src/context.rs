@@ -94,6 +94,27 @@ pub fn enter_attempt(attempt: u32) -> EnteredAttempt {
     EnteredAttempt { before, _not_send: PhantomData }
 }
 
+/// Makes the deadline no later than `deadline` until the guard is dropped. Where there is an earlier one already,
+/// or with `None`, it changes nothing. Cheaper than [`enter`].
+#[inline]
+pub fn enter_deadline(deadline: Option<Instant>) -> EnteredDeadline {
+    let before = CURRENT.with(|current| {
+        let before = current.deadline.get();
+        let sooner = deadline.is_some_and(|own| before.is_none_or(|earlier| own < earlier));
+        sooner.then(|| {
+            current.deadline.set(deadline);
+            before
+        })
+    });
+    EnteredDeadline { before, _not_send: PhantomData }
+}
+
+/// The deadline in force. Cheaper than [`current`].
+#[inline]
+pub fn deadline() -> Option<Instant> {
+    CURRENT.with(|current| current.deadline.get())
+}
+
 /// Restores the former context when dropped; made by [`enter`].
 #[derive(Debug)]
 #[must_use = "the context is in force only while the guard lives"]
@@ -126,6 +147,25 @@ impl Drop for EnteredAttempt {
     #[inline]
     fn drop(&mut self) {
         CURRENT.with(|current| current.attempt.set(self.before));
+    }
+}
+
+/// Restores the former deadline when dropped; made by [`enter_deadline`].
+#[derive(Debug)]
+#[must_use = "the deadline is in force only while the guard lives"]
+pub struct EnteredDeadline {
+    /// `None`: it was not changed.
+    before: Option<Option<Instant>>,
+    // The guard belongs to its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for EnteredDeadline {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            CURRENT.with(|current| current.deadline.set(before));
+        }
     }
 }
 
@@ -176,6 +216,25 @@ mod tests {
             panic!("inside");
         });
         assert_eq!(current().attempt, 1);
+    }
+
+    #[test]
+    fn entered_deadline_changes_nothing_but_a_later_deadline() {
+        let now = tokio::time::Instant::now().into_std();
+        let soon = now.checked_add(Duration::from_secs(1)).unwrap();
+        let late = now.checked_add(Duration::from_secs(9)).unwrap();
+        let _attempt = enter_attempt(3);
+        let outer = enter_deadline(Some(late));
+        {
+            let _none = enter_deadline(None);
+            assert_eq!(deadline(), Some(late));
+            let _inner = enter_deadline(Some(soon));
+            let _later = enter_deadline(Some(late));
+            assert_eq!(current(), CallContext::default().attempt(3).until(soon));
+        }
+        assert_eq!(deadline(), Some(late));
+        drop(outer);
+        assert_eq!(current(), CallContext::default().attempt(3));
     }
 
     // S3-021

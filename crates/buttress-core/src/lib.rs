@@ -35,7 +35,7 @@ pub use crate::{
     config::{ConfigError, Mode},
     context::CallContext,
     error::{BoxError, Error, FromRejection},
-    lift::{LiftErrors, LiftErrorsLayer, MapErr, TypedErrors, TypedErrorsLayer},
+    lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer, TypedErrors, TypedErrorsFuture, TypedErrorsLayer},
     name::Name,
     observe::{Emitter, Event, Observer, Outcome, PolicyKind, Recorder},
     ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},

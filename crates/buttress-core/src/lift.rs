@@ -55,24 +55,23 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = MapErr<S::Future, fn(S::Error) -> BoxError>;
+    type Future = LiftErrorsFuture<S::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let map = mapping(self.strip);
-        self.inner.poll_ready(cx).map_err(map)
+        let strip = self.strip;
+        self.inner.poll_ready(cx).map_err(|error| lifted(error, strip))
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        MapErr { call: self.inner.call(req), map: Some(mapping(self.strip)) }
+        LiftErrorsFuture { call: self.inner.call(req), strip: self.strip }
     }
 }
 
-fn mapping<E: Into<BoxError>>(strip: bool) -> fn(E) -> BoxError {
-    if strip { |error| stripped(error.into()) } else { Into::into }
-}
-
-fn stripped(error: BoxError) -> BoxError {
-    if rejection(&*error).is_some() { Box::new(Stripped(error.to_string())) } else { error }
+fn lifted(error: impl Into<BoxError>, strip: bool) -> BoxError {
+    let error = error.into();
+    if strip && rejection(&*error).is_some() { Box::new(Stripped(error.to_string())) } else { error }
 }
 
 /// What is left of a nested stack's rejection.
@@ -123,43 +122,62 @@ where
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
-    type Future = MapErr<S::Future, fn(S::Error) -> Error<S::Error>>;
+    type Future = TypedErrorsFuture<S::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(Error::Inner)
     }
 
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        MapErr { call: self.inner.call(req), map: Some(Error::Inner) }
+        TypedErrorsFuture { call: self.inner.call(req) }
     }
 }
 
 pin_project! {
-    /// Resolves as the inner call does, its error mapped. Dropping it drops the call.
+    /// Resolves as the inner call does, its error boxed. Dropping it drops the call.
     #[derive(Debug)]
-    pub struct MapErr<F, M> {
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LiftErrorsFuture<F> {
         #[pin]
         call: F,
-        map: Option<M>,
+        strip: bool,
     }
 }
 
-impl<F, M, T, E, E2> Future for MapErr<F, M>
+impl<F, T, E> Future for LiftErrorsFuture<F>
 where
     F: Future<Output = Result<T, E>>,
-    M: FnOnce(E) -> E2,
+    E: Into<BoxError>,
 {
-    type Output = Result<T, E2>;
+    type Output = Result<T, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        match this.call.poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
-            Poll::Ready(Err(error)) => {
-                let map = this.map.take().expect("polled after it resolved");
-                Poll::Ready(Err(map(error)))
-            }
-        }
+        this.call.poll(cx).map_err(|error| lifted(error, *this.strip))
+    }
+}
+
+pin_project! {
+    /// Resolves as the inner call does, its error `E` as [`Error<E>`]. Dropping it drops the call.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct TypedErrorsFuture<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F, T, E> Future for TypedErrorsFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, Error<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().call.poll(cx).map_err(Error::Inner)
     }
 }

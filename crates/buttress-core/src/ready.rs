@@ -111,7 +111,12 @@ where
                     let call = svc.call(req);
                     phase.set(Phase::Calling { call });
                 }
-                PhaseProj::Calling { call } => return call.poll(cx),
+                PhaseProj::Calling { call } => {
+                    let answer = ready!(call.poll(cx));
+                    // Not kept until this future is dropped: it may hold a permit, as tower's `ConcurrencyLimit`.
+                    phase.set(Phase::Waiting { waiting: None });
+                    return Poll::Ready(answer);
+                }
             }
         }
     }

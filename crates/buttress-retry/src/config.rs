@@ -72,6 +72,9 @@ pub enum RetryAfter {
     /// At least the backoff, at most the backoff and `retry_after_max`, and between the two as told. The rule of
     /// the AWS SDKs, there with 5 s; it may be earlier than told.
     Bounded,
+    /// Exactly as told, also where that is less than the backoff, which then begins again from its first wait;
+    /// a hint above `retry_after_max` ends the call. gRPC's push-back (proposal A6).
+    Replace,
     /// The backoff alone counts.
     Ignore,
 }

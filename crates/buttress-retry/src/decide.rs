@@ -10,8 +10,9 @@ use crate::{RetryAfter, RetryConfig};
 pub(crate) fn wait(config: &RetryConfig, backoff: Duration, hint: Option<Duration>) -> Option<Duration> {
     let Some(hint) = hint else { return Some(backoff) };
     match config.retry_after {
-        RetryAfter::Obey if hint > config.retry_after_max => None,
+        RetryAfter::Obey | RetryAfter::Replace if hint > config.retry_after_max => None,
         RetryAfter::Obey => Some(backoff.max(hint)),
+        RetryAfter::Replace => Some(hint),
         RetryAfter::Bounded => Some(hint.clamp(backoff, backoff.saturating_add(config.retry_after_max))),
         RetryAfter::Ignore => Some(backoff),
     }
@@ -37,7 +38,12 @@ mod tests {
     }
 
     fn mode() -> impl Strategy<Value = RetryAfter> {
-        prop_oneof![Just(RetryAfter::Obey), Just(RetryAfter::Bounded), Just(RetryAfter::Ignore)]
+        prop_oneof![
+            Just(RetryAfter::Obey),
+            Just(RetryAfter::Bounded),
+            Just(RetryAfter::Replace),
+            Just(RetryAfter::Ignore)
+        ]
     }
 
     #[test]
@@ -58,12 +64,12 @@ mod tests {
         fn wait_obeys_its_mode(
             mode in mode(), backoff in 0_u64..50_000, hint in 0_u64..100_000, max in 0_u64..50_000,
         ) {
-            let mut config = RetryConfig::default();
-            (config.retry_after, config.retry_after_max) = (mode, ms(max));
+            let config = RetryConfig { retry_after: mode, retry_after_max: ms(max), ..RetryConfig::default() };
             prop_assert_eq!(wait(&config, ms(backoff), None), Some(ms(backoff)));
             let waited = wait(&config, ms(backoff), Some(ms(hint))).map(|wait| wait.as_millis() as u64);
             match (mode, waited) {
-                (RetryAfter::Obey, None) => prop_assert!(hint > max),
+                (RetryAfter::Obey | RetryAfter::Replace, None) => prop_assert!(hint > max),
+                (RetryAfter::Replace, Some(waited)) => prop_assert!(waited == hint && hint <= max),
                 (RetryAfter::Obey, Some(waited)) => {
                     prop_assert!(hint <= max && waited >= hint && waited >= backoff);
                     prop_assert!(waited == hint || waited == backoff);
@@ -82,10 +88,8 @@ mod tests {
         #[test]
         fn no_time_is_too_long_to_decide_on(backoff: u64, hint: u64, nanos: u32, max: u64) {
             let time = |secs| Duration::new(secs, nanos % 1_000_000_000);
-            let mut config = RetryConfig::default();
-            config.retry_after_max = time(max);
-            for mode in [RetryAfter::Obey, RetryAfter::Bounded, RetryAfter::Ignore] {
-                config.retry_after = mode;
+            for retry_after in [RetryAfter::Obey, RetryAfter::Bounded, RetryAfter::Replace, RetryAfter::Ignore] {
+                let config = RetryConfig { retry_after, retry_after_max: time(max), ..RetryConfig::default() };
                 let _ = wait(&config, time(backoff), Some(time(hint)));
             }
         }

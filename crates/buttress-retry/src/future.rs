@@ -46,6 +46,9 @@ pub(crate) struct Again<S, Req> {
     pub(crate) req: Option<Req>,
 }
 
+/// After so many attempts without a wait, the task yields.
+const ATTEMPTS_PER_POLL: u32 = 64;
+
 impl<S, Req, C, R> RetryFuture<S, Req, C, R>
 where
     S: Service<Req>,
@@ -67,6 +70,7 @@ where
     fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
         let mut this = self.project();
         let run = this.run;
+        let mut attempts_left = ATTEMPTS_PER_POLL;
         loop {
             match this.phase.as_mut().project() {
                 PhaseProj::Calling { attempt } => {
@@ -102,8 +106,9 @@ where
                         // Nobody may use a service any more that says so: no further attempt.
                         this.phase.set(Phase::Ended);
                         *this.again = None;
-                        run.stop(Outcome::Failure, StopReason::NotReady);
-                        return Poll::Ready(Err(run.last_error(error, StopReason::NotReady)));
+                        let why = Some(StopReason::NotReady);
+                        run.stop(Outcome::Failure, why);
+                        return Poll::Ready(Err(run.last_error(error, why)));
                     }
                     let req = again.req.take().expect("saved before the attempt that failed");
                     run.advance();
@@ -113,6 +118,12 @@ where
                         *this.again = None;
                     }
                     this.phase.set(Phase::Calling { attempt });
+                    attempts_left -= 1;
+                    if attempts_left == 0 {
+                        // Nothing made this call wait. Other tasks want their turn.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                 }
                 PhaseProj::Ended => panic!("polled after it resolved"),
             }

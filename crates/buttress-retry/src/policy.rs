@@ -9,7 +9,7 @@ use buttress_core::{
 };
 use tokio::time::Instant;
 
-use crate::{decide, retry::Engine};
+use crate::{RetryAfter, decide, retry::Engine};
 
 /// An engine with the strategies of one layer.
 pub(crate) struct Policy<C, R> {
@@ -133,8 +133,8 @@ enum State {
 pub(crate) enum Next {
     /// Another one, after this wait.
     Retry(Duration),
-    /// Nothing: the call ends so.
-    End(Outcome, StopReason),
+    /// Nothing: the call ends so, and another attempt was not made for this reason, if it was wanted or possible.
+    End(Outcome, Option<StopReason>),
 }
 
 impl<C, R> Run<C, R> {
@@ -192,6 +192,9 @@ impl<C, R> Run<C, R> {
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
+        if !verdict.is_failure() && rejection.is_none() {
+            return Next::End(ended, None);
+        }
         let failure = match rejection {
             Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
             Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
@@ -202,7 +205,7 @@ impl<C, R> Run<C, R> {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
-            Err(why) => Next::End(ended, why),
+            Err(why) => Next::End(ended, Some(why)),
         }
     }
 
@@ -243,6 +246,9 @@ impl<C, R> Run<C, R> {
         }
         let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
         let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
+        if hint.is_some() && settings.config.retry_after == RetryAfter::Replace {
+            self.backoff = BackoffState::default();
+        }
         let now = Instant::now();
         let context = context::current();
         let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
@@ -279,13 +285,13 @@ impl<C, R> Run<C, R> {
     }
 
     /// The error the caller gets for the last one.
-    pub(crate) fn last_error<T, E>(&self, mut error: E, stopped: StopReason) -> E
+    pub(crate) fn last_error<T, E>(&self, mut error: E, why: Option<StopReason>) -> E
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if stopped == StopReason::MaxAttempts && engine.settings().config.report_exhaustion {
+        if why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
             error = error.exhausted(told);
@@ -300,15 +306,20 @@ impl<C, R> Run<C, R> {
         let engine = &*self.policy.engine;
         if let Some(budget) = &engine.budget {
             budget.succeeded(self.retried);
+            if engine.emitter.is_on() {
+                engine.tell_budget_now_and_then(self.started.unwrap_or_else(Instant::now));
+            }
         }
         engine.tell_end(Outcome::Success, self.started, self.attempt);
     }
 
-    /// The call ended without success, and no further attempt is made for this reason.
-    pub(crate) fn stop(&mut self, outcome: Outcome, why: StopReason) {
+    /// The call ended without success.
+    pub(crate) fn stop(&mut self, outcome: Outcome, why: Option<StopReason>) {
         self.state = State::Done;
         let engine = &*self.policy.engine;
-        engine.stop(why);
+        if let Some(why) = why {
+            engine.count_stop(why);
+        }
         engine.tell_end(outcome, self.started, self.attempt);
     }
 }

@@ -15,7 +15,7 @@ use buttress_core::{
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{RetryAfter, RetryConfig, RetryFuture, RetryLayer, future::Again, policy::Policy};
+use crate::{RetryAfter, RetryConfig, RetryFuture, RetryLayer, RetryService, future::Again, policy::Policy};
 
 /// A retry policy: engine and handle in one. Clones share it; keep one to look at it or change its settings.
 ///
@@ -66,6 +66,11 @@ impl Retry {
     /// A layer that retries every service it wraps by this policy.
     pub fn layer(&self) -> RetryLayer {
         RetryLayer { policy: self.policy.clone() }
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> RetryService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Calls `attempt` until it succeeds or the policy stops: for what is no `Service`. Inside, the number of the
@@ -186,6 +191,8 @@ pub(crate) struct Engine {
     max_attempts: AtomicU32,
     max_elapsed_nanos: AtomicU64,
     settings: RwLock<Arc<Settings>>,
+    made: Instant,
+    budget_told_millis: AtomicU64,
     calls: AtomicU64,
     retries: AtomicU64,
     stopped: [AtomicU64; REASONS.len()],
@@ -209,6 +216,8 @@ const REASONS: [StopReason; 6] = [
 
 /// In `max_elapsed_nanos`: no limit.
 const UNLIMITED: u64 = u64::MAX;
+
+const BUDGET_TOLD_EVERY_MILLIS: u64 = 250;
 
 fn elapsed_nanos(config: &RetryConfig) -> u64 {
     config.max_elapsed.map_or(UNLIMITED, |max| u64::try_from(max.as_nanos()).unwrap_or(UNLIMITED))
@@ -257,7 +266,7 @@ impl Engine {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn stop(&self, reason: StopReason) {
+    pub(crate) fn count_stop(&self, reason: StopReason) {
         if let Some(at) = REASONS.iter().position(|known| *known == reason) {
             self.stopped[at].fetch_add(1, Relaxed);
         }
@@ -270,6 +279,17 @@ impl Engine {
         if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
             let value = budget.available(now.into_std());
             self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
+        }
+    }
+
+    /// Tells what is left again at times: an outage ends with an empty budget, and nobody retries while it fills.
+    #[cold]
+    pub(crate) fn tell_budget_now_and_then(&self, now: Instant) {
+        let since = u64::try_from(now.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
+        let told = self.budget_told_millis.load(Relaxed);
+        let due = since.saturating_sub(told) >= BUDGET_TOLD_EVERY_MILLIS;
+        if due && self.budget_told_millis.compare_exchange(told, since, Relaxed, Relaxed).is_ok() {
+            self.tell_budget(now);
         }
     }
 
@@ -472,6 +492,8 @@ impl RetryBuilder {
             max_attempts: AtomicU32::new(config.max_attempts),
             max_elapsed_nanos: AtomicU64::new(elapsed_nanos(&config)),
             settings: RwLock::new(Arc::new(Settings { config, curve })),
+            made: Instant::now(),
+            budget_told_millis: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             stopped: Default::default(),

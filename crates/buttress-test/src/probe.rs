@@ -107,6 +107,13 @@ impl<Req, Res, E> Probe<Req, Res, E> {
         self
     }
 
+    /// Calls keep their slots until their futures are dropped, as those of tower's `ConcurrencyLimit` do, and not
+    /// only until they have resolved.
+    pub fn slots_until_drop(self) -> Self {
+        self.pool.lock().until_drop = true;
+        self
+    }
+
     /// Keeps breaches to itself instead of panicking: read them with [`breaches`](Self::breaches).
     pub fn lenient(self) -> Self {
         self.pool.lock().lenient = true;
@@ -416,6 +423,7 @@ struct PoolState {
     failed: BTreeSet<u64>,
     breaches: Vec<Breach>,
     lenient: bool,
+    until_drop: bool,
 }
 
 impl Default for Pool {
@@ -500,8 +508,13 @@ impl Flight {
 
     fn end(&mut self) {
         self.ended = true;
-        self.slot = None;
-        self.pool.lock().in_flight -= 1;
+        let mut pool = self.pool.lock();
+        pool.in_flight -= 1;
+        let until_drop = pool.until_drop;
+        drop(pool);
+        if !until_drop {
+            self.slot = None;
+        }
     }
 }
 

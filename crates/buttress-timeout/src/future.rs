@@ -27,8 +27,10 @@ pin_project! {
     /// Dropping it drops the inner call; it is counted as cancelled.
     #[must_use = "futures do nothing unless polled"]
     pub struct TimeoutFuture<F, A = Refuse> {
+        // Dropped in this order: the inner call is gone before its end is told.
         #[pin]
         phase: Phase<F>,
+        flight: Option<Flight>,
         answer: A,
     }
 }
@@ -36,21 +38,22 @@ pin_project! {
 pin_project! {
     #[project = PhaseProj]
     enum Phase<F> {
-        // Dropped in this order: the inner call is gone before its end is told.
-        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graces: u8, flight: Flight },
-        Refused { why: Option<Rejection> },
+        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graces: u8 },
         Over,
     }
 }
 
 impl<F, A> TimeoutFuture<F, A> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admitted(call: F, flight: Flight, answer: A) -> Self {
-        Self { phase: Phase::Calling { call, timer: None, graces: GRACES, flight }, answer }
+        Self { phase: Phase::Calling { call, timer: None, graces: GRACES }, flight: Some(flight), answer }
     }
 
-    pub(crate) fn refused(why: Rejection, answer: A) -> Self {
-        Self { phase: Phase::Refused { why: Some(why) }, answer }
+    /// `refused` holds what the rejection is made of at the first poll. With a rejection in here, or in the phase,
+    /// the compiler copies the room for call and timer back and forth at every call.
+    #[inline(always)]
+    pub(crate) fn refused(refused: Flight, answer: A) -> Self {
+        Self { phase: Phase::Over, flight: Some(refused), answer }
     }
 }
 
@@ -64,38 +67,69 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let why = match this.phase.as_mut().project() {
-            PhaseProj::Calling { mut call, mut timer, graces, flight } => {
+        match (this.phase.as_mut().project(), this.flight.as_mut()) {
+            (PhaseProj::Calling { mut call, timer, graces }, Some(flight)) => {
                 // Of interest only once a timer runs.
                 let had_budget = timer.is_some() && coop::has_budget_remaining();
-                let mut result = flight.run(|| call.as_mut().poll(cx));
-                while result.is_pending() {
-                    let Some(deadline) = flight.deadline() else { return Poll::Pending };
-                    ready!(poll_timer(timer.as_mut(), deadline, had_budget, cx));
-                    // Another thread may have finished it since.
-                    result = flight.run(|| call.as_mut().poll(cx));
-                    if result.is_ready() {
-                        break;
-                    }
-                    let now = Instant::now();
-                    if *graces > 0 && extended(timer.as_mut(), now) {
-                        *graces = graces.saturating_sub(1);
-                        continue;
-                    }
-                    let why = flight.timed_out(deadline, now);
-                    this.phase.set(Phase::Over);
-                    return Poll::Ready(this.answer.answer(why));
+                let mut polled = flight.run(|| call.as_mut().poll(cx));
+                if polled.is_pending() {
+                    polled = match ready!(wait(call, timer, graces, flight, had_budget, cx)) {
+                        Ok(result) => Poll::Ready(result),
+                        Err(why) => {
+                            this.phase.set(Phase::Over);
+                            *this.flight = None;
+                            return Poll::Ready(this.answer.answer(why));
+                        }
+                    };
                 }
-                if let Poll::Ready(result) = &result {
-                    flight.finished(result.is_ok());
+                match polled {
+                    Poll::Ready(Ok(value)) => {
+                        flight.finished(true);
+                        this.phase.set(Phase::Over);
+                        *this.flight = None;
+                        Poll::Ready(Ok(value))
+                    }
+                    Poll::Ready(Err(error)) => {
+                        flight.finished(false);
+                        this.phase.set(Phase::Over);
+                        *this.flight = None;
+                        Poll::Ready(Err(error))
+                    }
+                    Poll::Pending => Poll::Pending,
                 }
-                this.phase.set(Phase::Over);
-                return result;
             }
-            PhaseProj::Refused { why } => why.take(),
-            PhaseProj::Over => None,
-        };
-        Poll::Ready(this.answer.answer(why.expect("polled after it resolved")))
+            (PhaseProj::Over, Some(refused)) => {
+                let why = refused.refusal();
+                *this.flight = None;
+                Poll::Ready(this.answer.answer(why))
+            }
+            (_, None) => panic!("polled after it resolved"),
+        }
+    }
+}
+
+/// Waits for the timer, after the inner call was pending: what that returned meanwhile, or the time is up.
+fn wait<F: Future>(
+    mut call: Pin<&mut F>,
+    mut timer: Pin<&mut Option<Sleep>>,
+    graces: &mut u8,
+    flight: &mut Flight,
+    had_budget: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Rejection>> {
+    let Some(deadline) = flight.deadline() else { return Poll::Pending };
+    loop {
+        ready!(poll_timer(timer.as_mut(), deadline, had_budget, cx));
+        // Another thread may have finished it since.
+        if let Poll::Ready(result) = flight.run(|| call.as_mut().poll(cx)) {
+            return Poll::Ready(Ok(result));
+        }
+        let now = Instant::now();
+        if *graces > 0 && extended(timer.as_mut(), now) {
+            *graces = graces.saturating_sub(1);
+            continue;
+        }
+        return Poll::Ready(Err(flight.timed_out(deadline, now)));
     }
 }
 
@@ -131,10 +165,10 @@ fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
 
 impl<F, A> fmt::Debug for TimeoutFuture<F, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match &self.phase {
-            Phase::Calling { .. } => "Calling",
-            Phase::Refused { .. } => "Refused",
-            Phase::Over => "Over",
+        let phase = match (&self.phase, &self.flight) {
+            (_, None) => "Over",
+            (Phase::Calling { .. }, _) => "Calling",
+            (Phase::Over, _) => "Refused",
         };
         f.debug_struct("TimeoutFuture").field("phase", &phase).finish()
     }

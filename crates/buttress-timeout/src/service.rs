@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use buttress_core::FromRejection;
 use tower_service::Service;
 
-use crate::{Configured, LimitOf, OnTimeout, Refuse, Timeout, TimeoutFuture};
+use crate::{Configured, LimitOf, OnTimeout, Refuse, Timeout, TimeoutFuture, timeout::Flight};
 
 /// A service whose calls end at a limit; made by [`TimeoutLayer`](crate::TimeoutLayer).
 #[derive(Clone, Debug)]
@@ -37,23 +37,22 @@ where
     type Error = S::Error;
     type Future = TimeoutFuture<S::Future, A>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let limit = self.limit.limit_of(&req);
-        match self.timeout.admit(limit) {
-            Ok(mut flight) => {
-                let call = flight.run(|| self.inner.call(req));
-                TimeoutFuture::admitted(call, flight, self.answer.clone())
-            }
-            Err(why) => {
-                // Readied and not called: only dropping that instance gives back what it reserved.
-                self.inner = self.inner.clone();
-                TimeoutFuture::refused(why, self.answer.clone())
-            }
+        let begun = self.timeout.begin(limit);
+        if begun.too_late {
+            // Readied and not called: only dropping that instance gives back what it reserved.
+            self.inner = self.inner.clone();
+            self.timeout.refuse();
+            return TimeoutFuture::refused(Flight::refused(&self.timeout, begun), self.answer.clone());
         }
+        let call = begun.run(&self.timeout, || self.inner.call(req));
+        TimeoutFuture::admitted(call, Flight::new(&self.timeout, begun), self.answer.clone())
     }
 }

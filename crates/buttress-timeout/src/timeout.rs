@@ -1,19 +1,19 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use buttress_core::{
-    CallContext, ConfigError, Event, FromRejection, Name, Outcome, Rejection, RejectionKind, context,
+    ConfigError, Event, FromRejection, Name, Outcome, Rejection, RejectionKind, context,
     observe::{Emitter, Events, Note},
 };
 use tokio::time::Instant;
 
-use crate::{Refuse, TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer};
+use crate::{Refuse, TimeoutBuilder, TimeoutConfig, TimeoutFuture, TimeoutLayer, TimeoutService};
 
 /// A time-out: engine and handle in one. Clones share limit, counts and listeners.
 #[derive(Clone)]
@@ -28,21 +28,17 @@ struct Shared {
     propagate: AtomicBool,
     /// The settings as given; calls read the two atomics above.
     config: Mutex<TimeoutConfig>,
-    successes: AtomicU64,
     failures: AtomicU64,
     timeouts: AtomicU64,
     cancelled: AtomicU64,
     refused: AtomicU64,
 }
 
-/// What became of the calls so far.
+/// What became of the calls that did not succeed. Successes are told to observers and not counted here: a shared
+/// count would be the dearest part of a call that is in time, and the more so the more threads make calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutSnapshot {
-    /// Calls that were passed on and ended, in any way.
-    pub calls: u64,
-    /// Calls that ended in time, with `Ok`.
-    pub successes: u64,
     /// Calls that ended in time, with an error or a panic.
     pub failures: u64,
     /// Calls ended at the limit.
@@ -74,7 +70,6 @@ impl Timeout {
             limit_ns: AtomicU64::new(nanos(config.limit)),
             propagate: AtomicBool::new(config.propagate),
             config: Mutex::new(config),
-            successes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
@@ -86,6 +81,11 @@ impl Timeout {
     /// A layer that puts this time-out around every service it wraps.
     pub fn layer(&self) -> TimeoutLayer {
         TimeoutLayer::new(self.clone())
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> TimeoutService<S> {
+        tower_layer::Layer::layer(&self.layer(), inner)
     }
 
     /// Runs `op` within the limit: for what cannot be a service. The time starts now.
@@ -125,13 +125,13 @@ impl Timeout {
     }
 
     fn run<O: FnOnce() -> F, F>(&self, limit: Option<Duration>, op: O) -> TimeoutFuture<F> {
-        match self.admit(limit) {
-            Ok(mut flight) => {
-                let call = flight.run(op);
-                TimeoutFuture::admitted(call, flight, Refuse)
-            }
-            Err(why) => TimeoutFuture::refused(why, Refuse),
+        let begun = self.begin(limit);
+        if begun.too_late {
+            self.refuse();
+            return TimeoutFuture::refused(Flight::refused(self, begun), Refuse);
         }
+        let call = begun.run(self, op);
+        TimeoutFuture::admitted(call, Flight::new(self, begun), Refuse)
     }
 
     /// The name.
@@ -162,14 +162,15 @@ impl Timeout {
         Ok(())
     }
 
-    /// What became of the calls so far.
+    /// What became of the calls that did not succeed, so far.
     pub fn snapshot(&self) -> TimeoutSnapshot {
-        let read = |count: &AtomicU64| count.load(Relaxed);
         let shared = &*self.shared;
-        let (successes, failures) = (read(&shared.successes), read(&shared.failures));
-        let (timeouts, cancelled) = (read(&shared.timeouts), read(&shared.cancelled));
-        let calls = successes.saturating_add(failures).saturating_add(timeouts).saturating_add(cancelled);
-        TimeoutSnapshot { calls, successes, failures, timeouts, cancelled, refused: read(&shared.refused) }
+        TimeoutSnapshot {
+            failures: shared.failures.load(Relaxed),
+            timeouts: shared.timeouts.load(Relaxed),
+            cancelled: shared.cancelled.load(Relaxed),
+            refused: shared.refused.load(Relaxed),
+        }
     }
 
     /// Owned copies of this policy's refusals, from now on.
@@ -177,45 +178,66 @@ impl Timeout {
         self.shared.emitter.events()
     }
 
-    /// Starts the clock of one call, or refuses it because its deadline has passed already.
-    pub(crate) fn admit(&self, limit: Option<Duration>) -> Result<Flight, Rejection> {
+    /// Starts the clock of one call.
+    #[inline(always)]
+    pub(crate) fn begin(&self, limit: Option<Duration>) -> Begun {
         let shared = &*self.shared;
         // Relaxed, here and in `reconfigure`: the two settings stand for themselves.
         let limit = limit.unwrap_or_else(|| Duration::from_nanos(shared.limit_ns.load(Relaxed)));
         let propagate = shared.propagate.load(Relaxed);
-        let started = Instant::now();
+        let started = Instant::now().into_std();
         // `None`: further away than clocks reach, so never.
         let mut deadline = started.checked_add(limit);
+        let mut too_late = false;
         if propagate {
-            if let Some(outer) = context::current().deadline.map(Instant::from_std) {
-                if outer <= started {
-                    return Err(self.refuse());
-                }
+            if let Some(outer) = context::deadline() {
+                too_late = outer <= started;
                 deadline = earlier(deadline, outer);
             }
         }
-        let timeout = self.clone();
-        Ok(Flight {
-            timeout,
-            started,
-            deadline,
-            propagate,
-            busy: false,
-            outcome: Outcome::Cancelled,
-            elapsed: None,
-        })
+        Begun { started, deadline, propagate, too_late }
+    }
+
+    /// Counts and tells the end of a call; one that succeeded only where somebody listens.
+    #[inline]
+    fn ended(&self, outcome: Outcome, started: StdInstant, ended: Option<StdInstant>) {
+        if outcome != Outcome::Success || self.shared.emitter.is_on() {
+            self.settle(outcome, started, ended);
+        }
     }
 
     #[cold]
-    fn refuse(&self) -> Rejection {
+    fn settle(&self, outcome: Outcome, started: StdInstant, ended: Option<StdInstant>) {
+        let shared = &*self.shared;
+        let count = match outcome {
+            Outcome::Success => None,
+            Outcome::TimedOut => Some(&shared.timeouts),
+            Outcome::Cancelled => Some(&shared.cancelled),
+            _ => Some(&shared.failures),
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Relaxed);
+        }
+        if shared.emitter.is_on() {
+            let now = || shared.emitter.is_timed().then(|| Instant::now().into_std());
+            let elapsed = ended.or_else(now).map(|ended| ended.saturating_duration_since(started));
+            shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+        }
+    }
+
+    /// Counts and tells the refusal of a call that was too late before it began.
+    #[cold]
+    pub(crate) fn refuse(&self) {
         let shared = &*self.shared;
         shared.refused.fetch_add(1, Relaxed);
-        let why = Rejection::timed_out(RejectionKind::Timeout, self.name(), Duration::ZERO, Duration::ZERO)
-            .with_sent(false);
         if shared.emitter.is_on() {
-            shared.emitter.emit(Event::Refused { rejection: &why, shadow: false });
+            shared.emitter.emit(Event::Refused { rejection: &self.refusal(), shadow: false });
         }
-        why
+    }
+
+    fn refusal(&self) -> Rejection {
+        Rejection::timed_out(RejectionKind::Timeout, self.name(), Duration::ZERO, Duration::ZERO)
+            .with_sent(false)
     }
 }
 
@@ -229,97 +251,133 @@ fn nanos(limit: Duration) -> u64 {
     u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn earlier(deadline: Option<Instant>, outer: Instant) -> Option<Instant> {
-    Some(deadline.map_or(outer, |own| own.min(outer)))
+#[inline]
+fn earlier(deadline: Option<StdInstant>, outer: StdInstant) -> Option<StdInstant> {
+    match deadline {
+        Some(own) if own < outer => deadline,
+        _ => Some(outer),
+    }
 }
 
-/// One admitted call, from `call` to its end. Told and counted once, when it is dropped: `Cancelled` or
-/// `Panicked` unless it was settled before.
+/// When an admitted call began and must end. Plain data, and not part of the future until the inner `call` has
+/// returned: what `call` makes is then put where it stays, without a copy of a half-made future.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    started: StdInstant,
+    deadline: Option<StdInstant>,
+    propagate: bool,
+    /// The deadline from outside had passed by then: to be refused.
+    pub(crate) too_late: bool,
+}
+
+impl Begun {
+    /// Runs the inner `call` in the context that carries the deadline.
+    #[inline(always)]
+    pub(crate) fn run<T>(&self, timeout: &Timeout, inner: impl FnOnce() -> T) -> T {
+        let _entered = context::enter_deadline(self.deadline.filter(|_| self.propagate));
+        let unless_returned = Unwound { timeout, started: self.started };
+        let out = inner();
+        mem::forget(unless_returned);
+        out
+    }
+}
+
+/// Settles a call whose inner `call` panicked.
+struct Unwound<'a> {
+    timeout: &'a Timeout,
+    started: StdInstant,
+}
+
+impl Drop for Unwound<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.timeout.ended(Outcome::Panicked, self.started, None);
+    }
+}
+
+/// One admitted call, from the return of the inner `call` to its end. Told and counted once, when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Flight {
     timeout: Timeout,
-    started: Instant,
-    deadline: Option<Instant>,
+    started: StdInstant,
+    deadline: Option<StdInstant>,
     propagate: bool,
-    /// Set while foreign code runs: still set on drop, it panicked.
-    busy: bool,
-    outcome: Outcome,
-    elapsed: Option<Duration>,
+    /// What it is, should it be dropped now: `Cancelled` between polls, `Panicked` while foreign code runs.
+    /// `None`: refused, which has been told.
+    outcome: Option<Outcome>,
 }
 
 impl Flight {
-    /// Runs the inner `call` or `poll`, in the context that carries the deadline.
-    #[inline]
-    pub(crate) fn run<T>(&mut self, inner: impl FnOnce() -> T) -> T {
-        self.busy = true;
-        let _entered = match self.deadline {
-            Some(deadline) if self.propagate => Some(context::enter(self.context(deadline))),
-            _ => None,
-        };
-        let out = inner();
-        self.busy = false;
-        out
+    #[inline(always)]
+    pub(crate) fn new(timeout: &Timeout, begun: Begun) -> Self {
+        Self::with(timeout, begun, Some(Outcome::Cancelled))
     }
 
-    /// Taken at every poll anew: a future may be polled in another context than it was made in.
+    #[inline(always)]
+    pub(crate) fn refused(timeout: &Timeout, begun: Begun) -> Self {
+        Self::with(timeout, begun, None)
+    }
+
+    #[inline(always)]
+    fn with(timeout: &Timeout, begun: Begun, outcome: Option<Outcome>) -> Self {
+        let Begun { started, deadline, propagate, .. } = begun;
+        Self { timeout: timeout.clone(), started, deadline, propagate, outcome }
+    }
+
+    /// Why the call was refused.
+    #[cold]
+    pub(crate) fn refusal(&self) -> Rejection {
+        self.timeout.refusal()
+    }
+
+    /// Runs the inner `poll`, in the context that carries the deadline. The context is asked at every poll anew: a
+    /// future may be polled in another one than it was made in.
     #[inline]
-    fn context(&self, deadline: Instant) -> CallContext {
-        context::current().until(deadline.into_std())
+    pub(crate) fn run<T>(&mut self, inner: impl FnOnce() -> T) -> T {
+        self.outcome = Some(Outcome::Panicked);
+        let _entered = context::enter_deadline(self.deadline.filter(|_| self.propagate));
+        let out = inner();
+        self.outcome = Some(Outcome::Cancelled);
+        out
     }
 
     /// The deadline for the timer; asks the context of the poll too, which may be another one than that of the
     /// call.
     pub(crate) fn deadline(&mut self) -> Option<Instant> {
         if self.propagate {
-            if let Some(outer) = context::current().deadline {
-                self.deadline = earlier(self.deadline, Instant::from_std(outer));
+            if let Some(outer) = context::deadline() {
+                self.deadline = earlier(self.deadline, outer);
             }
         }
-        self.deadline
+        self.deadline.map(Instant::from_std)
     }
 
     /// Settles a call that finished.
     #[inline]
     pub(crate) fn finished(&mut self, ok: bool) {
-        self.outcome = if ok { Outcome::Success } else { Outcome::Failure };
+        self.outcome = Some(if ok { Outcome::Success } else { Outcome::Failure });
     }
 
     /// Settles a call at its limit.
-    pub(crate) fn timed_out(&mut self, deadline: Instant, now: Instant) -> Rejection {
-        let elapsed = now.saturating_duration_since(self.started);
-        let limit = deadline.saturating_duration_since(self.started);
-        self.outcome = Outcome::TimedOut;
-        self.elapsed = Some(elapsed);
-        Rejection::timed_out(RejectionKind::Timeout, self.timeout.name(), limit, elapsed)
-    }
-
     #[cold]
-    fn tell(&self) {
-        let emitter = &self.timeout.shared.emitter;
-        let elapsed = match self.elapsed {
-            None if emitter.is_timed() => Some(Instant::now().saturating_duration_since(self.started)),
-            known => known,
-        };
-        emitter.emit(Event::Done { outcome: self.outcome, elapsed, slow: false, attempts: 1 });
+    pub(crate) fn timed_out(&mut self, deadline: Instant, now: Instant) -> Rejection {
+        let started = Instant::from_std(self.started);
+        let elapsed = now.saturating_duration_since(started);
+        let limit = deadline.saturating_duration_since(started);
+        self.outcome = Some(Outcome::TimedOut);
+        // From here on it is when the call did end: see `elapsed`.
+        self.deadline = Some(now.into_std());
+        Rejection::timed_out(RejectionKind::Timeout, self.timeout.name(), limit, elapsed)
     }
 }
 
 impl Drop for Flight {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.busy {
-            self.outcome = Outcome::Panicked;
-        }
-        let shared = &*self.timeout.shared;
-        let count = match self.outcome {
-            Outcome::Success => &shared.successes,
-            Outcome::TimedOut => &shared.timeouts,
-            Outcome::Cancelled => &shared.cancelled,
-            _ => &shared.failures,
-        };
-        count.fetch_add(1, Relaxed);
-        if shared.emitter.is_on() {
-            self.tell();
+        if let Some(outcome) = self.outcome {
+            // Of a call that timed out the end is known, see `timed_out`.
+            let ended = if outcome == Outcome::TimedOut { self.deadline } else { None };
+            self.timeout.ended(outcome, self.started, ended);
         }
     }
 }

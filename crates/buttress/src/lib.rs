@@ -101,3 +101,8 @@ pub use crate::builder::ServiceBuilderExt;
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the page for the first outage, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/first-outage.md")]
+struct FirstOutage;

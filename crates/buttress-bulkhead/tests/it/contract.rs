@@ -69,10 +69,11 @@ async fn slot_is_free_when_the_call_is_done_not_when_its_future_is_dropped() {
     assert_eq!((snapshot.available, snapshot.completed, snapshot.cancelled), (1, 1, 0));
 }
 
-/// Says when it is dropped whether its slot was free already.
+/// A call that keeps what it has until it is dropped, and then says whether its slot was free already.
 struct Work {
     bulkhead: Bulkhead,
     was_free: Arc<AtomicBool>,
+    ends: bool,
 }
 
 impl Drop for Work {
@@ -81,19 +82,21 @@ impl Drop for Work {
     }
 }
 
+impl Future for Work {
+    type Output = Result<(), BoxError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.ends { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn inner_call_is_gone_before_its_slot_is_free() {
     let bulkhead = bulkhead(1, 0);
     for ends in [true, false] {
         let was_free = Arc::new(AtomicBool::new(true));
-        let work = Work { bulkhead: bulkhead.clone(), was_free: was_free.clone() };
-        let mut call = spawn(bulkhead.call(move || async move {
-            let _work = work;
-            if ends {
-                return Ok::<_, BoxError>(());
-            }
-            std::future::pending().await
-        }));
+        let work = Work { bulkhead: bulkhead.clone(), was_free: was_free.clone(), ends };
+        let mut call = spawn(bulkhead.call(|| work));
         assert_eq!(call.poll().is_ready(), ends);
         drop(call);
         assert!(!was_free.load(SeqCst));
@@ -342,7 +345,8 @@ impl Wake for LastOwner {
 // stop everything.
 #[tokio::test(start_paused = true)]
 async fn waker_that_drops_another_waiter_does_not_stop_the_line() {
-    let bulkhead = bulkhead(1, 10);
+    // No time-out, or the timer would own the waker, too.
+    let bulkhead = builder(1, 10).queue_timeout(None).build().unwrap();
     let permit = bulkhead.try_acquire().unwrap();
     let owner = || {
         let mut other = bulkhead.acquire();

@@ -242,7 +242,7 @@ async fn slot_granted_to_a_call_that_is_dropped_goes_to_the_next_in_line() {
 #[tokio::test(start_paused = true)]
 async fn sixty_four_waiters_take_turns() {
     const WAITERS: usize = 64;
-    const GRANTS: usize = 20_000;
+    const GRANTS: usize = 100_000;
     let bulkhead = bulkhead(1, WAITERS as u32);
     let turns = std::sync::Arc::new(std::sync::Mutex::new(Vec::with_capacity(GRANTS)));
     let mut tasks = Vec::new();

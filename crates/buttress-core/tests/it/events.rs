@@ -14,7 +14,7 @@ use std::{
 
 use buttress_core::{
     Emitter, Event, Name, Outcome, PolicyKind, Rejection,
-    observe::{Cause, Happening, Level, Note, TransitionDetail},
+    observe::{Cause, Happening, Level, Note, TransitionDetail, listener_panics},
 };
 use tokio_test::{assert_pending, assert_ready, task};
 
@@ -212,7 +212,11 @@ fn waker_that_panics_does_not_silence_the_policy() {
     let mut events = policy.events();
     let inline = Arc::new(Inline { policy: policy.clone(), woken: AtomicUsize::new(0), panics: true });
     assert!(poll_next(&mut events, &inline.into()).is_pending());
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| policy.emit(cleared(1))));
+    let alone = crate::listeners::PANICKING.lock();
+    let before = listener_panics();
+    policy.emit(cleared(1));
+    assert_eq!(listener_panics() - before, 1);
+    drop(alone);
     policy.emit(cleared(2));
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(1));
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(2));

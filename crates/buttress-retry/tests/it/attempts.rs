@@ -10,7 +10,8 @@ use std::{
 };
 
 use buttress_core::{Backoff, BoxError, Jitter};
-use buttress_retry::{Retry, RetryConfig};
+use buttress_retry::{Retry, RetryBuilder, RetryConfig};
+use buttress_test::Recording;
 use tokio_test::{assert_ready, task};
 use tower::{Layer, Service, ServiceExt};
 
@@ -47,7 +48,7 @@ async fn max_attempts_counts_all_calls_and_the_last_error_comes_out_unchanged() 
     assert_eq!(script.waits(), [ms(500), ms(500)]);
 }
 
-// S4-002, C-01
+// S4-001, S4-002, C-01
 #[tokio::test(start_paused = true)]
 async fn retries_count_the_calls_after_the_first() {
     for (retries, calls) in [(0, 1), (2, 3), (3, 4)] {
@@ -95,22 +96,40 @@ async fn dspx_waits_100_400_1600_with_jitter_below_the_cap() {
     }
 }
 
-// S0-013, vector R04
+/// The waits as they were chosen; those between the calls are whole milliseconds.
+async fn chosen(retry: RetryBuilder, calls: usize) -> Vec<Duration> {
+    let recording = Recording::new();
+    let retry = retry.observe(recording.clone()).build().unwrap();
+    let svc = retry.layer().layer(Script::failing().service());
+    for _ in 0..calls {
+        svc.clone().oneshot("a").await.unwrap_err();
+    }
+    recording.attempts().into_iter().map(|(_, wait)| wait).collect()
+}
+
+// S0-013
 #[tokio::test(start_paused = true)]
-async fn seeds_give_distinct_waits_within_bounds() {
+async fn thousand_seeds_give_distinct_waits_within_bounds() {
     let mut seen = HashSet::new();
     for seed in 0..1000 {
-        let retry = Retry::builder("state").seed(seed).max_attempts(2).build().unwrap();
-        let events = buttress_test::Recording::new();
-        let script = Script::failing();
-        let retry = Retry::builder(retry.name()).config(retry.config()).seed(seed).observe(events.clone());
-        let retry = retry.build().unwrap();
-        retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
-        let (_, wait) = events.attempts()[0];
-        assert!(wait <= ms(100));
-        seen.insert(wait);
+        let waits = chosen(Retry::builder("state").config(of(2, RetryConfig::dspx())).seed(seed), 1).await;
+        assert!((ms(100)..=ms(150)).contains(&waits[0]), "{waits:?}");
+        seen.insert(waits[0]);
     }
     assert!(seen.len() > 990, "{}", seen.len());
+    let again = || chosen(Retry::builder("state").max_attempts(5).seed(7), 1);
+    assert_eq!(again().await, again().await);
+}
+
+// vector R04: known from other libraries: every call draws the same jitter, so that all of them retry in lock step
+#[tokio::test(start_paused = true)]
+async fn calls_and_clones_of_one_policy_draw_each_their_own_jitter() {
+    let waits = chosen(Retry::builder("state").max_attempts(2), 10_000).await;
+    let distinct: HashSet<_> = waits.iter().collect();
+    assert!(distinct.len() > 9_990, "{}", distinct.len());
+    let mean = waits.iter().map(Duration::as_secs_f64).sum::<f64>() / waits.len() as f64;
+    assert!((0.049..0.051).contains(&mean), "{mean}");
+    assert!(waits.iter().all(|wait| *wait <= ms(100)));
 }
 
 // S0-032
@@ -153,7 +172,7 @@ async fn jitter_of_blipee_adds_up_to_a_fifth_below_the_cap() {
     }
 }
 
-// S4-003, S4-004, S4-005, S4-006, S4-009, vector de-delay
+// S4-003, S4-004, S4-005, S4-009, vector de-delay
 #[tokio::test(start_paused = true)]
 async fn didactic_waits_one_two_four_seconds() {
     let mut config = RetryConfig::didactic();
@@ -165,12 +184,18 @@ async fn didactic_waits_one_two_four_seconds() {
     assert_eq!(waits(config).await, [ms(1000), ms(3000)]);
 }
 
-// vector de-delay-cap-jitter, C-03
+// S4-004, S4-006, vector de-delay-cap-jitter, C-03
 #[tokio::test(start_paused = true)]
 async fn didactic_cap_is_a_promise_jitter_included() {
     let waits = waits(of(200, RetryConfig::didactic())).await;
     assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(60)));
     assert!(waits[10..].iter().all(|wait| *wait == Duration::from_secs(60)));
+    // Below the cap, up to a tenth more.
+    assert!(
+        waits[..5].iter().zip([1000, 2000, 4000, 8000, 16_000]).all(|(wait, base)| {
+            (ms(base)..=ms(base + base / 10 + 1)).contains(wait) && *wait != ms(base)
+        })
+    );
 }
 
 // S3-012, C-08
@@ -198,6 +223,18 @@ fn no_wait_registers_no_timer() {
     let mut call = task::spawn(svc.call("a"));
     assert_ready!(call.poll()).unwrap_err();
     assert_eq!(script.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_never_waits_lets_other_tasks_run() {
+    let retry = Retry::new("stage", of(100_000, RetryConfig::fluxus())).unwrap();
+    let other = tokio::spawn(async {});
+    tokio::select! {
+        biased;
+        _ = retry.call(|| async { Err::<(), BoxError>("down".into()) }) => panic!("the other task had to wait"),
+        ran = other => ran.unwrap(),
+    }
+    assert!(retry.snapshot().attempts < 1000);
 }
 
 // vector grpc-re-01

@@ -7,10 +7,10 @@ use std::sync::{
 
 use buttress_core::{
     Backoff, BoxError, Budget, Jitter, Name, Rejection, RejectionKind, TokenBudgetConfig, Verdict,
-    observe::{Level, StopReason},
+    observe::{Level, Note, StopReason},
 };
 use buttress_retry::{Retry, RetryBuilder, RetryConfig};
-use buttress_test::Recording;
+use buttress_test::{Recording, What};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -141,9 +141,14 @@ async fn aws(config: RetryConfig, tokens: u32, statuses: &'static [u16]) -> (Vec
     });
     let status = layer.layer(svc).oneshot(()).await.unwrap();
     assert_eq!(made.load(Relaxed), statuses.len());
-    // The first level is the one a recorder is told when it attaches.
-    let levels = recording.levels(Level::BudgetAvailable);
-    let after = levels.iter().skip(1).map(|left| *left as u32).collect();
+    let (mut after, mut level) = (Vec::new(), 0);
+    for event in recording.events() {
+        match event.what {
+            What::Level { value, .. } => level = value as u32,
+            What::Attempt { .. } | What::Note(Note::Stopped(StopReason::Budget)) => after.push(level),
+            _ => {}
+        }
+    }
     let waits = recording.attempts().iter().map(|(_, wait)| wait.as_millis()).collect();
     (after, budget.available(now()) as u32, waits, status)
 }

@@ -155,6 +155,7 @@ async fn outcome_that_says_nothing_is_returned_as_it_is() {
     let layer = retry.layer().classify_with(|_: Result<&&str, &BoxError>| Verdict::Ignore);
     layer.layer(script.service()).oneshot("a").await.unwrap_err();
     assert_eq!(script.calls(), 1);
+    assert_eq!(retry.snapshot().stopped(StopReason::NotRetryable), 0);
 }
 
 #[tokio::test]

@@ -176,6 +176,27 @@ async fn late_recorder_learns_what_is_left_of_the_budget() {
     assert_eq!(retry.snapshot().budget_available, Some(30.0));
 }
 
+// The level must not stay at zero when an outage is over: then nobody retries, and the budget fills unseen.
+#[tokio::test(start_paused = true)]
+async fn level_of_the_budget_recovers_after_an_outage() {
+    let recording = Recording::new();
+    let retry = Retry::builder("payments").backoff(Backoff::none()).observe(recording.clone());
+    let retry = retry.budget(Budget::new(0.5, 0).unwrap()).build().unwrap();
+    let level = || recording.levels(Level::BudgetAvailable).last().copied().unwrap();
+    for _ in 0..20 {
+        retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
+    }
+    assert!(level() < 1.0);
+    let told = recording.levels(Level::BudgetAvailable).len();
+    for _ in 0..100 {
+        sleep(ms(10)).await;
+        retry.call(|| async { Ok::<(), BoxError>(()) }).await.unwrap();
+    }
+    assert!(level() > 30.0, "{}", level());
+    // Not told at every call.
+    assert!((1..10).contains(&(recording.levels(Level::BudgetAvailable).len() - told)));
+}
+
 #[tokio::test]
 async fn new_settings_are_told() {
     let (retry, recording) = recorded(3, 0);

@@ -69,6 +69,22 @@ async fn hint_may_be_ignored() {
     assert_eq!(wait(&retry, Duration::MAX).await, Some(ms(100)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn hint_may_replace_the_backoff_which_then_begins_again() {
+    let retry = Retry::builder("rpc").max_attempts(6).backoff(Backoff::exponential(ms(100)));
+    let retry = retry.retry_after(RetryAfter::Replace).build().unwrap();
+    let answers = ["a", "a", "push back", "a", "a"].map(|text| Err(text.into()));
+    let script = Script::of(answers);
+    let layer = retry.layer().classify_with(|outcome: Result<&&str, &BoxError>| match outcome {
+        Ok(_) => Verdict::Success,
+        Err(error) if error.to_string() == "push back" => Verdict::retry_after(ms(7)),
+        Err(_) => Verdict::transient(),
+    });
+    layer.layer(script.service()).oneshot("a").await.unwrap();
+    assert_eq!(script.waits(), [100, 200, 7, 100, 200].map(ms));
+    assert_eq!(wait(&retry, Duration::from_secs(31)).await, None);
+}
+
 // C-09, vector R18
 #[tokio::test(start_paused = true)]
 async fn listed_refusal_is_retried_only_if_its_retry_after_fits_the_deadline() {

@@ -68,6 +68,7 @@ pub struct Contract<L, Req = u32, Res = u32, E = BoxError> {
     kit: Kit<Req, Res, E>,
     slots: usize,
     placement: Option<Placement>,
+    drops_finished: bool,
     allowed: Vec<Rule>,
     patience: Duration,
 }
@@ -110,7 +111,8 @@ impl<L, Req, Res, E> Contract<L, Req, Res, E> {
     ) -> Self {
         let kit = Kit { request: Arc::new(request), response: Arc::new(response), error: Arc::new(error) };
         let (layer, allowed) = (Arc::new(make), Vec::new());
-        Self { layer, refusing: None, kit, slots: 1, placement: None, allowed, patience: PATIENCE }
+        let (refusing, placement, drops_finished) = (None, None, false);
+        Self { layer, refusing, kit, slots: 1, placement, drops_finished, allowed, patience: PATIENCE }
     }
 
     /// Also checks refusals. `make` makes a layer, and a switch: after it was pressed, calls are refused, also on
@@ -143,6 +145,13 @@ impl<L, Req, Res, E> Contract<L, Req, Res, E> {
     /// the call.
     pub fn owning(mut self) -> Self {
         self.placement = Some(Placement::Owning);
+        self
+    }
+
+    /// Also checks that the inner future is dropped as soon as it has resolved, and not only with the layer's own:
+    /// what tower's `ConcurrencyLimit` inside holds is given back then.
+    pub fn drops_finished(mut self) -> Self {
+        self.drops_finished = true;
         self
     }
 
@@ -214,6 +223,7 @@ impl<L, Req, Res, E> Contract<L, Req, Res, E> {
     {
         let (layer, refusing, kit) = (self.layer.clone(), self.refusing.clone(), self.kit.clone());
         let (slots, placement) = (self.slots, self.placement);
+        let until_drop = self.drops_finished && scenario == Scenario::FinishedKept;
         let (tell, told) = mpsc::channel();
         // A thread and not this runtime: the caller may have none, or one whose time is not paused; and what
         // never returns from a poll can be left behind.
@@ -230,7 +240,7 @@ impl<L, Req, Res, E> Contract<L, Req, Res, E> {
                     _ => (layer(), None),
                 };
                 let make = move |probe| layer.layer(probe);
-                Bench::new(scenario, make, clone, kit, slots).play(placement, switch).await
+                Bench::new(scenario, make, clone, kit, slots, until_drop).play(placement, switch).await
             });
             let _ = tell.send(found);
         });

@@ -75,6 +75,7 @@ where
         clone: CloneOf<S>,
         kit: Kit<Req, Res, E>,
         slots: usize,
+        until_drop: bool,
     ) -> Self {
         let mode = Arc::new(Mutex::new(Mode::Ok));
         let (of_probe, made, mut calls) = (mode.clone(), kit.clone(), 0_usize);
@@ -97,7 +98,10 @@ where
                 Mode::PanicInPoll => step::yields(1, step::panics()),
             }
         });
-        let probe = probe.slots(slots).lenient();
+        let mut probe = probe.slots(slots).lenient();
+        if until_drop {
+            probe = probe.slots_until_drop();
+        }
         let (make, found) = (Box::new(make), Vec::new());
         Self { scenario, make, clone, kit, probe, mode, slots, found }
     }

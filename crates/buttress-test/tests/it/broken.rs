@@ -617,11 +617,11 @@ fn poll_after_the_end_is_found() {
 }
 
 #[derive(Clone)]
-struct KeepsAnAnswered {
+struct DropsResolved {
     inner: Probe,
 }
 
-service! { KeepsAnAnswered,
+service! { DropsResolved,
     ready_as_inner!();
     fn call(&mut self, req: u32) -> BoxFuture {
         let mut call = Box::pin(self.inner.call(req));
@@ -632,7 +632,33 @@ service! { KeepsAnAnswered,
 #[test]
 fn async_block_that_ended_holds_nothing() {
     // The like of tower's timeout as an `async` block, which drops what it owns when it ends.
-    contract::check(|| layer_fn(|inner| KeepsAnAnswered { inner })).assert_clean();
+    contract::check(|| layer_fn(|inner| DropsResolved { inner })).assert_clean();
+}
+
+/// Keeps what has resolved for as long as it lives itself.
+#[derive(Clone)]
+struct KeepsResolved {
+    inner: Probe,
+}
+
+service! { KeepsResolved,
+    ready_as_inner!();
+    fn call(&mut self, req: u32) -> BoxFuture {
+        let mut call = Box::pin(self.inner.call(req));
+        Box::pin(poll_fn(move |cx| call.as_mut().poll(cx)))
+    }
+}
+
+#[test]
+fn inner_future_kept_after_its_end_is_found_when_asked_for() {
+    let make = || layer_fn(|inner| KeepsResolved { inner });
+    contract::check(make).assert_clean();
+    let report = Contract::new(make).drops_finished().run();
+    assert_found(&report, &[(Rule::FinishedHoldsNothing, Scenario::FinishedKept)]);
+    assert_eq!(report.violations().len(), 1, "{report}");
+
+    let drops = || layer_fn(|inner| DropsResolved { inner });
+    Contract::new(drops).drops_finished().run().assert_clean();
 }
 
 // ---- refusals

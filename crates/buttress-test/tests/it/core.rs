@@ -18,5 +18,5 @@ fn lifting_and_typing_errors_keep_the_contract() {
 // SX-05, SX-06
 #[test]
 fn readiness_within_the_call_keeps_the_contract() {
-    Contract::new(|| ReadyInCallLayer).owning().run().assert_clean();
+    Contract::new(|| ReadyInCallLayer).owning().drops_finished().run().assert_clean();
 }

@@ -100,6 +100,17 @@ fn slot_is_given_back_by_end_drop_panic_and_instance() {
 }
 
 #[test]
+fn slot_may_be_held_until_the_future_is_dropped() {
+    let mut probe = echo().slots(1).slots_until_drop();
+    assert!(ready(&mut probe));
+    let mut call = Box::pin(probe.call(1));
+    assert!(poll_once(call.as_mut()).is_ready());
+    assert_eq!((probe.in_flight(), probe.free_slots()), (0, 0));
+    drop(call);
+    assert_eq!(probe.free_slots(), 1);
+}
+
+#[test]
 fn freed_slot_wakes_the_waker_of_the_last_poll() {
     let mut probe = echo().slots(1);
     let slot = probe.take_slot().unwrap();

@@ -90,7 +90,7 @@ async fn call_whose_deadline_has_passed_is_refused_and_not_sent() {
     assert_eq!((why.code(), why.was_sent()), ("TIMEOUT", false));
     assert!(!CALLED.load(SeqCst));
     let snapshot = timeout.snapshot();
-    assert_eq!((snapshot.refused, snapshot.calls, snapshot.timeouts), (1, 0, 0));
+    assert_eq!((snapshot.refused, snapshot.timeouts, snapshot.cancelled), (1, 0, 0));
     assert!(events.try_next().is_some());
 }
 

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Event, FromRejection, Outcome};
+use buttress_core::{BoxError, Event, FromRejection, Outcome, context};
 use buttress_timeout::Timeout;
 use tokio::time;
 use tokio_test::{assert_pending, task};
@@ -49,8 +49,28 @@ async fn every_end_is_told_exactly_once() {
         ]
     );
     let snapshot = timeout.snapshot();
-    assert_eq!((snapshot.calls, snapshot.successes, snapshot.failures), (5, 1, 1));
-    assert_eq!((snapshot.timeouts, snapshot.cancelled, snapshot.refused), (1, 2, 0));
+    assert_eq!((snapshot.failures, snapshot.timeouts), (1, 1));
+    assert_eq!((snapshot.cancelled, snapshot.refused), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_call_is_told_once_whether_its_future_is_polled_or_dropped() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let to = told.clone();
+    let listen = move |event: &Event<'_>| {
+        to.lock().unwrap().push(match event {
+            Event::Refused { .. } => "refused",
+            Event::Done { .. } => "done",
+            _ => "other",
+        });
+    };
+    let timeout = Timeout::builder("api").on_event(listen).build().unwrap();
+    let passed = context::enter_deadline(Some(time::Instant::now().into_std()));
+    let (polled, dropped) = (timeout.call(|| taking(1)), timeout.call(|| taking(1)));
+    drop((passed, dropped));
+    assert_eq!(polled.await.unwrap_err().rejection().unwrap().code(), "TIMEOUT");
+    assert_eq!(*told.lock().unwrap(), ["refused", "refused"]);
+    assert_eq!((timeout.snapshot().refused, timeout.snapshot().cancelled), (2, 0));
 }
 
 // vector T04
@@ -86,7 +106,8 @@ async fn panic_in_the_drop_of_the_cancelled_call_leaves_the_counts_right() {
     assert!(permit_back.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(heard.lock().unwrap().len(), 1);
     assert_eq!(heard.lock().unwrap()[0].0, Outcome::TimedOut);
-    assert_eq!((timeout.snapshot().calls, timeout.snapshot().timeouts), (1, 1));
+    let snapshot = timeout.snapshot();
+    assert_eq!((snapshot.timeouts, snapshot.failures, snapshot.cancelled), (1, 0, 0));
     timeout.call(|| taking(1)).await.unwrap(); // still of use
 }
 
@@ -106,7 +127,7 @@ async fn panic_in_a_drop_between_polls_counts_as_cancelled() {
     assert_pending!(call.poll());
     assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err());
     assert_eq!(heard.lock().unwrap()[0].0, Outcome::Cancelled);
-    assert_eq!(timeout.snapshot().calls, 1);
+    assert_eq!((timeout.snapshot().cancelled, heard.lock().unwrap().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

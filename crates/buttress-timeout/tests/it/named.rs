@@ -1,7 +1,7 @@
 use std::{future::Future, pin::Pin, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use buttress_core::{BoxError, FromRejection};
-use buttress_timeout::{Timeout, TimeoutConfig, Timeouts, race};
+use buttress_timeout::{Timeout, TimeoutConfig, TimeoutSnapshot, Timeouts, race};
 use tokio::time::{self, Instant};
 
 use crate::{Flag, ms, taking};
@@ -141,7 +141,7 @@ async fn race_of_handles_counts_in_each_of_them() {
     let far = Timeout::builder("far").limit(ms(100)).build().unwrap();
     let (winner, took) = race([(near.clone(), taking(30)), (far.clone(), taking(60))]).await.unwrap();
     assert_eq!((winner.as_str(), took), ("far", 60));
-    assert_eq!((near.snapshot().timeouts, far.snapshot().successes), (1, 1));
+    assert_eq!((near.snapshot().timeouts, far.snapshot()), (1, TimeoutSnapshot::default()));
     let never = race([(near.clone(), hang()), (far.clone(), hang())]);
     drop(time::timeout(ms(1), never).await);
     assert_eq!((near.snapshot().cancelled, far.snapshot().cancelled), (1, 1));
