@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::Rejection;
+use buttress_core::{FromRejection, Rejection};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop,
@@ -61,6 +61,7 @@ impl<F, A, T, E> Future for TimeoutFuture<F, A>
 where
     F: Future<Output = Result<T, E>>,
     A: OnTimeout<T, E>,
+    E: FromRejection,
 {
     type Output = Result<T, E>;
 
@@ -84,16 +85,19 @@ where
                 }
                 match polled {
                     Poll::Ready(Ok(value)) => {
-                        flight.finished(true);
+                        flight.succeeded();
                         this.phase.set(Phase::Over);
                         *this.flight = None;
                         Poll::Ready(Ok(value))
                     }
                     Poll::Ready(Err(error)) => {
-                        flight.finished(false);
+                        let why = flight.failed(error.rejection());
                         this.phase.set(Phase::Over);
                         *this.flight = None;
-                        Poll::Ready(Err(error))
+                        Poll::Ready(match why {
+                            Some(why) => this.answer.answer(why),
+                            None => Err(error),
+                        })
                     }
                     Poll::Pending => Poll::Pending,
                 }
