@@ -122,6 +122,12 @@ fn wait<F: Future>(
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Rejection>> {
     let Some(deadline) = flight.deadline() else { return Poll::Pending };
+    if let Some(sleep) = timer.as_mut().as_pin_mut() {
+        // Polled in another context since, which has an earlier deadline. A grace that was given stays.
+        if *graces == GRACES && deadline < sleep.deadline() {
+            sleep.reset(deadline);
+        }
+    }
     loop {
         ready!(poll_timer(timer.as_mut(), deadline, had_budget, cx));
         // Another thread may have finished it since.

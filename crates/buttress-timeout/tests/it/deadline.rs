@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    task::{Context, Waker},
+};
 
 use buttress_core::{BoxError, CallContext, FromRejection, context};
 use buttress_timeout::Timeout;
@@ -94,6 +97,13 @@ async fn deadline_that_only_the_context_knows_ends_the_call() {
     let outer = CallContext::default().until(until.into_std());
     context::scope(outer, made).await.unwrap_err();
     assert_eq!(started.elapsed(), ms(210));
+    // Also where it was polled before, and has its timer.
+    let mut made = Box::pin(timeout.call(|| taking(1_000)));
+    assert!(made.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let until = Instant::now().checked_add(ms(70)).unwrap();
+    let outer = CallContext::default().until(until.into_std());
+    context::scope(outer, made).await.unwrap_err();
+    assert_eq!(started.elapsed(), ms(280));
 }
 
 #[tokio::test(start_paused = true)]
