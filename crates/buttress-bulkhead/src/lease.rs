@@ -116,7 +116,7 @@ impl Lease {
         if let State::Waiting(waiting) = &mut self.state {
             waiting.as_mut().project().timer.set(deadline.map(sleep_until));
         }
-        self.bulkhead.shared.tell_queued(place.position);
+        self.bulkhead.shared.tell_queued();
     }
 
     #[inline(never)]
