@@ -184,14 +184,14 @@ impl Lease {
         let waiting = waiting.as_mut().project();
         let Some(ticket) = waiting.ticket.take() else { return };
         match shared.gate.leave(ticket) {
-            // Sent away already, and counted as that.
-            Some(Fate::Cleared | Fate::Closed) => {}
+            // Sent away already, and counted as that where the line was cleared.
+            Some(Fate::Cleared) => {}
             // Granted and dropped at the same time: the next in line gets it.
             Some(Fate::Granted) => {
                 shared.gate.release();
                 shared.stats.cancelled.fetch_add(1, Relaxed);
             }
-            None => {
+            Some(Fate::Closed) | None => {
                 shared.stats.cancelled.fetch_add(1, Relaxed);
             }
         }
