@@ -44,10 +44,16 @@ pin_project! {
 
 impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     #[inline]
-    pub(crate) fn start(plan: Arc<Plan<A, C>>, kept: K, call: impl FnOnce() -> F) -> Self {
+    pub(crate) fn start<Req>(
+        plan: Arc<Plan<A, C>>,
+        req: Req,
+        keep: impl FnOnce(&A, &Req) -> K,
+        call: impl FnOnce(Req) -> F,
+    ) -> Self {
         let started = plan.fallback.started();
         let mut flight = Flight { plan, started, busy: false, outcome: Outcome::Cancelled };
-        let call = flight.run(|_| call());
+        let kept = flight.run(|plan| keep(&plan.answer, &req));
+        let call = flight.run(|_| call(req));
         Self { phase: Phase::Primary { call, kept: Some(kept) }, flight: Some(flight) }
     }
 }

@@ -48,7 +48,6 @@ where
 
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let kept = self.plan.answer.keep(&req);
-        FallbackFuture::start(self.plan.clone(), kept, || self.inner.call(req))
+        FallbackFuture::start(self.plan.clone(), req, A::keep, |req| self.inner.call(req))
     }
 }

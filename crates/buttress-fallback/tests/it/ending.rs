@@ -101,9 +101,12 @@ async fn panic_anywhere_reaches_the_caller_and_is_told_once() {
     });
     let svc = in_rule.layer(service_fn(|()| down()));
     assert!(tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic());
+    let key = |_: &()| assert!(!boom(), "in the key");
+    let mut in_key = fallback.layer().last_good(key, |_: &mut u32, _| {}).layer(service_fn(|()| down()));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(in_key.call(())))).is_err());
     let told: Vec<_> = heard.lock().unwrap().iter().map(|(outcome, _)| *outcome).collect();
-    assert_eq!(told, [Outcome::Panicked; 4]);
-    assert_eq!((fallback.snapshot().panicked, fallback.snapshot().calls), (4, 4));
+    assert_eq!(told, [Outcome::Panicked; 5]);
+    assert_eq!((fallback.snapshot().panicked, fallback.snapshot().calls), (5, 5));
 }
 
 #[tokio::test(start_paused = true)]
