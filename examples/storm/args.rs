@@ -14,7 +14,7 @@ usage: cargo run --release --example storm -- [options]
   --script FILE        phases: `name seconds permits% service-ms` a line (a ramp is `30-100`)
   --naive FILE         settings of the first gateway, to tune the loser
                        (timeout_ms, retries, backoff_ms, backoff_factor as `key = value`)
-  --fast               simulate in paused time: no sockets, seconds of run instead of minutes
+  --fast               simulate in paused time, without sockets: a second instead of half a minute
   --serve[=ADDR]       go round the script until Ctrl-C, gateway two and /metrics on ADDR
   --plain              a line a second, even on a terminal
   --log                what buttress logs, on standard error (with --plain or --fast)

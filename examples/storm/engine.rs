@@ -34,9 +34,10 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(script: Script, rate: u32, seed: u64, naive: NaiveConfig) -> Self {
-        // One and a half times the load, in fives, so that a fifth of it is a whole number.
+        // One and a half times the load at least, in fives, so that a fifth of it is a whole number.
         let wanted = f64::from(rate) * 1.5 * script.phases[0].service.as_secs_f64();
-        let permits = ((wanted / 5.0).round() as usize).max(1) * 5;
+        // Thirty is six fives, also where it is 30.000000000000004.
+        let permits = ((wanted / 5.0 - 1e-9).ceil() as usize).max(1) * 5;
         Self { script, rate, seed, permits, patience: Duration::from_secs(1), naive, endless: false }
     }
 

@@ -215,7 +215,7 @@ async fn unless_interrupted<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     let (done, result) = oneshot::channel();
     std::thread::spawn(move || done.send(work()));
     tokio::select! {
-        result = result => result.ok(),
+        result = result => Some(result.expect("the simulation does not panic")),
         _ = tokio::signal::ctrl_c() => None,
     }
 }

@@ -55,13 +55,13 @@ impl Protected {
             .build()?;
 
         // Little's law: requests per second times seconds per request are under way while all is well. Three
-        // quarters more for bad luck; beyond that the upstream is slow, and a queue would make it slower.
+        // standard deviations more for bad luck (arrivals of their own accord have the variance of their
+        // mean); beyond that the upstream is slow, and a queue would make it slower.
         let under_way = f64::from(plan.rate) * plan.usual().as_secs_f64();
-        let at_once = (under_way * 1.75).ceil() as u32;
+        let at_once = (under_way + 3.0 * under_way.sqrt()).ceil() as u32;
         let bulkhead = Bulkhead::builder("upstream").max_concurrent(at_once).max_queue(0).build()?;
 
-        // Eight times the usual: what one of these takes with a fifth of the upstream left (1.75 x load /
-        // capacity x 5, in times of the usual), and a bit.
+        // Eight times the usual: what one of so many takes with a fifth of the upstream left, and a bit.
         let attempt = Timeout::builder("attempt").limit(plan.usual() * 8).build()?;
         Ok(Self { deadline, retry, breaker, bulkhead, attempt })
     }

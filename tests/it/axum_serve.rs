@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::get};
-use buttress::{Breaker, Bulkhead, HttpClassify, ServiceBuilderExt, Timeout};
+use buttress::{Breaker, Bulkhead, HttpClassify, Registry, ServiceBuilderExt, Timeout};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -124,4 +124,24 @@ async fn time_out_is_504_and_the_handler_is_dropped() {
     assert_eq!(status, 504);
     assert!(answer.ends_with("timeout"), "{answer}");
     assert_eq!(timeout.snapshot().timeouts, 1);
+}
+
+#[tokio::test]
+async fn registry_keeps_one_breaker_however_often_it_is_asked() {
+    let registry = Registry::new();
+    let made = Arc::new(AtomicU32::new(0));
+    let app = || {
+        let breaker = registry.get_or_create("axum-registry", |builder| {
+            made.fetch_add(1, SeqCst);
+            builder.consecutive_failures(3)
+        });
+        let stack = ServiceBuilder::new().respond().breaker(breaker.unwrap().layer()).lift_errors();
+        Router::new().route("/", get(|| async { "ok" })).layer(stack)
+    };
+    let (one, two) = (serve(app()).await, serve(app()).await);
+    for address in [one, two, one, two] {
+        assert_eq!(ask(address, "/").await.0, 200);
+    }
+    assert_eq!(made.load(SeqCst), 1);
+    assert_eq!(registry.get("axum-registry").unwrap().snapshot().successes, 4);
 }

@@ -2,6 +2,8 @@
 
 mod arrows;
 mod axum_serve;
+mod contract;
 mod coverage;
 mod first_outage;
 mod fronts;
+mod recipes;

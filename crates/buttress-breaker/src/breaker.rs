@@ -1,9 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{
-    Chance, ConfigError, Event, Name, Observer, Recorder, Rejection, Standard,
-    observe::{Events, Level},
-};
+use buttress_core::{ConfigError, Name, Rejection, Standard, observe::Events};
 
 use crate::{
     BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition, Permit, Snapshot,
@@ -32,29 +29,6 @@ impl Breaker {
     /// Where the settings cannot work; names the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
-    }
-
-    pub(crate) fn build(
-        name: Name,
-        config: BreakerConfig,
-        chance: Chance,
-        observers: &[Arc<dyn Observer>],
-        recorders: Vec<Arc<dyn Recorder>>,
-    ) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let shared = Shared::new(name, config, chance);
-        for observer in observers {
-            shared.emitter.observe(&**observer);
-        }
-        for recorder in recorders {
-            shared.emitter.add(recorder);
-        }
-        if shared.emitter.is_on() {
-            // So that observers of the whole process know of it before its first call.
-            let what = Level::State(shared.state().as_str());
-            shared.emitter.emit(Event::Level { what, value: 1.0 });
-        }
-        Ok(Self { shared })
     }
 
     /// A layer that puts this breaker before every service it wraps. All of them share the circuit.
@@ -119,12 +93,12 @@ impl Breaker {
 
     /// The name.
     pub fn name(&self) -> &Name {
-        self.shared.emitter.name()
+        self.shared.common.emitter.name()
     }
 
     /// The settings in force.
     pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.config()
+        self.shared.common.config()
     }
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
@@ -172,7 +146,7 @@ impl Breaker {
 
     /// Owned copies of refusals, transitions and resets, from now on.
     pub fn events(&self) -> Events {
-        self.shared.emitter.events()
+        self.shared.common.emitter.events()
     }
 
     /// Opens the circuit, as if a rule had said so: it recovers after the wait.
@@ -250,8 +224,14 @@ impl Breaker {
     /// # Errors
     /// Where the settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        if self.shared.common.is_keyed() {
+            let why = "all keys have the same settings: reconfigure the keyed breaker";
+            return Err(ConfigError::new("config", "of one key", why));
+        }
         config.validate()?;
-        self.shared.reconfigure(config);
+        let rules = Arc::new(config.rules());
+        self.shared.common.set_config(config);
+        self.shared.take_rules(rules);
         Ok(())
     }
 }

@@ -1,10 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{
-    Backoff, Chance, ConfigError, Event, Mode, Name, Observer, Recorder, observe::recorder_fn,
+    Backoff, Chance, ConfigError, Event, Mode, Name, Observer, Recorder,
+    observe::{Level, recorder_fn},
 };
 
-use crate::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
+use crate::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window, engine::Shared};
+
+type Parts = (Name, BreakerConfig, Chance, Vec<Arc<dyn Observer>>, Vec<Arc<dyn Recorder>>);
 
 /// Builds a [`Breaker`]; made by [`Breaker::builder`]. Each setter is a field of [`BreakerConfig`].
 #[derive(Clone)]
@@ -183,8 +186,21 @@ impl BreakerBuilder {
     /// # Errors
     /// Where the settings cannot work; names the field, its value and why.
     pub fn build(self) -> Result<Breaker, ConfigError> {
+        let (name, config, chance, observers, recorders) = self.parts();
+        config.validate()?;
+        let shared = Shared::new(name, config, chance);
+        shared.common.listen(&observers, recorders);
+        if shared.common.emitter.is_on() {
+            // So that observers of the whole process know of it before its first call.
+            let what = Level::State(shared.state().as_str());
+            shared.common.emitter.emit(Event::Level { what, value: 1.0 });
+        }
+        Ok(Breaker { shared })
+    }
+
+    pub(crate) fn parts(self) -> Parts {
         let chance = self.seed.map_or_else(Chance::random, Chance::seeded);
-        Breaker::build(self.name, self.config, chance, &self.observers, self.recorders)
+        (self.name, self.config, chance, self.observers, self.recorders)
     }
 }
 

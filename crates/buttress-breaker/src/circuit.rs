@@ -3,7 +3,11 @@
 //! It is the one place where states change. The lock-free [`front`](crate::front) only counts successes on its
 //! behalf, and hands them in with [`Circuit::successes`] before anything else is asked.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use buttress_core::{
     BackoffState,
@@ -101,14 +105,23 @@ struct Lease {
 #[derive(Debug)]
 pub(crate) struct Circuit {
     state: State,
+    /// Settings changed: the rules must be asked at the next result, success or not.
+    ask_again: bool,
     generation: u64,
     since: u64,
     window: Kept,
-    /// What the window held when the circuit was last closed.
-    frozen: Counts,
     failed_in_a_row: u64,
     succeeded_in_a_row: u64,
     abandoned_in_a_row: u64,
+    successes: u64,
+    cold: Lazy,
+}
+
+/// What a circuit that only ever saw successes has no need of: a keyed breaker has many such.
+#[derive(Debug, Default)]
+struct Cold {
+    /// What the window held when the circuit was last closed.
+    frozen: Counts,
     /// The rules whose threshold was passed while none may act; each is told once.
     exceeded: [bool; 4],
     trial: Trial,
@@ -124,36 +137,41 @@ pub(crate) struct Circuit {
     last_error: Option<Arc<str>>,
     last_failure: Option<u64>,
     tally: Tally,
-    /// Settings changed: the rules must be asked at the next result, success or not.
-    ask_again: bool,
     said: Vec<Said>,
+}
+
+/// A [`Cold`] that is made when it is first written to.
+#[derive(Debug, Default)]
+struct Lazy(Option<Box<Cold>>);
+
+impl Deref for Lazy {
+    type Target = Cold;
+
+    fn deref(&self) -> &Cold {
+        static EMPTY: OnceLock<Cold> = OnceLock::new();
+        self.0.as_deref().unwrap_or_else(|| EMPTY.get_or_init(Cold::default))
+    }
+}
+
+impl DerefMut for Lazy {
+    fn deref_mut(&mut self) -> &mut Cold {
+        self.0.get_or_insert_default()
+    }
 }
 
 impl Circuit {
     pub(crate) fn new(state: State, rules: &Rules, at: Moment) -> Self {
         let mut circuit = Self {
             state: State::Closed,
+            ask_again: false,
             generation: 0,
             since: at.now,
             window: Kept::new(rules.window),
-            frozen: Counts::default(),
             failed_in_a_row: 0,
             succeeded_in_a_row: 0,
             abandoned_in_a_row: 0,
-            exceeded: [false; 4],
-            trial: Trial::default(),
-            last_lease: 0,
-            open_until: 0,
-            wait: 0,
-            backoff: BackoffState::default(),
-            left_closed: None,
-            ramp_until: 0,
-            reason: None,
-            last_error: None,
-            last_failure: None,
-            tally: Tally::default(),
-            ask_again: false,
-            said: Vec::new(),
+            successes: 0,
+            cold: Lazy::default(),
         };
         circuit.window.clear(at.now);
         match state {
@@ -163,7 +181,9 @@ impl Circuit {
             other => circuit.go(other, Cause::Manual, TransitionDetail::default(), at),
         }
         // Nothing changed yet: it began like this.
-        circuit.said.clear();
+        if circuit.has_said() {
+            circuit.cold.said.clear();
+        }
         circuit
     }
 
@@ -177,40 +197,40 @@ impl Circuit {
             }
             State::Disabled => Admission::Free,
             State::Isolated => Admission::Refused(None),
-            State::Open => Admission::Refused(Some(self.open_until.saturating_sub(at.now))),
+            State::Open => Admission::Refused(Some(self.cold.open_until.saturating_sub(at.now))),
             State::HalfOpen => self.probe(rules, at),
         }
     }
 
     fn probe(&mut self, rules: &Rules, at: Moment) -> Admission {
-        if self.trial.leases.len() >= rules.probes {
-            if let Some(expired) = self.trial.leases.iter().position(|lease| lease.until <= at.now) {
-                self.trial.leases.swap_remove(expired);
-                self.trial.expired = self.trial.expired.saturating_add(1);
-                self.said.push(Said::Note(Note::LeaseExpired));
+        if self.cold.trial.leases.len() >= rules.probes {
+            if let Some(expired) = self.cold.trial.leases.iter().position(|lease| lease.until <= at.now) {
+                self.cold.trial.leases.swap_remove(expired);
+                self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
+                self.cold.said.push(Said::Note(Note::LeaseExpired));
             }
         }
-        if self.trial.leases.len() >= rules.probes {
+        if self.cold.trial.leases.len() >= rules.probes {
             let free = self.probe_free_at(rules).saturating_sub(at.now);
-            return Admission::Refused(Some(free.min(self.wait)));
+            return Admission::Refused(Some(free.min(self.cold.wait)));
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
-            self.wait.saturating_mul(1 << self.trial.expired.min(20))
+            self.cold.wait.saturating_mul(1 << self.cold.trial.expired.min(20))
         });
         // 0 stands for "no probe".
-        self.last_lease = self.last_lease.checked_add(1).unwrap_or(1);
-        let lease = Lease { number: self.last_lease, until: at.now.saturating_add(length) };
-        self.trial.leases.push(lease);
-        Admission::Admitted(Ticket { generation: self.generation, lease: self.last_lease })
+        self.cold.last_lease = self.cold.last_lease.checked_add(1).unwrap_or(1);
+        let lease = Lease { number: self.cold.last_lease, until: at.now.saturating_add(length) };
+        self.cold.trial.leases.push(lease);
+        Admission::Admitted(Ticket { generation: self.generation, lease: self.cold.last_lease })
     }
 
     /// From when on a probe may be taken. 0: now.
     fn probe_free_at(&self, rules: &Rules) -> u64 {
-        if self.trial.leases.len() < rules.probes {
+        if self.cold.trial.leases.len() < rules.probes {
             return 0;
         }
-        self.trial.leases.iter().map(|lease| lease.until).min().unwrap_or(0)
+        self.cold.trial.leases.iter().map(|lease| lease.until).min().unwrap_or(0)
     }
 
     /// Records `calls` that succeeded in time in the present generation, up to now.
@@ -222,13 +242,13 @@ impl Circuit {
         self.failed_in_a_row = 0;
         self.abandoned_in_a_row = 0;
         self.succeeded_in_a_row = self.succeeded_in_a_row.saturating_add(calls);
-        self.tally.successes = self.tally.successes.saturating_add(calls);
+        self.successes = self.successes.saturating_add(calls);
     }
 
     /// Records how one call ended.
     pub(crate) fn settle(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
         if ticket.generation != self.generation {
-            self.tally.late = self.tally.late.saturating_add(1);
+            self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return;
         }
         self.window.advance(at.now);
@@ -267,11 +287,16 @@ impl Circuit {
 
     /// Adds a result to the totals.
     fn count(&mut self, ending: Ending, slow: bool, at: Moment) {
-        let tally = &mut self.tally;
+        if ending == Ending::Success && !slow {
+            self.successes = self.successes.saturating_add(1);
+            return;
+        }
+        let cold = &mut *self.cold;
+        let tally = &mut cold.tally;
         let counter = match ending {
-            Ending::Success => &mut tally.successes,
+            Ending::Success => &mut self.successes,
             Ending::Failure { .. } => {
-                self.last_failure = Some(at.now);
+                cold.last_failure = Some(at.now);
                 &mut tally.failures
             }
             Ending::Abandoned => &mut tally.cancelled,
@@ -304,10 +329,14 @@ impl Circuit {
         self.ask_again = false;
         let answers = self.answers(rules);
         if self.state == State::MetricsOnly {
-            for (told, answer) in self.exceeded.iter_mut().zip(answers) {
+            if answers == [None; 4] {
+                return;
+            }
+            let cold = &mut *self.cold;
+            for (told, answer) in cold.exceeded.iter_mut().zip(answers) {
                 if let Some(rule) = answer {
                     if !std::mem::replace(told, true) {
-                        self.said.push(Said::Note(Note::Exceeded(exceeded(rule))));
+                        cold.said.push(Said::Note(Note::Exceeded(exceeded(rule))));
                     }
                 }
             }
@@ -361,15 +390,15 @@ impl Circuit {
     }
 
     fn settle_probe(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
-        let Some(place) = self.trial.leases.iter().position(|lease| lease.number == ticket.lease) else {
+        let Some(place) = self.cold.trial.leases.iter().position(|lease| lease.number == ticket.lease) else {
             // The lease ran out and another call took the place.
-            self.tally.late = self.tally.late.saturating_add(1);
+            self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return;
         };
-        self.trial.leases.swap_remove(place);
+        self.cold.trial.leases.swap_remove(place);
         self.count(ending, slow, at);
         let meaning = self.meaning(rules, ending, slow);
-        let trial = &mut self.trial;
+        let trial = &mut self.cold.trial;
         match meaning {
             Meaning::Call { failed, slow } => {
                 trial.failures = trial.failures.saturating_add(failed.into());
@@ -385,7 +414,7 @@ impl Circuit {
 
     /// Opens again, or closes, as soon as no further probe could change that.
     fn decide(&mut self, rules: &Rules, at: Moment) {
-        let trial = &self.trial;
+        let trial = &self.cold.trial;
         let reason = if trial.failures >= rules.failed_probes {
             Some(OpenReason::ProbesFailed)
         } else if trial.slow >= rules.slow_probes {
@@ -412,7 +441,7 @@ impl Circuit {
 
     /// Does what time alone has done already: an open circuit whose wait is over is half-open.
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
-        if self.state == State::Open && at.now >= self.open_until {
+        if self.state == State::Open && at.now >= self.cold.open_until {
             self.half_open(rules, Cause::Rule, at);
         }
     }
@@ -422,60 +451,60 @@ impl Circuit {
         // Whatever was admitted until now belongs to the past, also where the state stays the same.
         self.generation = self.generation.wrapping_add(1) & GENERATIONS;
         self.since = at.now;
-        self.exceeded = [false; 4];
-        self.trial = Trial::default();
-        self.ramp_until = 0;
+        self.cold.exceeded = [false; 4];
+        self.cold.trial = Trial::default();
+        self.cold.ramp_until = 0;
         if matches!(from, State::Closed | State::MetricsOnly) {
             self.window.advance(at.now);
-            self.frozen = self.window.counts();
+            self.cold.frozen = self.window.counts();
         }
         if matches!(to, State::Closed | State::MetricsOnly) {
             self.window.clear(at.now);
-            self.frozen = Counts::default();
+            self.cold.frozen = Counts::default();
             (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
         }
         if from != to {
-            self.said.push(Said::Changed { from, to, cause, detail });
+            self.cold.said.push(Said::Changed { from, to, cause, detail });
         }
     }
 
     fn open(&mut self, rules: &Rules, reason: OpenReason, cause: Cause, wait: Option<u64>, at: Moment) {
-        let wait = wait.unwrap_or_else(|| nanos(rules.open.next(&mut self.backoff, at.unit)).max(1));
+        let wait = wait.unwrap_or_else(|| nanos(rules.open.next(&mut self.cold.backoff, at.unit)).max(1));
         let counts = if self.state == State::HalfOpen { self.trial_counts() } else { self.counts(rules) };
-        self.wait = wait;
-        self.open_until = at.now.saturating_add(wait);
-        self.reason = Some(reason);
-        self.left_closed.get_or_insert((at.now, at.refused));
+        self.cold.wait = wait;
+        self.cold.open_until = at.now.saturating_add(wait);
+        self.cold.reason = Some(reason);
+        self.cold.left_closed.get_or_insert((at.now, at.refused));
         let mut detail = ratios(counts);
         detail.open_for = Some(Duration::from_nanos(wait));
         self.go(State::Open, cause, detail, at);
     }
 
     fn half_open(&mut self, rules: &Rules, cause: Cause, at: Moment) {
-        if self.wait == 0 {
+        if self.cold.wait == 0 {
             // It never was open: its leases need a length all the same.
-            self.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
+            self.cold.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
         }
         self.go(State::HalfOpen, cause, TransitionDetail::default(), at);
     }
 
     fn close(&mut self, rules: &Rules, cause: Cause, at: Moment) {
         let mut detail = ratios(self.trial_counts());
-        if let Some((when, refused)) = self.left_closed.take() {
+        if let Some((when, refused)) = self.cold.left_closed.take() {
             detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
             detail.rejected = at.refused.saturating_sub(refused);
         }
-        self.backoff = BackoffState::default();
-        self.last_error = None;
+        self.cold.backoff = BackoffState::default();
+        self.cold.last_error = None;
         let was_closed = self.state == State::Closed;
         self.go(State::Closed, cause, detail, at);
         if rules.ramp > 0 && !was_closed && cause == Cause::Rule {
-            self.ramp_until = at.now.saturating_add(rules.ramp);
+            self.cold.ramp_until = at.now.saturating_add(rules.ramp);
         }
     }
 
     fn trial_counts(&self) -> Counts {
-        let Trial { successes, failures, slow, .. } = self.trial;
+        let Trial { successes, failures, slow, .. } = self.cold.trial;
         Counts { calls: successes.saturating_add(failures), failures, slow, abandoned: 0 }
     }
 
@@ -486,7 +515,7 @@ impl Circuit {
     pub(crate) fn force_open(&mut self, rules: &Rules, wait: Option<u64>, at: Moment) {
         self.catch_up(rules, at);
         // Open already: the same wait starts again, it does not grow.
-        let again = (self.state == State::Open).then_some(self.wait);
+        let again = (self.state == State::Open).then_some(self.cold.wait);
         self.open(rules, OpenReason::Manual, Cause::Manual, wait.or(again), at);
     }
 
@@ -514,10 +543,11 @@ impl Circuit {
 
     pub(crate) fn reset(&mut self, rules: &Rules, at: Moment) {
         self.force_close(rules, at);
-        self.tally = Tally::default();
-        self.last_failure = None;
-        self.reason = None;
-        self.said.push(Said::Note(Note::Reset));
+        self.successes = 0;
+        self.cold.tally = Tally::default();
+        self.cold.last_failure = None;
+        self.cold.reason = None;
+        self.cold.said.push(Said::Note(Note::Reset));
     }
 
     /// Takes new settings. The window keeps what it holds unless `reshaped`.
@@ -527,12 +557,12 @@ impl Circuit {
             self.window.clear(at.now);
         }
         self.ask_again = true;
-        self.said.push(Said::Note(Note::Reconfigured));
+        self.cold.said.push(Said::Note(Note::Reconfigured));
     }
 
     pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {
         if self.generation == generation {
-            self.last_error = Some(error);
+            self.cold.last_error = Some(error);
         }
     }
 
@@ -553,11 +583,11 @@ impl Circuit {
 
     /// Takes what is to be told.
     pub(crate) fn said(&mut self) -> std::vec::Drain<'_, Said> {
-        self.said.drain(..)
+        self.cold.said.drain(..)
     }
 
     pub(crate) fn has_said(&self) -> bool {
-        !self.said.is_empty()
+        !self.cold.said.is_empty()
     }
 
     /// How many successes may be counted without asking the rules, up to `most`: as long as none can say
@@ -589,16 +619,16 @@ impl Circuit {
     /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
     pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
         match self.state {
-            State::Open => self.open_until,
+            State::Open => self.cold.open_until,
             State::HalfOpen => self.probe_free_at(rules),
             State::Isolated => u64::MAX,
-            State::Closed => self.ramp_until,
+            State::Closed => self.cold.ramp_until,
             State::Disabled | State::MetricsOnly => 0,
         }
     }
 
     pub(crate) fn end_ramp(&mut self) {
-        self.ramp_until = 0;
+        self.cold.ramp_until = 0;
     }
 
     /// Moves the window on, for a look at it.
@@ -619,7 +649,7 @@ impl View<'_> {
     pub(crate) fn window(&self) -> Counts {
         match self.circuit.state {
             State::Closed | State::MetricsOnly => self.circuit.window.counts(),
-            _ => self.circuit.frozen,
+            _ => self.circuit.cold.frozen,
         }
     }
 
@@ -633,8 +663,13 @@ impl View<'_> {
         (detail.failure_ratio, detail.slow_ratio)
     }
 
+    pub(crate) fn has_seen_no_failure(&self) -> bool {
+        let window = self.window();
+        window.failures == 0 && window.slow == 0 && self.circuit.failed_in_a_row == 0
+    }
+
     pub(crate) fn tally(&self) -> Tally {
-        self.circuit.tally
+        Tally { successes: self.circuit.successes, ..self.circuit.cold.tally }
     }
 
     pub(crate) fn in_a_row(&self) -> (u64, u64) {
@@ -646,24 +681,24 @@ impl View<'_> {
     }
 
     pub(crate) fn last_failure(&self) -> Option<u64> {
-        self.circuit.last_failure
+        self.circuit.cold.last_failure
     }
 
     pub(crate) fn reason(&self) -> Option<OpenReason> {
-        self.circuit.reason
+        self.circuit.cold.reason
     }
 
     pub(crate) fn last_error(&self) -> Option<Arc<str>> {
-        self.circuit.last_error.clone()
+        self.circuit.cold.last_error.clone()
     }
 
     pub(crate) fn trial(&self) -> (u64, u64, usize) {
-        let trial = &self.circuit.trial;
+        let trial = &self.circuit.cold.trial;
         (trial.successes, trial.failures, trial.leases.len())
     }
 
     pub(crate) fn openings(&self) -> u32 {
-        self.circuit.backoff.retries()
+        self.circuit.cold.backoff.retries()
     }
 }
 

@@ -6,7 +6,10 @@ use buttress_core::Chance;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BreakerConfig, Comparison, Window, front::Front};
+use crate::{
+    BreakerConfig, Comparison, Window,
+    front::{Front, Kind},
+};
 
 fn at(now: u64) -> Moment {
     Moment { now, unit: 0.5, refused: 0 }
@@ -354,7 +357,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
     };
     let mut now = 0;
     let mut calls: VecDeque<(Ticket, (u64, u64))> = VecDeque::new();
-    for op in ops {
+    for (n, op) in ops.iter().enumerate() {
         match *op {
             Op::Pass(ms) => now += ms * MS,
             Op::Admit => {
@@ -366,8 +369,8 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                     other => return Err(TestCaseError::fail(format!("{op:?}: {other:?}"))),
                 }
             }
-            Op::End(n, ending, slow) => {
-                if let Some((ticket, own)) = calls.remove(n) {
+            Op::End(which, ending, slow) => {
+                if let Some((ticket, own)) = calls.remove(which) {
                     let plain = ending == Ending::Success && !slow && ticket.lease == 0;
                     if !(plain && now < front.settled_until() && front.success(ticket.generation)) {
                         front.open(false).settle(ticket, ending, slow, at(now));
@@ -412,9 +415,21 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                 }
             }
         }
+        let state = match front.word().kind() {
+            Kind::Closed | Kind::Ramping => State::Closed,
+            Kind::MetricsOnly => State::MetricsOnly,
+            Kind::Disabled => State::Disabled,
+            Kind::Open => State::Open,
+            Kind::HalfOpen => State::HalfOpen,
+            Kind::Isolated => State::Isolated,
+        };
+        prop_assert_eq!(state, model.state, "after {:?} at {}", op, now);
+        // Not each time: to look is to take the successes counted so far out of the front.
+        if n % 7 > 0 && n + 1 < ops.len() {
+            continue;
+        }
         let mut opened = front.open(false);
         let circuit = opened.circuit();
-        prop_assert_eq!(circuit.state(), model.state, "after {:?} at {}", op, now);
         if matches!(model.state, State::Closed | State::MetricsOnly) && rules.window.is_some() {
             let seen = circuit.look(now).window();
             let window = model.window(now);

@@ -488,6 +488,7 @@ impl BreakerConfig {
             failed_probes,
             slow_probes: self.slow_call_rate.map_or(u64::MAX, |rate| self.comparison.least(sample, rate)),
             lease: self.probe_lease.map(nanos),
+            timed: self.slow_call_duration.is_some() || self.call_timeout.is_some(),
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
         }
@@ -518,6 +519,8 @@ pub(crate) struct Rules {
     pub(crate) failed_probes: u64,
     pub(crate) slow_probes: u64,
     pub(crate) lease: Option<u64>,
+    /// Something needs to know when a call began.
+    pub(crate) timed: bool,
     pub(crate) ramp: u64,
     pub(crate) on_cancel: OnCancel,
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use buttress_core::{
-    Chance, Emitter, Event, Mode, Name, Outcome, PolicyKind, Rejection, RejectionKind,
+    Chance, Emitter, Event, Mode, Name, Observer, Outcome, PolicyKind, Recorder, Rejection, RejectionKind,
     observe::{Level, Levels},
 };
 use tokio::time::Instant;
@@ -24,24 +24,35 @@ use crate::{
     front::{Front, Kind, Opened, Word},
 };
 
+/// One circuit, and what counts beside it.
 pub(crate) struct Shared {
     pub(crate) front: Front,
-    hot: Hot,
-    pub(crate) emitter: Emitter,
-    chance: Chance,
-    epoch: Instant,
+    pub(crate) common: Arc<Common>,
     rejected: AtomicU64,
     would_reject: AtomicU64,
     ignored: AtomicU64,
+    /// Of a keyed breaker: used since the last sweep.
+    pub(crate) used: AtomicBool,
+}
+
+/// What all circuits of one breaker share: one circuit, or one for each key.
+pub(crate) struct Common {
+    hot: Hot,
+    pub(crate) emitter: Emitter,
+    pub(crate) chance: Chance,
+    epoch: Instant,
     config: Mutex<Arc<BreakerConfig>>,
     outbox: Mutex<Outbox>,
     parked: Mutex<Parked>,
+    /// How many keys are in which state, where this is a keyed breaker.
+    keys: Option<[AtomicU64; STATES.len()]>,
 }
+
+const STATES: [State; 6] =
+    [State::Closed, State::Open, State::HalfOpen, State::Isolated, State::Disabled, State::MetricsOnly];
 
 /// The settings that calls read, without a lock.
 struct Hot {
-    /// A rule needs to know when a call began.
-    timed: AtomicBool,
     slow: AtomicU64,
     call_timeout: AtomicU64,
     gated: AtomicBool,
@@ -53,7 +64,6 @@ struct Hot {
 impl Hot {
     fn new(config: &BreakerConfig) -> Self {
         let hot = Self {
-            timed: AtomicBool::new(false),
             slow: AtomicU64::new(0),
             call_timeout: AtomicU64::new(0),
             gated: AtomicBool::new(false),
@@ -69,7 +79,6 @@ impl Hot {
     // settings and the new ones may see some of both.
     fn set(&self, config: &BreakerConfig) {
         let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
-        self.timed.store(config.slow_call_duration.is_some() || config.call_timeout.is_some(), Relaxed);
         self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
         self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
         self.gated.store(config.gate_readiness, Relaxed);
@@ -107,28 +116,18 @@ pub(crate) const NO_TIME: u64 = u64::MAX;
 /// The generation of calls that nobody records.
 pub(crate) const FREE: u64 = u64::MAX;
 
-impl Shared {
-    /// Makes the engine for settings that were found good.
-    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance) -> Arc<Self> {
-        let rules = Arc::new(config.rules());
-        let at = Moment { now: 0, unit: chance.unit(), refused: 0 };
-        let circuit = Circuit::new(config.initial_state, &rules, at);
-        let shared = Arc::new(Shared {
-            front: Front::new(circuit, rules),
+impl Common {
+    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance, keyed: bool) -> Arc<Self> {
+        Arc::new(Self {
             hot: Hot::new(&config),
             emitter: Emitter::new(PolicyKind::Breaker, name),
             chance,
             epoch: Instant::now(),
-            rejected: AtomicU64::new(0),
-            would_reject: AtomicU64::new(0),
-            ignored: AtomicU64::new(0),
             config: Mutex::new(Arc::new(config)),
             outbox: Mutex::default(),
             parked: Mutex::default(),
-        });
-        let levels: Weak<dyn Levels> = Arc::downgrade(&(shared.clone() as Arc<dyn Levels>));
-        shared.emitter.set_levels(levels);
-        shared
+            keys: keyed.then(Default::default),
+        })
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -141,8 +140,42 @@ impl Shared {
         self.epoch.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.epoch)
     }
 
-    fn moment(&self, now: u64) -> Moment {
-        Moment { now, unit: self.chance.unit(), refused: self.rejected.load(Relaxed) }
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    pub(crate) fn config(&self) -> Arc<BreakerConfig> {
+        unpoisoned(&self.config).clone()
+    }
+
+    pub(crate) fn set_config(&self, config: BreakerConfig) {
+        self.hot.set(&config);
+        *unpoisoned(&self.config) = Arc::new(config);
+    }
+
+    pub(crate) fn listen(&self, observers: &[Arc<dyn Observer>], recorders: Vec<Arc<dyn Recorder>>) {
+        for observer in observers {
+            self.emitter.observe(&**observer);
+        }
+        for recorder in recorders {
+            self.emitter.add(recorder);
+        }
+    }
+
+    /// A key came or went, in this state.
+    pub(crate) fn count_key(&self, state: State, came: bool) {
+        let Some(counter) = self.keys_in(state) else { return };
+        let change = |count: u64| Some(if came { count.saturating_add(1) } else { count.saturating_sub(1) });
+        let _ = counter.fetch_update(Relaxed, Relaxed, change);
+        if self.emitter.is_on() {
+            let what = Level::Keys(state.as_str());
+            self.emitter.emit(Event::Level { what, value: counter.load(Relaxed) as f64 });
+        }
+    }
+
+    pub(crate) fn keys_in(&self, state: State) -> Option<&AtomicU64> {
+        let place = STATES.iter().position(|one| *one == state)?;
+        self.keys.as_ref()?.get(place)
     }
 
     pub(crate) fn gated(&self) -> bool {
@@ -155,287 +188,17 @@ impl Shared {
         (limit != u64::MAX).then(|| Duration::from_nanos(limit))
     }
 
-    pub(crate) fn config(&self) -> Arc<BreakerConfig> {
-        unpoisoned(&self.config).clone()
-    }
-
-    pub(crate) fn reconfigure(&self, config: BreakerConfig) {
-        let rules = Arc::new(config.rules());
-        self.by_hand(|opened, at| {
-            self.hot.set(&config);
-            *unpoisoned(&self.config) = Arc::new(config);
-            opened.reconfigure(rules, at);
-        });
-    }
-
-    /// Forgets the counts that are kept outside of the circuit.
-    pub(crate) fn forget(&self) {
-        for counter in [&self.rejected, &self.would_reject, &self.ignored] {
-            counter.store(0, Relaxed);
-        }
-    }
-
-    pub(crate) fn state(&self) -> State {
-        match self.front.word().kind() {
-            Kind::Closed | Kind::Ramping => State::Closed,
-            Kind::MetricsOnly => State::MetricsOnly,
-            Kind::Disabled => State::Disabled,
-            Kind::Isolated => State::Isolated,
-            Kind::Open if self.now() < self.front.blocked_until() => State::Open,
-            Kind::Open | Kind::HalfOpen => State::HalfOpen,
-        }
-    }
-
-    /// Whether a call made now would be refused.
-    #[inline]
-    pub(crate) fn refusing(&self) -> Option<Refusal> {
-        // A ramp refuses some of the calls, not the service.
-        if self.front.word().flows() { None } else { self.refusing_at() }
-    }
-
-    #[cold]
-    fn refusing_at(&self) -> Option<Refusal> {
-        match self.front.word().kind() {
-            _ if self.hot.shadow.load(Relaxed) => None,
-            Kind::Isolated => Some(Refusal { until: None, wait: None }),
-            Kind::Open | Kind::HalfOpen => {
-                let until = self.front.blocked_until();
-                let wait = until.saturating_sub(self.now());
-                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(wait) })
-            }
-            Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
-        }
-    }
-
-    // ---- a call
-
-    #[inline]
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
-        let word = self.front.word();
-        if word.is_closed() {
-            return Ok(self.permit(Ticket { generation: word.generation(), lease: 0 }));
-        }
-        self.admit_at(word)
-    }
-
-    #[inline]
-    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
-        let timed = self.hot.timed.load(Relaxed) || self.emitter.is_timed();
-        let started = if timed { self.now() } else { NO_TIME };
-        Permit::new(self.clone(), ticket, started)
-    }
-
-    #[cold]
-    fn admit_at(self: &Arc<Self>, word: Word) -> Result<Permit, Rejection> {
-        let admission = match word.kind() {
-            Kind::Closed | Kind::MetricsOnly => {
-                Admission::Admitted(Ticket { generation: word.generation(), lease: 0 })
-            }
-            Kind::Disabled => Admission::Free,
-            Kind::Isolated => Admission::Refused(None),
-            Kind::Ramping => self.ramp(word),
-            Kind::Open | Kind::HalfOpen => {
-                let now = self.now();
-                match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left)),
-                    _ => {
-                        let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
-                        self.after(said);
-                        admission
-                    }
-                }
-            }
-        };
-        match admission {
-            Admission::Admitted(ticket) => Ok(self.permit(ticket)),
-            Admission::Free => Ok(self.permit(Ticket { generation: FREE, lease: 0 })),
-            Admission::Refused(wait) => {
-                let rejection = self.refuse(wait);
-                if self.hot.shadow.load(Relaxed) {
-                    return Ok(self.permit(Ticket { generation: FREE, lease: 0 }));
-                }
-                Err(rejection)
-            }
-        }
-    }
-
-    fn ramp(&self, word: Word) -> Admission {
-        let (now, end) = (self.now(), self.front.blocked_until());
-        let left = end.saturating_sub(now);
-        let admitted = Admission::Admitted(Ticket { generation: word.generation(), lease: 0 });
-        if left == 0 {
-            let ((), said) = self.locked(|opened| {
-                if opened.circuit().generation() == word.generation() {
-                    opened.circuit().end_ramp();
-                }
-            });
-            self.after(said);
-            return admitted;
-        }
-        let over = self.hot.ramp_over.load(Relaxed).max(1);
-        let start = f64::from_bits(self.hot.ramp_start.load(Relaxed));
-        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
-        if self.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
-    }
-
-    /// Makes, counts and tells a refusal.
-    pub(crate) fn refuse(&self, wait: Option<u64>) -> Rejection {
-        let mut rejection = Rejection::new(RejectionKind::CircuitOpen, self.emitter.name());
-        if let Some(wait) = wait {
-            rejection = rejection.with_retry_after(Duration::from_nanos(wait));
-        }
-        let shadow = self.hot.shadow.load(Relaxed);
-        let counter = if shadow { &self.would_reject } else { &self.rejected };
-        counter.fetch_add(1, Relaxed);
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Refused { rejection: &rejection, shadow });
-        }
-        rejection
-    }
-
-    /// Records how a call ended.
-    #[inline]
-    pub(crate) fn settle(
-        &self,
-        ticket: Ticket,
-        started: u64,
-        ending: Ending,
-        outcome: Outcome,
-        error: Option<&(dyn StdError + 'static)>,
-    ) {
-        let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
-        let plain = ending == Ending::Success && ticket.lease == 0;
-        if untimed && plain && self.front.success(ticket.generation) {
-            if self.emitter.is_on() {
-                self.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
-            }
+    pub(crate) fn tell_ratios(&self, failures: Option<f64>, slow: Option<f64>) {
+        if self.is_keyed() {
             return;
         }
-        self.settle_at(ticket, started, ending, outcome, error);
-    }
-
-    fn settle_at(
-        &self,
-        ticket: Ticket,
-        started: u64,
-        ending: Ending,
-        outcome: Outcome,
-        error: Option<&(dyn StdError + 'static)>,
-    ) {
-        let now = self.now();
-        let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
-        let slow = elapsed > self.hot.slow.load(Relaxed);
-        let said = if ticket.generation == FREE {
-            false
-        } else if ticket.lease == 0 && ending == Ending::Success && !slow {
-            let counted = now < self.front.settled_until() && self.front.success(ticket.generation);
-            !counted && self.settle_locked(ticket, ending, slow, now, error)
-        } else if ticket.lease == 0
-            && ending == Ending::Ignored
-            && ticket.generation == self.front.word().generation()
-        {
-            self.ignored.fetch_add(1, Relaxed);
-            false
-        } else {
-            self.settle_locked(ticket, ending, slow, now, error)
-        };
-        if self.emitter.is_on() {
-            let elapsed = (started != NO_TIME).then(|| Duration::from_nanos(elapsed));
-            self.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
-        }
-        self.after(said);
-    }
-
-    #[cold]
-    fn settle_locked(
-        &self,
-        ticket: Ticket,
-        ending: Ending,
-        slow: bool,
-        now: u64,
-        error: Option<&(dyn StdError + 'static)>,
-    ) -> bool {
-        let watched = self.emitter.is_on();
-        let ((opened, levels), said) = self.locked(|back| {
-            let before = back.circuit().generation();
-            back.settle(ticket, ending, slow, self.moment(now));
-            let (circuit, rules) = back.parts();
-            let opened = circuit.state() == State::Open && circuit.generation() != before;
-            let opened = opened.then(|| circuit.generation());
-            (opened, watched.then(|| circuit.look(now).ratios(rules)))
-        });
-        if let Some(generation) = opened {
-            // With no lock held: the error's `Display` is somebody else's code.
-            let text: Arc<str> = match (error, ending) {
-                (Some(error), _) => error.to_string().into(),
-                (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
-                (None, Ending::Success) => "the calls were too slow".into(),
-                (None, _) => "the call failed".into(),
-            };
-            self.locked(|back| back.circuit().set_last_error(generation, text));
-        }
-        if let Some((failures, slow)) = levels {
-            self.tell_ratios(failures, slow);
-        }
-        if ticket.lease != 0 && !said {
-            // A probe's place is free: those who wait at the gate may want it.
-            self.wake();
-        }
-        said
-    }
-
-    fn tell_ratios(&self, failures: Option<f64>, slow: Option<f64>) {
         for (what, ratio) in [(Level::FailureRatio, failures), (Level::SlowRatio, slow)] {
             self.emitter.emit(Event::Level { what, value: ratio.unwrap_or(f64::NAN) });
         }
     }
 
-    // ---- under the lock, and after it
-
-    /// Does something under the lock; whether something is to be told afterwards, by [`after`](Self::after).
-    fn locked<T>(&self, f: impl FnOnce(&mut Opened<'_>) -> T) -> (T, bool) {
-        let mut opened = self.front.open(self.emitter.is_on());
-        let out = f(&mut opened);
-        let said = opened.circuit().has_said();
-        if said {
-            // Under both locks, so that transitions are told in the order in which they happened.
-            unpoisoned(&self.outbox).waiting.extend(opened.circuit().said());
-        }
-        (out, said)
-    }
-
-    pub(crate) fn by_hand<T>(&self, f: impl FnOnce(&mut Opened<'_>, Moment) -> T) -> T {
-        let now = self.now();
-        let (out, _) = self.locked(|opened| f(opened, self.moment(now)));
-        // Also where nothing is told: another wait, another gate.
-        self.after(true);
-        if self.emitter.is_on() {
-            let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
-            self.tell_ratios(failures, slow);
-        }
-        out
-    }
-
-    pub(crate) fn looked<T>(&self, f: impl FnOnce(View<'_>, &Rules) -> T) -> T {
-        let now = self.now();
-        let (out, _) = self.locked(|opened| {
-            let (circuit, rules) = opened.parts();
-            f(circuit.look(now), rules)
-        });
-        out
-    }
-
-    /// Wakes who waits and tells what happened.
-    #[inline]
-    fn after(&self, said: bool) {
-        if said {
-            self.wake();
-            self.tell();
-        }
-    }
-
     #[cold]
-    fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let mut outbox = unpoisoned(&self.outbox);
         if outbox.telling {
             // Whoever is at it tells ours as well. A listener that changes the state gets here too.
@@ -444,13 +207,18 @@ impl Shared {
         outbox.telling = true;
         while let Some(said) = outbox.waiting.pop_front() {
             drop(outbox);
-            if self.emitter.is_on() {
-                self.emitter.emit(match said {
-                    Said::Changed { from, to, cause, detail } => {
-                        Event::Transition { from: from.as_str(), to: to.as_str(), cause, detail }
-                    }
-                    Said::Note(note) => Event::Note(note),
-                });
+            match said {
+                // Which key it was would be a label without bounds, so only their numbers are told.
+                Said::Changed { from, to, .. } if self.is_keyed() => {
+                    self.count_key(from, false);
+                    self.count_key(to, true);
+                }
+                Said::Changed { from, to, cause, detail } if self.emitter.is_on() => {
+                    let (from, to) = (from.as_str(), to.as_str());
+                    self.emitter.emit(Event::Transition { from, to, cause, detail });
+                }
+                Said::Note(note) if self.emitter.is_on() => self.emitter.emit(Event::Note(note)),
+                _ => {}
             }
             outbox = unpoisoned(&self.outbox);
         }
@@ -481,7 +249,7 @@ impl Shared {
         drop(waker);
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let wakers: Vec<Waker> = {
             let mut parked = unpoisoned(&self.parked);
             parked.places.iter_mut().filter_map(Option::take).collect()
@@ -490,11 +258,322 @@ impl Shared {
             waker.wake();
         }
     }
+}
+
+impl Shared {
+    /// Makes the engine for settings that were found good.
+    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance) -> Arc<Self> {
+        let (rules, state) = (Arc::new(config.rules()), config.initial_state);
+        let shared = Self::one(Common::new(name, config, chance, false), rules, state);
+        let levels: Weak<dyn Levels> = Arc::downgrade(&(shared.clone() as Arc<dyn Levels>));
+        shared.common.emitter.set_levels(levels);
+        shared
+    }
+
+    /// Makes one circuit.
+    pub(crate) fn one(common: Arc<Common>, rules: Arc<Rules>, state: State) -> Arc<Self> {
+        let at = Moment { now: common.now(), unit: common.chance.unit(), refused: 0 };
+        let circuit = Circuit::new(state, &rules, at);
+        Arc::new(Self {
+            front: Front::new(circuit, rules),
+            common,
+            rejected: AtomicU64::new(0),
+            would_reject: AtomicU64::new(0),
+            ignored: AtomicU64::new(0),
+            used: AtomicBool::new(true),
+        })
+    }
+
+    fn moment(&self, now: u64) -> Moment {
+        Moment { now, unit: self.common.chance.unit(), refused: self.rejected.load(Relaxed) }
+    }
+
+    pub(crate) fn take_rules(&self, rules: Arc<Rules>) {
+        self.by_hand(|opened, at| opened.reconfigure(rules, at));
+    }
+
+    /// A permit for a call that nobody records.
+    pub(crate) fn free_permit(self: &Arc<Self>) -> Permit {
+        self.permit(Ticket { generation: FREE, lease: 0 })
+    }
+
+    /// The state as it was left, whatever time has done to it since.
+    pub(crate) fn stored_state(&self) -> State {
+        match self.front.word().kind() {
+            Kind::Closed | Kind::Ramping => State::Closed,
+            Kind::MetricsOnly => State::MetricsOnly,
+            Kind::Disabled => State::Disabled,
+            Kind::Isolated => State::Isolated,
+            Kind::Open => State::Open,
+            Kind::HalfOpen => State::HalfOpen,
+        }
+    }
+
+    /// Whether nothing is lost with this circuit: a new one would do the same.
+    pub(crate) fn knows_nothing(&self) -> bool {
+        self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
+    }
+
+    /// Forgets the counts that are kept outside of the circuit.
+    pub(crate) fn forget(&self) {
+        for counter in [&self.rejected, &self.would_reject, &self.ignored] {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.stored_state() {
+            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            stored => stored,
+        }
+    }
+
+    /// Whether a call made now would be refused.
+    #[inline]
+    pub(crate) fn refusing(&self) -> Option<Refusal> {
+        // A ramp refuses some of the calls, not the service.
+        if self.front.word().flows() { None } else { self.refusing_at() }
+    }
+
+    #[cold]
+    fn refusing_at(&self) -> Option<Refusal> {
+        match self.front.word().kind() {
+            _ if self.common.hot.shadow.load(Relaxed) => None,
+            Kind::Isolated => Some(Refusal { until: None, wait: None }),
+            Kind::Open | Kind::HalfOpen => {
+                let until = self.front.blocked_until();
+                let wait = until.saturating_sub(self.common.now());
+                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(wait) })
+            }
+            Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
+        }
+    }
+
+    // ---- a call
+
+    #[inline]
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
+        let word = self.front.word();
+        if word.is_plain() && !self.common.emitter.is_on() {
+            let ticket = Ticket { generation: word.generation(), lease: 0 };
+            return Ok(Permit::new(self.clone(), ticket, NO_TIME));
+        }
+        self.admit_at(word)
+    }
+
+    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+        let timed = self.front.word().is_timed() || self.common.emitter.is_timed();
+        let started = if timed { self.common.now() } else { NO_TIME };
+        Permit::new(self.clone(), ticket, started)
+    }
+
+    #[inline(never)]
+    fn admit_at(self: &Arc<Self>, word: Word) -> Result<Permit, Rejection> {
+        let admission = match word.kind() {
+            Kind::Closed | Kind::MetricsOnly => {
+                Admission::Admitted(Ticket { generation: word.generation(), lease: 0 })
+            }
+            Kind::Disabled => Admission::Free,
+            Kind::Isolated => Admission::Refused(None),
+            Kind::Ramping => self.ramp(word),
+            Kind::Open | Kind::HalfOpen => {
+                let now = self.common.now();
+                match self.front.blocked_until().checked_sub(now) {
+                    Some(left) if left > 0 => Admission::Refused(Some(left)),
+                    _ => {
+                        let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
+                        self.after(said);
+                        admission
+                    }
+                }
+            }
+        };
+        match admission {
+            Admission::Admitted(ticket) => Ok(self.permit(ticket)),
+            Admission::Free => Ok(self.permit(Ticket { generation: FREE, lease: 0 })),
+            Admission::Refused(wait) => {
+                let rejection = self.refuse(wait);
+                if self.common.hot.shadow.load(Relaxed) {
+                    return Ok(self.permit(Ticket { generation: FREE, lease: 0 }));
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    fn ramp(&self, word: Word) -> Admission {
+        let (now, end) = (self.common.now(), self.front.blocked_until());
+        let left = end.saturating_sub(now);
+        let admitted = Admission::Admitted(Ticket { generation: word.generation(), lease: 0 });
+        if left == 0 {
+            let ((), said) = self.locked(|opened| {
+                if opened.circuit().generation() == word.generation() {
+                    opened.circuit().end_ramp();
+                }
+            });
+            self.after(said);
+            return admitted;
+        }
+        let over = self.common.hot.ramp_over.load(Relaxed).max(1);
+        let start = f64::from_bits(self.common.hot.ramp_start.load(Relaxed));
+        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
+        if self.common.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
+    }
+
+    /// Makes, counts and tells a refusal.
+    pub(crate) fn refuse(&self, wait: Option<u64>) -> Rejection {
+        let mut rejection = Rejection::new(RejectionKind::CircuitOpen, self.common.emitter.name());
+        if let Some(wait) = wait {
+            rejection = rejection.with_retry_after(Duration::from_nanos(wait));
+        }
+        let shadow = self.common.hot.shadow.load(Relaxed);
+        let counter = if shadow { &self.would_reject } else { &self.rejected };
+        counter.fetch_add(1, Relaxed);
+        if self.common.emitter.is_on() {
+            self.common.emitter.emit(Event::Refused { rejection: &rejection, shadow });
+        }
+        rejection
+    }
+
+    /// Records how a call ended.
+    #[inline]
+    pub(crate) fn settle(
+        &self,
+        ticket: Ticket,
+        started: u64,
+        ending: Ending,
+        outcome: Outcome,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
+        let plain = ending == Ending::Success && ticket.lease == 0;
+        if untimed && plain && self.front.success(ticket.generation) {
+            if self.common.emitter.is_on() {
+                self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+            }
+            return;
+        }
+        self.settle_at(ticket, started, ending, outcome, error);
+    }
+
+    fn settle_at(
+        &self,
+        ticket: Ticket,
+        started: u64,
+        ending: Ending,
+        outcome: Outcome,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        let now = self.common.now();
+        let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
+        let slow = elapsed > self.common.hot.slow.load(Relaxed);
+        let said = if ticket.generation == FREE {
+            false
+        } else if ticket.lease == 0 && ending == Ending::Success && !slow {
+            let counted = now < self.front.settled_until() && self.front.success(ticket.generation);
+            !counted && self.settle_locked(ticket, ending, slow, now, error)
+        } else if ticket.lease == 0
+            && ending == Ending::Ignored
+            && ticket.generation == self.front.word().generation()
+        {
+            self.ignored.fetch_add(1, Relaxed);
+            false
+        } else {
+            self.settle_locked(ticket, ending, slow, now, error)
+        };
+        if self.common.emitter.is_on() {
+            let elapsed = (started != NO_TIME).then(|| Duration::from_nanos(elapsed));
+            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
+        }
+        self.after(said);
+    }
+
+    #[cold]
+    fn settle_locked(
+        &self,
+        ticket: Ticket,
+        ending: Ending,
+        slow: bool,
+        now: u64,
+        error: Option<&(dyn StdError + 'static)>,
+    ) -> bool {
+        let watched = self.common.emitter.is_on();
+        let ((opened, levels), said) = self.locked(|back| {
+            let before = back.circuit().generation();
+            back.settle(ticket, ending, slow, self.moment(now));
+            let (circuit, rules) = back.parts();
+            let opened = circuit.state() == State::Open && circuit.generation() != before;
+            let opened = opened.then(|| circuit.generation());
+            (opened, watched.then(|| circuit.look(now).ratios(rules)))
+        });
+        if let Some(generation) = opened {
+            // With no lock held: the error's `Display` is somebody else's code.
+            let text: Arc<str> = match (error, ending) {
+                (Some(error), _) => error.to_string().into(),
+                (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
+                (None, Ending::Success) => "the calls were too slow".into(),
+                (None, _) => "the call failed".into(),
+            };
+            self.locked(|back| back.circuit().set_last_error(generation, text));
+        }
+        if let Some((failures, slow)) = levels {
+            self.common.tell_ratios(failures, slow);
+        }
+        if ticket.lease != 0 && !said {
+            // A probe's place is free: those who wait at the gate may want it.
+            self.common.wake();
+        }
+        said
+    }
+
+    // ---- under the lock, and after it
+
+    /// Does something under the lock; whether something is to be told afterwards, by [`after`](Self::after).
+    fn locked<T>(&self, f: impl FnOnce(&mut Opened<'_>) -> T) -> (T, bool) {
+        let mut opened = self.front.open(self.common.emitter.is_on());
+        let out = f(&mut opened);
+        let said = opened.circuit().has_said();
+        if said {
+            // Under both locks, so that transitions are told in the order in which they happened.
+            unpoisoned(&self.common.outbox).waiting.extend(opened.circuit().said());
+        }
+        (out, said)
+    }
+
+    pub(crate) fn by_hand<T>(&self, f: impl FnOnce(&mut Opened<'_>, Moment) -> T) -> T {
+        let now = self.common.now();
+        let (out, _) = self.locked(|opened| f(opened, self.moment(now)));
+        // Also where nothing is told: another wait, another gate.
+        self.after(true);
+        if self.common.emitter.is_on() {
+            let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
+            self.common.tell_ratios(failures, slow);
+        }
+        out
+    }
+
+    pub(crate) fn looked<T>(&self, f: impl FnOnce(View<'_>, &Rules) -> T) -> T {
+        let now = self.common.now();
+        let (out, _) = self.locked(|opened| {
+            let (circuit, rules) = opened.parts();
+            f(circuit.look(now), rules)
+        });
+        out
+    }
+
+    /// Wakes who waits and tells what happened.
+    #[inline]
+    fn after(&self, said: bool) {
+        if said {
+            self.common.wake();
+            self.common.tell();
+        }
+    }
 
     // ---- looking
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let now = self.now();
+        let now = self.common.now();
         let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
         let ignored = self.ignored.load(Relaxed);
         let state = self.state();
@@ -507,7 +586,7 @@ impl Shared {
             let total = [tally.successes, tally.failures, ignored, tally.cancelled];
             Snapshot {
                 state,
-                since: self.instant(view.since()),
+                since: self.common.instant(view.since()),
                 successes: tally.successes,
                 failures: tally.failures,
                 timeouts: tally.timeouts,
@@ -523,7 +602,7 @@ impl Shared {
                 slow_ratio,
                 consecutive_successes,
                 consecutive_failures,
-                last_failure: view.last_failure().map(|at| self.instant(at)),
+                last_failure: view.last_failure().map(|at| self.common.instant(at)),
                 half_open_successes: trial.0,
                 half_open_failures: trial.1,
                 probes_in_flight: trial.2,
@@ -534,6 +613,16 @@ impl Shared {
                     .then(|| Duration::from_nanos(blocked.saturating_sub(now))),
             }
         })
+    }
+}
+
+impl Levels for Common {
+    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+        for state in STATES {
+            if let Some(count) = self.keys_in(state) {
+                tell(Event::Level { what: Level::Keys(state.as_str()), value: count.load(Relaxed) as f64 });
+            }
+        }
     }
 }
 

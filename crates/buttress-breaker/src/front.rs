@@ -55,13 +55,14 @@ const KINDS: [Kind; 7] = [
     Kind::Isolated,
 ];
 
-/// Generation (36 bits), kind (4), successes left (24).
+/// Generation (36 bits), whether calls are timed (1), kind (3), successes left (24).
 #[derive(Clone, Copy)]
 pub(crate) struct Word(u64);
 
 impl Word {
-    fn new(generation: u64, kind: Kind, left: u64) -> Self {
-        Self((generation & GENERATIONS) << 28 | (kind as u64) << 24 | left.min(MOST))
+    fn new(generation: u64, timed: bool, kind: Kind, left: u64) -> Self {
+        let flags = u64::from(timed) << 3 | kind as u64;
+        Self((generation & GENERATIONS) << 28 | flags << 24 | left.min(MOST))
     }
 
     #[inline]
@@ -70,18 +71,23 @@ impl Word {
     }
 
     pub(crate) fn kind(self) -> Kind {
-        KINDS.get((self.0 >> 24 & 0xF) as usize).copied().unwrap_or(Kind::Closed)
+        KINDS.get((self.0 >> 24 & 0b111) as usize).copied().unwrap_or(Kind::Closed)
     }
 
+    /// Closed, and no rule needs to know when a call began.
     #[inline]
-    pub(crate) fn is_closed(self) -> bool {
+    pub(crate) fn is_plain(self) -> bool {
         self.0 >> 24 & 0xF == Kind::Closed as u64
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        self.0 >> 27 & 1 == 1
     }
 
     /// Whether no call is refused because of the state.
     #[inline]
     pub(crate) fn flows(self) -> bool {
-        (self.0 >> 24 & 0xF) < Kind::Open as u64
+        (self.0 >> 24 & 0b111) < Kind::Open as u64
     }
 
     #[inline]
@@ -185,7 +191,7 @@ impl Front {
         self.blocked_until.store(blocked, Relaxed);
         self.settled_until.store(circuit.settled_until(), Relaxed);
         // Release: who sees the new word sees the times that belong to it.
-        self.word.store(Word::new(circuit.generation(), kind, *given).0, Release);
+        self.word.store(Word::new(circuit.generation(), rules.timed, kind, *given).0, Release);
     }
 }
 
@@ -227,5 +233,113 @@ impl Opened<'_> {
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
         self.front.publish(&mut self.back, self.watched);
+    }
+}
+
+#[cfg(all(test, buttress_loom))]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::{BreakerConfig, Window};
+
+    const AT: Moment = Moment { now: 0, unit: 0.5, refused: 0 };
+    const FAILED: Ending = Ending::Failure { timed_out: false };
+
+    fn front(config: BreakerConfig, state: State) -> loom::sync::Arc<Front> {
+        let rules = Arc::new(config.rules());
+        loom::sync::Arc::new(Front::new(Circuit::new(state, &rules, AT), rules))
+    }
+
+    fn end(front: &Front, ticket: Ticket, ending: Ending) {
+        let counted = ending == Ending::Success && front.success(ticket.generation);
+        if !counted {
+            front.open(false).settle(ticket, ending, false, AT);
+        }
+    }
+
+    fn admit(front: &Front) -> Ticket {
+        Ticket { generation: front.word().generation(), lease: 0 }
+    }
+
+    // Every result is counted once, or is late; none of an old generation gets in.
+    #[test]
+    fn no_success_is_lost_or_doubled_by_a_change_of_state() {
+        loom::model(|| {
+            let config = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::default() };
+            let front = front(config, State::Closed);
+            let old = admit(&front);
+            let other = front.clone();
+            let calls = thread::spawn(move || {
+                end(&other, old, Ending::Success);
+                end(&other, old, Ending::Success);
+                end(&other, old, Ending::Success);
+            });
+            end(&front, old, FAILED);
+            {
+                let mut opened = front.open(false);
+                let (circuit, rules) = opened.parts();
+                circuit.force_close(rules, AT);
+            }
+            end(&front, admit(&front), Ending::Success);
+            calls.join().unwrap();
+            let mut opened = front.open(false);
+            let tally = opened.circuit().look(0).tally();
+            assert_eq!(tally.successes + tally.late, 4, "{tally:?}");
+            assert_eq!(tally.failures, 1);
+            // Only what came after the close is in a row with it.
+            assert_eq!(opened.circuit().look(0).in_a_row(), (1, 0));
+        });
+    }
+
+    // The order is kept: a failure after a success is the first of its row.
+    #[test]
+    fn a_window_of_two_threads_counts_exactly() {
+        loom::model(|| {
+            let config = BreakerConfig {
+                failure_rate: Some(1.0),
+                minimum_calls: Some(6),
+                window: Window::count(8),
+                ..BreakerConfig::default()
+            };
+            let front = front(config, State::Closed);
+            let ticket = admit(&front);
+            let other = front.clone();
+            let calls = thread::spawn(move || {
+                end(&other, ticket, Ending::Success);
+                end(&other, ticket, FAILED);
+                end(&other, ticket, Ending::Success);
+            });
+            end(&front, ticket, FAILED);
+            end(&front, ticket, Ending::Success);
+            end(&front, ticket, FAILED);
+            calls.join().unwrap();
+            let mut opened = front.open(false);
+            let window = opened.circuit().look(0).window();
+            assert_eq!((window.calls, window.failures), (6, 3));
+            assert_eq!(opened.circuit().state(), State::Closed);
+        });
+    }
+
+    #[test]
+    fn one_of_two_threads_gets_the_probe_and_it_comes_back() {
+        loom::model(|| {
+            let front = front(BreakerConfig::default(), State::HalfOpen);
+            let probe = |front: &Front| match front.open(false).admit(AT) {
+                Admission::Admitted(ticket) => Some(ticket),
+                _ => None,
+            };
+            let other = front.clone();
+            let racer = thread::spawn(move || {
+                let ticket = probe(&other);
+                let refused_before = other.blocked_until();
+                (ticket, refused_before)
+            });
+            let own = probe(&front);
+            let (theirs, _) = racer.join().unwrap();
+            assert!(own.is_some() != theirs.is_some());
+            front.open(false).settle(own.or(theirs).unwrap(), Ending::Abandoned, false, AT);
+            assert!(probe(&front).is_some());
+        });
     }
 }

@@ -130,7 +130,7 @@ fn poll_limit(
     cx: &mut Context<'_>,
 ) -> Option<Rejection> {
     let started = permit.started()?;
-    let shared = permit.shared();
+    let shared = &permit.shared().common;
     let timer = match limit {
         Some(timer) => timer,
         none => {

@@ -89,8 +89,10 @@ mod config;
 mod engine;
 mod front;
 mod future;
+mod keyed;
 mod layer;
 mod permit;
+mod registry;
 mod service;
 mod snapshot;
 mod state;
@@ -102,8 +104,10 @@ pub use crate::{
     builder::BreakerBuilder,
     config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
     future::BreakerFuture,
+    keyed::{KeyedBreaker, KeyedBuilder, KeyedLayer, KeyedService},
     layer::BreakerLayer,
     permit::Permit,
+    registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
     snapshot::{Health, Snapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     Breaker, BreakerFuture,
-    engine::{Refusal, Shared},
+    engine::{Common, Refusal},
 };
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
@@ -31,7 +31,7 @@ pub struct BreakerService<S, C = Standard> {
 
 /// How a service that is not ready hears that it may be by now.
 struct Waiting {
-    shared: Arc<Shared>,
+    common: Arc<Common>,
     place: usize,
     /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
     timer: Option<Pin<Box<Sleep>>>,
@@ -39,7 +39,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.shared.unpark(self.place);
+        self.common.unpark(self.place);
     }
 }
 
@@ -77,12 +77,12 @@ impl<S, C> BreakerService<S, C> {
 
     /// Keeps the waker until the next transition.
     fn park(&mut self, cx: &Context<'_>) {
-        let shared = &self.breaker.shared;
+        let common = &self.breaker.shared.common;
         match &self.waiting {
-            Some(waiting) => _ = shared.park(Some(waiting.place), cx.waker()),
+            Some(waiting) => _ = common.park(Some(waiting.place), cx.waker()),
             None => {
-                let place = shared.park(None, cx.waker());
-                let waiting = Waiting { shared: shared.clone(), place, timer: None };
+                let place = common.park(None, cx.waker());
+                let waiting = Waiting { common: common.clone(), place, timer: None };
                 self.waiting = Some(Box::new(waiting));
             }
         }
@@ -90,7 +90,7 @@ impl<S, C> BreakerService<S, C> {
 
     #[cold]
     fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked> {
-        if self.breaker.shared.gated() {
+        if self.breaker.shared.common.gated() {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         // Ready to refuse. The inner service is left alone, ready or not.
@@ -106,7 +106,7 @@ impl<S, C> BreakerService<S, C> {
         let mut timer = self.waiting.as_mut().map(|waiting| &mut waiting.timer);
         loop {
             if let Some(timer) = &mut timer {
-                match refusal.until.map(|until| shared.instant(until)) {
+                match refusal.until.map(|until| shared.common.instant(until)) {
                     None => **timer = None,
                     Some(end) => {
                         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
@@ -133,7 +133,7 @@ impl<S, C> BreakerService<S, C> {
         // any longer.
         self.park(cx);
         match self.breaker.shared.refusing() {
-            Some(refusal) if !self.breaker.shared.gated() => {
+            Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.waiting = None;
                 self.refused_for = refusal.wait;
                 Poll::Ready(())

@@ -18,16 +18,18 @@ pub(crate) struct Counts {
 pub(crate) enum Kept {
     /// No rule looks at a window.
     None,
-    Count(Ring),
-    Time(Buckets),
+    Count(Box<Ring>),
+    Time(Box<Buckets>),
 }
 
 impl Kept {
     pub(crate) fn new(window: Option<Window>) -> Self {
         match window {
             None => Self::None,
-            Some(Window::Count { calls }) => Self::Count(Ring::new(calls)),
-            Some(Window::Time { duration, buckets }) => Self::Time(Buckets::new(nanos(duration), buckets)),
+            Some(Window::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
+            Some(Window::Time { duration, buckets }) => {
+                Self::Time(Box::new(Buckets::new(nanos(duration), buckets)))
+            }
         }
     }
 
@@ -241,5 +243,61 @@ impl Buckets {
             sum.slow = sum.slow.saturating_add(counts.slow);
             sum.abandoned = sum.abandoned.saturating_add(counts.abandoned);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use buttress_core::Chance;
+
+    use super::*;
+
+    // S1-015
+    #[test]
+    fn ring_of_any_size_holds_the_last_calls_however_they_come() {
+        let chance = Chance::seeded(1);
+        for size in [1, 2, 63, 64, 65, 100, 128, 200] {
+            let mut ring = Ring::new(size);
+            let mut model: VecDeque<(bool, bool)> = VecDeque::new();
+            for _ in 0..2_000 {
+                let bits = chance.bits();
+                if bits % 3 == 0 {
+                    let calls = bits / 3 % (2 * u64::from(size));
+                    ring.successes(calls);
+                    model.extend((0..calls).map(|_| (false, false)));
+                } else {
+                    let call = (bits & 64 != 0, bits & 128 != 0);
+                    ring.push(call.0, call.1);
+                    model.push_back(call);
+                }
+                model.drain(..model.len().saturating_sub(size as usize));
+                let counts = Counts {
+                    calls: model.len() as u64,
+                    failures: model.iter().filter(|call| call.0).count() as u64,
+                    slow: model.iter().filter(|call| call.1).count() as u64,
+                    abandoned: 0,
+                };
+                assert_eq!(ring.counts(), counts, "size {size}");
+            }
+        }
+    }
+
+    // vector fault B27, B28
+    #[test]
+    fn buckets_take_one_step_each_however_long_nothing_happened() {
+        let mut buckets = Buckets::new(10_000, 10);
+        buckets.clear(0);
+        buckets.add(Counts { calls: 5, failures: 5, slow: 0, abandoned: 0 });
+        // A loop over every bucket that went by would not end.
+        buckets.advance(u64::MAX);
+        assert_eq!(buckets.sum, Counts::default());
+        buckets.add(Counts { calls: 1, ..Counts::default() });
+        assert_eq!(buckets.sum.calls, 1);
+        assert_eq!(buckets.end(), u64::MAX);
+        // A clock that jumps back changes nothing.
+        buckets.advance(0);
+        assert_eq!(buckets.sum.calls, 1);
     }
 }

@@ -25,7 +25,7 @@ impl BulkheadBuilder {
         self
     }
 
-    /// Sets the most calls that run at once, `1..=2_147_483_647`. Default 10.
+    /// Sets the most calls that run at once, `1..=16_777_215`. Default 10.
     pub fn max_concurrent(mut self, max_concurrent: u32) -> Self {
         self.config.max_concurrent = max_concurrent;
         self

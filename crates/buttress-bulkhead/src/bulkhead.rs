@@ -138,7 +138,7 @@ impl Bulkhead {
             limit,
             max_queue,
             peak: gate.peak(),
-            completed: stats.completed.load(Relaxed),
+            completed: gate.completed().saturating_sub(stats.completed_before.load(Relaxed)),
             failed: stats.failed.load(Relaxed),
             cancelled: stats.cancelled.load(Relaxed),
             rejected: stats.rejected.load(Relaxed),
@@ -156,7 +156,7 @@ impl Bulkhead {
     /// are let in, in order, as there is room for now.
     ///
     /// # Errors
-    /// With 0, and above 2 147 483 647.
+    /// With 0, and above 16 777 215.
     pub fn set_limit(&self, limit: u32) -> Result<(), ConfigError> {
         check_limit(limit)?;
         self.shared.gate.reconfigure(|config| config.max_concurrent = limit);
@@ -188,7 +188,7 @@ impl Bulkhead {
 
     /// Sets all counters back to 0, the peak to the calls that run, and forgets the execution times.
     pub fn reset_metrics(&self) {
-        self.shared.stats.reset();
+        self.shared.stats.reset(self.shared.gate.completed());
         self.shared.gate.reset_peak();
         self.shared.tell(|| Event::Note(Note::Reset));
     }
@@ -239,15 +239,26 @@ impl Shared {
         self.tell_in_flight();
     }
 
+    /// Counts the end of a call and gives its slot back.
+    #[inline]
+    pub(crate) fn end(&self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Failure | Outcome::Panicked => &self.stats.failed,
+            Outcome::Cancelled => &self.stats.cancelled,
+            _ => return self.gate.complete(),
+        };
+        counter.fetch_add(1, Relaxed);
+        self.gate.release();
+    }
+
     /// Where somebody listens, or times are taken.
     #[cold]
     pub(crate) fn end_and_tell(&self, outcome: Outcome, since: Option<Instant>) {
         let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
-        self.stats.ended(outcome);
         if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
             self.stats.took(elapsed);
         }
-        self.gate.release();
+        self.end(outcome);
         if self.emitter.is_on() {
             self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
             self.tell_in_flight();

@@ -12,7 +12,7 @@ use crate::gate::MAX_LIMIT;
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct BulkheadConfig {
-    /// The most calls that run at once, `1..=2_147_483_647`. Default 10.
+    /// The most calls that run at once, `1..=16_777_215`. Default 10.
     pub max_concurrent: u32,
     /// The most calls that wait for their turn; with 0, a call that cannot run at once is refused. Default 100.
     pub max_queue: u32,
@@ -57,7 +57,7 @@ pub(crate) fn check_limit(limit: u32) -> Result<(), ConfigError> {
     let refuse = |why| Err(ConfigError::new("max_concurrent", limit, why));
     match limit {
         0 => refuse("no call could ever run; to let none in, use `close`"),
-        limit if limit > MAX_LIMIT => refuse("must be at most 2147483647"),
+        limit if limit > MAX_LIMIT => refuse("must be at most 16777215"),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! The slots and the line before them, without time and without events.
 //!
-//! One atomic word holds the limit, the number of calls in flight, and two flags. While nobody waits, taking and
+//! One atomic word holds the limit, the numbers of calls in flight and completed, and flags. While nobody waits, taking and
 //! giving back a slot touch nothing else. Once somebody waits, `ATTENDED` is set, and whoever takes or gives back
 //! a slot comes to the lock.
 //!
@@ -21,8 +21,11 @@ use crate::{
     },
 };
 
-/// The largest limit: the word has 31 bits for it.
-pub(crate) const MAX_LIMIT: u32 = (1 << 31) - 1;
+/// The largest limit: the word has 24 bits for it, and as many for the calls in flight.
+pub(crate) const MAX_LIMIT: u32 = (1 << 24) - 1;
+
+// The word, from the low end: two flags, calls in flight, limit, which of two folds came last, calls completed
+// since then.
 
 /// Somebody waits, for a slot or for the end: changes of the word go by the lock. Set and cleared under the lock.
 const ATTENDED: u64 = 1;
@@ -30,18 +33,30 @@ const ATTENDED: u64 = 1;
 const CLOSED: u64 = 1 << 1;
 /// One call in flight.
 const ONE: u64 = 1 << 2;
-const LIMIT_SHIFT: u32 = 33;
+const LIMIT_SHIFT: u32 = 26;
+/// Changes with every fold.
+const FOLD: u64 = 1 << 50;
+/// One call completed. In this word, because giving a slot back changes it anyway: a counter of its own would be
+/// one more locked operation for every call.
+const DONE: u64 = 1 << DONE_SHIFT;
+const DONE_SHIFT: u32 = 51;
+/// As soon as so many are completed, they are folded away. Half of what there are bits for.
+const BATCH: u64 = if cfg!(buttress_loom) { 2 } else { 1 << 12 };
 
 #[derive(Clone, Copy)]
 struct Word(u64);
 
 impl Word {
     fn in_flight(self) -> u32 {
-        (self.0 >> 2) as u32 & MAX_LIMIT
+        (self.0 / ONE) as u32 & MAX_LIMIT
     }
 
     fn limit(self) -> u32 {
-        (self.0 >> LIMIT_SHIFT) as u32
+        (self.0 >> LIMIT_SHIFT) as u32 & MAX_LIMIT
+    }
+
+    fn done(self) -> u64 {
+        self.0 >> DONE_SHIFT
     }
 
     fn has_room(self) -> bool {
@@ -58,7 +73,7 @@ impl Word {
     }
 
     fn with_limit(self, limit: u32) -> u64 {
-        self.0 & ((1 << LIMIT_SHIFT) - 1) | u64::from(limit) << LIMIT_SHIFT
+        self.0 & !(u64::from(MAX_LIMIT) << LIMIT_SHIFT) | u64::from(limit.min(MAX_LIMIT)) << LIMIT_SHIFT
     }
 }
 
@@ -96,6 +111,8 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) struct Gate {
     word: AtomicU64,
+    /// How many batches of completed calls were folded out of the word.
+    folds: AtomicU64,
     /// The most that were in flight at once. No part of the protocol.
     peak: std::sync::atomic::AtomicU32,
     line: Mutex<Line>,
@@ -138,6 +155,7 @@ impl Gate {
     pub(crate) fn new(config: BulkheadConfig) -> Self {
         Self {
             word: AtomicU64::new(Word(0).with_limit(config.max_concurrent)),
+            folds: AtomicU64::new(0),
             peak: std::sync::atomic::AtomicU32::new(0),
             line: Mutex::new(Line::new(config)),
         }
@@ -242,8 +260,7 @@ impl Gate {
             }
             let is_free = word.has_room() && line.queue.is_empty();
             if is_free || line.is_shadow() {
-                // The count must not run into the limit's bits; but two thousand million calls do not fit into
-                // memory.
+                // The count must not run into the limit's bits.
                 if word.in_flight() == MAX_LIMIT {
                     return Entry::Full;
                 }
@@ -284,11 +301,56 @@ impl Gate {
     /// Gives a slot back, and calls the first in line.
     #[inline]
     pub(crate) fn release(&self) {
+        self.give_back(0);
+    }
+
+    /// The same, and counts a completed call.
+    #[inline]
+    pub(crate) fn complete(&self) {
+        self.give_back(DONE);
+    }
+
+    #[inline]
+    fn give_back(&self, done: u64) {
         // Release: see `try_take`. Acquire: for the drain, which hears of the end from here.
-        let before = Word(self.word.fetch_sub(ONE, AcqRel));
+        let before = Word(self.word.fetch_add(done.wrapping_sub(ONE), AcqRel));
         debug_assert!(before.in_flight() > 0, "a slot was given back twice");
         if before.is_attended() {
             self.settle();
+        }
+        if before.done() >= BATCH - 1 {
+            self.fold();
+        }
+    }
+
+    /// Moves a batch of completed calls out of the word, before its bits are used up.
+    ///
+    /// Whoever sees a full batch does, so that it never comes to that, however long one of them is held up.
+    #[cold]
+    fn fold(&self) {
+        let mut word = self.load();
+        while word.done() >= BATCH {
+            match self.exchange(word, (word.0 ^ FOLD) - BATCH * DONE) {
+                Ok(()) => {
+                    self.folds.fetch_add(1, AcqRel);
+                    return;
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// How many calls were completed, ever.
+    pub(crate) fn completed(&self) -> u64 {
+        loop {
+            let folds = self.folds.load(Acquire);
+            let word = self.load();
+            // Not amid a fold, which changes the word first and `folds` then.
+            let is_whole = (folds % 2 == 1) == (word.0 & FOLD != 0);
+            if is_whole && self.folds.load(Acquire) == folds {
+                return folds.wrapping_mul(BATCH).wrapping_add(word.done());
+            }
+            crate::sync::spin_loop();
         }
     }
 
@@ -480,7 +542,7 @@ mod tests {
         TryTake,
         Enter,
         EnterOrRefuse,
-        Release,
+        Release { completes: bool },
         Poll(usize),
         Leave(usize),
         Clear,
@@ -498,7 +560,7 @@ mod tests {
                 0..8 => Self::TryTake,
                 8..20 => Self::Enter,
                 20..24 => Self::EnterOrRefuse,
-                24..39 => Self::Release,
+                24..39 => Self::Release { completes: value % 4 > 0 },
                 39..47 => Self::Poll(value as usize),
                 47..54 => Self::Leave(value as usize),
                 54 => Self::Clear,
@@ -510,7 +572,7 @@ mod tests {
                 59..62 => Self::Drain,
                 62 => Self::ForgetDrain,
                 _ if value % 8 == 0 => Self::Close,
-                _ => Self::Release,
+                _ => Self::Release { completes: false },
             }
         }
     }
@@ -525,6 +587,7 @@ mod tests {
     /// What a bulkhead is, said in the simplest way.
     struct Model {
         in_flight: u32,
+        completed: u64,
         limit: u32,
         max_queue: u32,
         shadow: bool,
@@ -575,6 +638,7 @@ mod tests {
         let mut peak = 0;
         let mut model = Model {
             in_flight: 0,
+            completed: 0,
             limit,
             max_queue,
             shadow: false,
@@ -628,13 +692,17 @@ mod tests {
                         }
                     }
                 }
-                Op::Release => {
+                Op::Release { completes } => {
                     // Those that were granted and not collected yet are in flight, but not ours to release.
                     let collected = model.in_flight
                         - model.waiters.iter().filter(|waiter| waiter.fate == Some(Fate::Granted)).count()
                             as u32;
                     if collected > 0 {
-                        gate.release();
+                        match completes {
+                            true => gate.complete(),
+                            false => gate.release(),
+                        }
+                        model.completed += u64::from(completes);
                         model.in_flight -= 1;
                         model.settle();
                     }
@@ -707,6 +775,7 @@ mod tests {
                 closed: model.closed,
             };
             assert_eq!((gate.standing(), gate.peak()), (standing, peak));
+            assert_eq!(gate.completed(), model.completed);
             // The way without the lock is open again as soon as nobody waits.
             let waits = !model.line.is_empty() || matches!(model.drain, Some((_, false, _)));
             assert_eq!(gate.load().is_attended(), waits);
@@ -724,6 +793,19 @@ mod tests {
         ) {
             check(limit, max_queue, &seeds);
         }
+    }
+
+    #[test]
+    fn completed_calls_are_counted_beyond_what_the_word_holds() {
+        let gate = Gate::new(config(3, 0, false));
+        assert!(gate.try_take());
+        for count in 0..5 * BATCH + 7 {
+            assert_eq!(gate.completed(), count);
+            assert!(gate.try_take());
+            gate.complete();
+        }
+        let Standing { in_flight, limit, .. } = gate.standing();
+        assert_eq!((in_flight, limit), (1, 3));
     }
 
     /// The same again and again, without what proptest costs. Prints the number of the sequence that fails.
@@ -919,6 +1001,42 @@ mod models {
                 cell.with_mut(|_| {});
             }
             release.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn completed_calls_of_two_threads_are_all_counted() {
+        // Batches are of two here, so that the two fold against each other.
+        loom::model(|| {
+            let gate = gate(2);
+            let work = |gate: &Gate| {
+                for _ in 0..2 {
+                    assert!(gate.try_take());
+                    gate.complete();
+                }
+            };
+            let other = gate.clone();
+            let thread = thread::spawn(move || work(&other));
+            work(&gate);
+            thread.join().unwrap();
+            assert_eq!(gate.completed(), 4);
+            must_be_idle(&gate, 2);
+        });
+    }
+
+    #[test]
+    fn count_read_amid_a_fold_is_whole() {
+        loom::model(|| {
+            let gate = gate(1);
+            assert!(gate.try_take());
+            gate.complete();
+            assert!(gate.try_take());
+            let other = gate.clone();
+            let thread = thread::spawn(move || other.complete());
+            let seen = gate.completed();
+            assert!(seen == 1 || seen == 2, "{seen}");
+            thread.join().unwrap();
+            assert_eq!(gate.completed(), 2);
         });
     }
 

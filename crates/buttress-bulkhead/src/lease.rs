@@ -19,18 +19,18 @@ use crate::{
 
 pub(crate) struct Lease {
     bulkhead: Bulkhead,
+    /// Boxed, because a timer is ten times the rest, and a call that need not wait should not carry its room.
+    /// Beside the state and not in it, so that changing the state drops nothing.
+    waiting: Option<Pin<Box<Waiting>>>,
     state: State,
 }
 
+#[derive(Clone, Copy)]
 enum State {
-    /// Has asked for nothing yet.
+    /// Has asked for nothing yet, or waits.
     Idle,
-    // Boxed, because a timer is ten times the rest, and a call that need not wait should not carry its room.
-    Waiting(Pin<Box<Waiting>>),
     /// Has a slot, since then if anybody wants to know.
-    Held {
-        since: Option<Instant>,
-    },
+    Held { since: Option<Instant> },
     /// Has given all back.
     Over,
 }
@@ -46,7 +46,7 @@ pin_project! {
 
 impl Lease {
     pub(crate) fn new(bulkhead: Bulkhead) -> Self {
-        Self { bulkhead, state: State::Idle }
+        Self { bulkhead, waiting: None, state: State::Idle }
     }
 
     #[inline]
@@ -58,9 +58,9 @@ impl Lease {
     #[inline]
     pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         match self.state {
+            State::Idle if self.waiting.is_some() => self.poll_wait(cx),
             State::Idle if self.bulkhead.shared.gate.try_take() => Poll::Ready(self.admitted()),
             State::Idle => self.enter(cx),
-            State::Waiting(_) => self.poll_wait(cx),
             State::Held { .. } => Poll::Ready(Ok(())),
             State::Over => panic!("polled after it resolved"),
         }
@@ -112,16 +112,14 @@ impl Lease {
         let deadline = own.into_iter().chain(callers).min();
         let waiting = Box::pin(Waiting { ticket: Some(place.ticket), since, timer: None });
         // The ticket gets its owner before the timer is made, which panics outside of a runtime.
-        self.state = State::Waiting(waiting);
-        if let State::Waiting(waiting) = &mut self.state {
-            waiting.as_mut().project().timer.set(deadline.map(sleep_until));
-        }
+        let waiting = self.waiting.insert(waiting);
+        waiting.as_mut().project().timer.set(deadline.map(sleep_until));
         self.bulkhead.shared.tell_queued();
     }
 
     #[inline(never)]
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let State::Waiting(waiting) = &mut self.state else { return Poll::Pending };
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
         let gate = &self.bulkhead.shared.gate;
         let waiting = waiting.as_mut().project();
         // The line is asked before the clock: a slot that was granted in time is not lost because this task was
@@ -134,6 +132,7 @@ impl Lease {
             fate = waiting.ticket.take().and_then(|ticket| gate.leave(ticket));
         }
         self.bulkhead.shared.tell_wait_ended(*waiting.since);
+        self.waiting = None;
         Poll::Ready(match fate {
             Some(Fate::Granted) => self.admitted(),
             Some(Fate::Cleared) => Err(self.refused(RejectionKind::BulkheadQueueCleared)),
@@ -166,21 +165,18 @@ impl Lease {
         if since.is_some() || shared.emitter.is_on() {
             return shared.end_and_tell(outcome, since);
         }
-        shared.stats.ended(outcome);
-        shared.gate.release();
+        shared.end(outcome);
     }
 
     /// The 1-based place in the line, while it waits.
     pub(crate) fn position(&self) -> Option<usize> {
-        let State::Waiting(waiting) = &self.state else { return None };
-        self.bulkhead.shared.gate.position(waiting.ticket.as_ref()?)
+        self.bulkhead.shared.gate.position(self.waiting.as_ref()?.ticket.as_ref()?)
     }
 
     #[cold]
     fn abandon(&mut self) {
-        let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Over) else { return };
+        let Some(mut waiting) = self.waiting.take() else { return };
         let shared = &self.bulkhead.shared;
-        let mut waiting = waiting;
         let waiting = waiting.as_mut().project();
         let Some(ticket) = waiting.ticket.take() else { return };
         match shared.gate.leave(ticket) {
@@ -205,9 +201,11 @@ impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
         match self.state {
-            State::Idle | State::Over => {}
             State::Held { .. } => self.finish(Outcome::Cancelled),
-            State::Waiting(_) => self.abandon(),
+            State::Idle | State::Over => {}
+        }
+        if self.waiting.is_some() {
+            self.abandon();
         }
     }
 }
@@ -215,8 +213,8 @@ impl Drop for Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
+            State::Idle if self.waiting.is_some() => "waiting",
             State::Idle => "idle",
-            State::Waiting(_) => "waiting",
             State::Held { .. } => "held",
             State::Over => "over",
         };
@@ -227,25 +225,24 @@ impl fmt::Debug for Lease {
 /// Gives the slot back as `Panicked` unless told that the inner service returned.
 ///
 /// So a panic inside is known from the unwinding itself: the thread may be unwinding for other reasons.
-pub(crate) struct Busy<'a>(&'a mut Lease, bool);
+pub(crate) struct Busy<'a>(&'a mut Lease);
 
 impl<'a> Busy<'a> {
     pub(crate) fn new(lease: &'a mut Lease) -> Self {
-        Self(lease, true)
+        Self(lease)
     }
 
     /// The inner service returned.
     #[inline]
-    pub(crate) fn returned(mut self) {
-        self.1 = false;
+    pub(crate) fn returned(self) {
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Busy<'_> {
+    #[cold]
     fn drop(&mut self) {
-        if self.1 {
-            self.0.finish(Outcome::Panicked);
-        }
+        self.0.finish(Outcome::Panicked);
     }
 }
 

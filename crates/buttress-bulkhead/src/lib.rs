@@ -53,7 +53,7 @@
 //! # Settings
 //! | setting | default | |
 //! |---|---|---|
-//! | [`max_concurrent`](BulkheadConfig::max_concurrent) | 10 | calls that run at once, `1..=2_147_483_647` |
+//! | [`max_concurrent`](BulkheadConfig::max_concurrent) | 10 | calls that run at once, `1..=16_777_215` |
 //! | [`max_queue`](BulkheadConfig::max_queue) | 100 | calls that wait; 0: refuse at once |
 //! | [`queue_timeout`](BulkheadConfig::queue_timeout) | 30 s | the longest wait; `None`: no limit |
 //! | [`mode`](BulkheadConfig::mode) | enforce | `shadow`: let all in and count those that would have been refused |

@@ -1,11 +1,9 @@
-//! What is counted. Plain relaxed counters: each is exact, together they are of no one moment.
+//! What is counted, but for completed calls, which the gate counts. Plain relaxed counters: each is exact, together they are of no one moment.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
-
-use buttress_core::Outcome;
 
 /// How many execution times the average is over.
 const TIMES: usize = 100;
@@ -13,7 +11,8 @@ const NO_TIME: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Stats {
-    pub(crate) completed: AtomicU64,
+    /// What the gate had counted at the last reset.
+    pub(crate) completed_before: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) rejected: AtomicU64,
@@ -35,7 +34,7 @@ impl Stats {
         let times =
             Times { next: AtomicU64::new(0), ring: Box::new([const { AtomicU64::new(NO_TIME) }; TIMES]) };
         Self {
-            completed: AtomicU64::new(0),
+            completed_before: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
@@ -46,16 +45,6 @@ impl Stats {
         }
     }
 
-    #[inline]
-    pub(crate) fn ended(&self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Failure | Outcome::Panicked => &self.failed,
-            Outcome::Cancelled => &self.cancelled,
-            _ => &self.completed,
-        };
-        counter.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn took(&self, elapsed: Duration) {
         self.times.put(elapsed);
     }
@@ -64,12 +53,21 @@ impl Stats {
         self.times.average()
     }
 
-    pub(crate) fn reset(&self) {
-        let Self { completed, failed, cancelled, rejected, would_reject, queue_timeouts, cleared, times } =
-            self;
-        for counter in [completed, failed, cancelled, rejected, would_reject, queue_timeouts, cleared] {
+    pub(crate) fn reset(&self, completed: u64) {
+        let Self {
+            completed_before,
+            failed,
+            cancelled,
+            rejected,
+            would_reject,
+            queue_timeouts,
+            cleared,
+            times,
+        } = self;
+        for counter in [failed, cancelled, rejected, would_reject, queue_timeouts, cleared] {
             counter.store(0, Relaxed);
         }
+        completed_before.store(completed, Relaxed);
         times.ring.iter().for_each(|time| time.store(NO_TIME, Relaxed));
     }
 }

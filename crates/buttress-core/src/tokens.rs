@@ -24,7 +24,7 @@ const TOKEN: i64 = 1000;
 )]
 #[non_exhaustive]
 pub struct TokenBudgetConfig {
-    /// How many tokens there are at first, and at most; 1 to 1 000 000. Default 500.
+    /// How many tokens there are at first, and at most, up to 1 000 000. Default 500; 0 allows no retry.
     pub capacity: u32,
     /// What a retry costs after an ordinary failure. Default 14.
     pub transient: u32,
@@ -66,13 +66,13 @@ impl TokenBudgetConfig {
     /// # Errors
     /// Names the first field that cannot, its value, and why.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if !(1..=1_000_000).contains(&self.capacity) {
-            return Err(ConfigError::new("capacity", self.capacity, "must be from 1 to 1000000"));
+        if self.capacity > 1_000_000 {
+            return Err(ConfigError::new("capacity", self.capacity, "must be at most 1000000"));
         }
         let prices =
             [("transient", self.transient), ("throttled", self.throttled), ("timed_out", self.timed_out)];
         for (field, price) in prices {
-            if price > self.capacity {
+            if price > self.capacity && self.capacity > 0 {
                 return Err(ConfigError::new(
                     field,
                     price,
@@ -218,7 +218,7 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let base = TokenBudgetConfig::default();
         let field = |config: TokenBudgetConfig| config.validate().unwrap_err().field().to_owned();
-        assert_eq!(field(base.with_capacity(0)), "capacity");
+        assert!(!Tokens::priced(base.with_capacity(0)).unwrap().try_withdraw(Transient));
         assert_eq!(field(base.with_capacity(u32::MAX)), "capacity");
         assert_eq!(field(base.with_prices(501, 5, 5)), "transient");
         assert_eq!(field(base.with_prices(5, 501, 5)), "throttled");

@@ -17,6 +17,7 @@ use buttress_core::{
 /// | `retry_after_max` | 30 s | the longest `Retry-After` that is waited for |
 /// | `retry_rejections` | none | refusals by policies inside that are worth another try |
 /// | `report_exhaustion` | no | `RETRIES_EXHAUSTED` around the last error |
+/// | `pause_without_budget` | no | the backoff, but no attempt, where the budget is used up |
 /// | `budget` | none | retries as a share of the calls |
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(
@@ -54,6 +55,9 @@ pub struct RetryConfig {
     /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, where its type has room for both.
     /// Default no: the last error is returned unchanged.
     pub report_exhaustion: bool,
+    /// Whether a call that the budget stops waits out its backoff before it returns the error. For callers that call
+    /// again at once, whatever the answer: long polls. Default no.
+    pub pause_without_budget: bool,
     /// A budget of this policy's own. Default none. One that several policies share is given to the builder.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub budget: Option<BudgetConfig>,
@@ -97,6 +101,7 @@ impl Default for RetryConfig {
             retry_after_max: Duration::from_secs(30),
             retry_rejections: Vec::new(),
             report_exhaustion: false,
+            pause_without_budget: false,
             budget: None,
         }
     }

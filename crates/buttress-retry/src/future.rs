@@ -4,12 +4,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, FromRejection, Outcome, Replay, Verdict, observe::StopReason};
+use buttress_core::{Classify, FromRejection, Replay, Verdict};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::policy::{Next, Run};
+use crate::policy::{Ending, Next, Run};
 
 pin_project! {
     /// Resolves as the attempt does that succeeded, or was the last.
@@ -22,7 +22,7 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        phase: Phase<S::Future>,
+        phase: Phase<S::Future, S::Response, S::Error>,
         // What a further attempt is made with; `None` where none may follow.
         again: Option<Again<S, Req>>,
         // Behind `phase`: the attempt is gone when the run tells how the call ended.
@@ -32,10 +32,12 @@ pin_project! {
 
 pin_project! {
     #[project = PhaseProj]
-    enum Phase<F> {
+    enum Phase<F, T, E> {
         Calling { #[pin] attempt: F },
         Waiting { #[pin] timer: Sleep },
         Readying,
+        // The answer is there and kept back for a while. Boxed, so that all other calls need no room for it.
+        Pausing { #[pin] timer: Sleep, answer: Option<Box<(Result<T, E>, Ending)>> },
         Ended,
     }
 }
@@ -88,11 +90,18 @@ where
                         // inside for as long as it lives.
                         Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
                         Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: sleep(delay) }),
-                        Next::End(ended, why) => {
+                        Next::End(ending) => {
                             this.phase.set(Phase::Ended);
                             *this.again = None;
-                            run.stop(ended, why);
-                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, why)));
+                            run.stop(ending);
+                            run.end(ending);
+                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
+                        }
+                        Next::Pause(pause, ending) => {
+                            let answer = Some(Box::new((outcome, ending)));
+                            this.phase.set(Phase::Pausing { timer: sleep(pause), answer });
+                            *this.again = None;
+                            run.stop(ending);
                         }
                     }
                 }
@@ -106,9 +115,9 @@ where
                         // Nobody may use a service any more that says so: no further attempt.
                         this.phase.set(Phase::Ended);
                         *this.again = None;
-                        let why = Some(StopReason::NotReady);
-                        run.stop(Outcome::Failure, why);
-                        return Poll::Ready(Err(run.last_error(error, why)));
+                        run.stop(Ending::NOT_READY);
+                        run.end(Ending::NOT_READY);
+                        return Poll::Ready(Err(run.last_error(error, Ending::NOT_READY)));
                     }
                     let req = again.req.take().expect("saved before the attempt that failed");
                     run.advance();
@@ -124,6 +133,13 @@ where
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
+                }
+                PhaseProj::Pausing { timer, answer } => {
+                    ready!(timer.poll(cx));
+                    let (outcome, ending) = *answer.take().expect("kept until the pause is over");
+                    this.phase.set(Phase::Ended);
+                    run.end(ending);
+                    return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
                 }
                 PhaseProj::Ended => panic!("polled after it resolved"),
             }
@@ -158,6 +174,7 @@ where
             Phase::Calling { .. } => "calling",
             Phase::Waiting { .. } => "waiting",
             Phase::Readying => "readying",
+            Phase::Pausing { .. } => "pausing",
             Phase::Ended => "ended",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()

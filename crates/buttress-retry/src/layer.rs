@@ -28,6 +28,24 @@ impl<C, R> RetryLayer<C, R> {
     }
 
     /// The same as a closure.
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// use buttress_core::{BoxError, Verdict};
+    /// use buttress_retry::{Retry, RetryConfig};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let retry = Retry::new("payments", RetryConfig::fluxus())?;
+    /// let layer = retry.layer().classify_with(|outcome: Result<&u16, &BoxError>| match outcome {
+    ///     Ok(503) => Verdict::transient(),
+    ///     Ok(_) => Verdict::Success,
+    ///     Err(_) => Verdict::permanent(),
+    /// });
+    /// let svc = layer.layer(service_fn(|status: u16| async move { Ok::<_, BoxError>(status) }));
+    /// assert_eq!(svc.oneshot(503).await?, 503); // the last response comes out
+    /// assert_eq!(retry.snapshot().attempts, 3);
+    /// # Ok::<_, BoxError>(()) }).unwrap();
+    /// ```
     pub fn classify_with<F, Res, E>(self, classify: F) -> RetryLayer<F, R>
     where
         F: Fn(Result<&Res, &E>) -> Verdict,
@@ -37,6 +55,19 @@ impl<C, R> RetryLayer<C, R> {
     }
 
     /// Tells `told` before every wait: the number of the attempt that failed, from 1, how it failed, and the wait.
+    /// Observers hear the same without the types.
+    ///
+    /// ```
+    /// use buttress_core::BoxError;
+    /// use buttress_retry::Retry;
+    ///
+    /// let layer = Retry::builder("payments").build()?.layer().on_retry(
+    ///     |attempt, outcome: Result<&String, &BoxError>, wait| {
+    ///         eprintln!("attempt {attempt} ended in {outcome:?}; the next one is in {wait:?}");
+    ///     },
+    /// );
+    /// # Ok::<_, buttress_core::ConfigError>(())
+    /// ```
     pub fn on_retry<F, Res, E>(self, told: F) -> RetryLayer<OnRetry<C, F>, R>
     where
         F: Fn(u32, Result<&Res, &E>, Duration),
@@ -81,6 +112,17 @@ impl<C, R> RetryLayer<C, R> {
     }
 
     /// The same as a closure; `None` where this request cannot be sent twice.
+    ///
+    /// ```
+    /// use buttress_retry::Retry;
+    ///
+    /// struct Request { path: &'static str, idempotent: bool }
+    ///
+    /// let layer = Retry::builder("payments").build()?.layer().replay_with(|req: &Request| {
+    ///     req.idempotent.then_some(Request { path: req.path, idempotent: true })
+    /// });
+    /// # Ok::<_, buttress_core::ConfigError>(())
+    /// ```
     pub fn replay_with<F, Req>(self, replay: F) -> RetryLayer<C, ByFn<F>>
     where
         F: Fn(&Req) -> Option<Req>,

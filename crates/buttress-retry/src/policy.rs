@@ -133,8 +133,23 @@ enum State {
 pub(crate) enum Next {
     /// Another one, after this wait.
     Retry(Duration),
-    /// Nothing: the call ends so, and another attempt was not made for this reason, if it was wanted or possible.
-    End(Outcome, Option<StopReason>),
+    /// Nothing.
+    End(Ending),
+    /// Nothing, but the caller gets the answer only after this time.
+    Pause(Duration, Ending),
+}
+
+/// How a call ends without success.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    outcome: Outcome,
+    /// Why no further attempt was made, if one was wanted or possible.
+    why: Option<StopReason>,
+}
+
+impl Ending {
+    /// The service failed when it was asked for readiness.
+    pub(crate) const NOT_READY: Self = Self { outcome: Outcome::Failure, why: Some(StopReason::NotReady) };
 }
 
 impl<C, R> Run<C, R> {
@@ -193,19 +208,26 @@ impl<C, R> Run<C, R> {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
         if !verdict.is_failure() && rejection.is_none() {
-            return Next::End(ended, None);
+            return Next::End(Ending { outcome: ended, why: None });
         }
         let failure = match rejection {
             Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
             Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
             _ => self.policy.classify.failure_kind(outcome.as_ref()),
         };
+        let before = self.backoff;
         match self.next(verdict, rejection, failure, replayable) {
             Ok(delay) => {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
-            Err(why) => Next::End(ended, Some(why)),
+            Err(why) => {
+                let ending = Ending { outcome: ended, why: Some(why) };
+                match self.pause(why, before) {
+                    Some(pause) => Next::Pause(pause, ending),
+                    None => Next::End(ending),
+                }
+            }
         }
     }
 
@@ -265,6 +287,18 @@ impl<C, R> Run<C, R> {
         Ok(delay)
     }
 
+    /// How long a call that is stopped for this reason keeps its caller waiting, from the backoff as it stood.
+    fn pause(&self, why: StopReason, mut before: BackoffState) -> Option<Duration> {
+        let engine = &*self.policy.engine;
+        let settings = engine.settings();
+        if why != StopReason::Budget || !settings.config.pause_without_budget {
+            return None;
+        }
+        // As the AWS SDKs do, by the backoff of ordinary failures also after throttling.
+        let pause = settings.backoff(self.attempt, FailureKind::Transient, &mut before, &engine.chance);
+        (!pause.is_zero()).then_some(pause)
+    }
+
     fn tell_retry<T, E>(&self, outcome: &Result<T, E>, rejection: Option<&Rejection>, delay: Duration)
     where
         C: Classify<T, E>,
@@ -285,13 +319,13 @@ impl<C, R> Run<C, R> {
     }
 
     /// The error the caller gets for the last one.
-    pub(crate) fn last_error<T, E>(&self, mut error: E, why: Option<StopReason>) -> E
+    pub(crate) fn last_error<T, E>(&self, mut error: E, ending: Ending) -> E
     where
         C: Classify<T, E>,
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
+        if ending.why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
             error = error.exhausted(told);
@@ -313,14 +347,17 @@ impl<C, R> Run<C, R> {
         engine.tell_end(Outcome::Success, self.started, self.attempt);
     }
 
-    /// The call ended without success.
-    pub(crate) fn stop(&mut self, outcome: Outcome, why: Option<StopReason>) {
-        self.state = State::Done;
-        let engine = &*self.policy.engine;
-        if let Some(why) = why {
-            engine.count_stop(why);
+    /// No further attempt is made.
+    pub(crate) fn stop(&self, ending: Ending) {
+        if let Some(why) = ending.why {
+            self.policy.engine.count_stop(why);
         }
-        engine.tell_end(outcome, self.started, self.attempt);
+    }
+
+    /// The call ended without success.
+    pub(crate) fn end(&mut self, ending: Ending) {
+        self.state = State::Done;
+        self.policy.engine.tell_end(ending.outcome, self.started, self.attempt);
     }
 }
 

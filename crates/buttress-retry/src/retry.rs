@@ -344,7 +344,7 @@ impl Levels for Engine {
 pub struct RetrySnapshot {
     /// Calls begun.
     pub calls: u64,
-    /// Calls of the inner service: one per call, and one per retry.
+    /// Calls of the inner service: one per call, and one per retry that came to be made.
     pub attempts: u64,
     /// Retries left in the budget, if there is one.
     pub budget_available: Option<f64>,
@@ -442,6 +442,12 @@ impl RetryBuilder {
     /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection. Default no.
     pub fn report_exhaustion(mut self, report_exhaustion: bool) -> Self {
         self.config.report_exhaustion = report_exhaustion;
+        self
+    }
+
+    /// Whether a call that the budget stops waits out its backoff before it returns the error. Default no.
+    pub fn pause_without_budget(mut self, pause_without_budget: bool) -> Self {
+        self.config.pause_without_budget = pause_without_budget;
         self
     }
 

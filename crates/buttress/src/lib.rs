@@ -83,7 +83,7 @@ pub use buttress_test as test;
 pub use buttress_timeout as timeout;
 
 #[cfg(feature = "breaker")]
-pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer};
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]

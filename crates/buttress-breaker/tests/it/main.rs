@@ -4,8 +4,13 @@ mod support;
 
 mod faults;
 mod half_open;
+mod keyed;
 mod peers;
 mod readiness;
+mod registries;
+mod settings;
+mod shape;
 mod sources;
 mod steering;
+mod threads;
 mod tripping;

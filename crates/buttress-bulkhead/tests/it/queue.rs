@@ -134,6 +134,22 @@ async fn slot_granted_before_the_time_out_is_taken_however_late_the_task_is_poll
     assert_eq!((snapshot.completed, snapshot.queue_timeouts, snapshot.active), (2, 0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn call_that_was_let_in_is_not_woken_by_the_time_out_of_the_line() {
+    let bulkhead = builder(1, 1).queue_timeout(ms(100)).build().unwrap();
+    let (a_end, mut a) = call(&bulkhead);
+    let (b_end, mut b) = call(&bulkhead);
+    assert_pending!(a.poll());
+    assert_pending!(b.poll());
+    a_end.send(Ok(1)).unwrap();
+    assert_ready_ok!(a.poll());
+    assert_pending!(b.poll());
+    advance(ms(5_000)).await;
+    assert!(!b.is_woken());
+    b_end.send(Ok(2)).unwrap();
+    assert_eq!(assert_ready_ok!(b.poll()), 2);
+}
+
 // S1-049
 #[tokio::test(start_paused = true)]
 async fn time_out_and_slot_in_the_same_tick_have_exactly_one_outcome() {

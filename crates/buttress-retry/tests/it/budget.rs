@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Jitter, Name, Rejection, RejectionKind, TokenBudgetConfig, Verdict,
+    Backoff, BoxError, Budget, Jitter, Name, Outcome, Rejection, RejectionKind, TokenBudgetConfig, Verdict,
     observe::{Level, Note, StopReason},
 };
 use buttress_retry::{Retry, RetryBuilder, RetryConfig};
@@ -62,6 +62,37 @@ async fn budget_is_shared_by_the_policies_it_was_given_to() {
     one.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     two.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     assert_eq!((one.snapshot().retries(), two.snapshot().retries()), (7, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn budget_and_counts_are_exact_under_many_threads() {
+    let budget = Budget::new(0.5, 0).unwrap();
+    let retry = with(&budget, 4).build().unwrap();
+    let made = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (retry, made) = (retry.clone(), made.clone());
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    let attempt = || {
+                        made.fetch_add(1, Relaxed);
+                        async { Err::<(), BoxError>("down".into()) }
+                    };
+                    retry.call(attempt).await.unwrap_err();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let snapshot = retry.snapshot();
+    assert_eq!(snapshot.calls, 4000);
+    // The last call may stop at its number of attempts and leave a few.
+    assert!((1995..=2000).contains(&snapshot.retries()), "{}", snapshot.retries());
+    assert_eq!(snapshot.attempts, made.load(Relaxed) as u64);
+    assert_eq!(snapshot.stopped(StopReason::Budget) + snapshot.stopped(StopReason::MaxAttempts), 4000);
 }
 
 // vector R16
@@ -178,6 +209,31 @@ async fn tokens_and_waits_are_those_of_the_aws_sdks() {
     dynamo.backoff.base = ms(25);
     let (after, left, waits, _) = aws(dynamo, 500, &[500; 4]).await;
     assert_eq!((after, left, waits), (vec![486, 472, 458], 458, vec![25, 50, 100]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_without_budget_may_wait_out_its_backoff_before_it_fails() {
+    let recording = Recording::new();
+    let none = Budget::tokens(TokenBudgetConfig::default().with_capacity(0)).unwrap();
+    let retry = with(&none, 3)
+        .backoff(Backoff::constant(ms(50)))
+        .throttle_backoff(Backoff::constant(ms(1000)))
+        .pause_without_budget(true)
+        .observe(recording.clone())
+        .build()
+        .unwrap();
+    let script = Script::failing();
+    let layer = retry.layer().throttled_when(|outcome: Result<&&str, &BoxError>| outcome.is_err());
+    let start = Instant::now();
+    let mut svc = layer.layer(script.service());
+    svc.ready().await.unwrap().call("a").await.unwrap_err();
+    assert_eq!((start.elapsed(), script.calls()), (ms(50), 1));
+    assert_eq!((recording.stops(), recording.outcomes()), (vec![StopReason::Budget], vec![Outcome::Failure]));
+
+    let mut call = Box::pin(svc.ready().await.unwrap().call("a"));
+    assert!(buttress_test::poll_once(call.as_mut()).is_pending());
+    drop(call);
+    assert_eq!(recording.outcomes(), [Outcome::Failure, Outcome::Cancelled]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,18 @@
 //! Readiness, reservations and permits of the service inside.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{io, sync::Arc, task::Poll, time::Duration};
 
-use buttress_core::{Backoff, BoxError, observe::StopReason};
+use buttress_core::{Backoff, BoxError, Error, LiftErrorsLayer, TypedErrorsLayer, observe::StopReason};
 use buttress_retry::{Retry, RetryConfig};
 use buttress_test::{
     Probe, Script, advance,
     contract::{self, Contract},
     poll_once, settle, step,
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt,
     buffer::BufferLayer,
@@ -105,6 +108,33 @@ async fn works_over_a_buffer_of_one_and_reserves_nothing_while_it_waits() {
     other.expect("the only slot of the buffer is free").unwrap_err();
     assert_eq!(call.await.unwrap().unwrap(), "ok");
     drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn works_between_towers_layers_with_lifted_and_with_typed_errors() {
+    let hangs = |()| async {
+        sleep(Duration::from_secs(3600)).await;
+        Ok::<(), io::Error>(())
+    };
+    let retry = fixed(3, 0);
+    let svc = ServiceBuilder::new()
+        .layer(retry.layer())
+        .concurrency_limit(1)
+        .layer(LiftErrorsLayer::new())
+        .timeout(ms(10))
+        .service_fn(hangs);
+    let start = Instant::now();
+    let error = svc.oneshot(()).await.unwrap_err();
+    assert!(error.is::<tower::timeout::error::Elapsed>());
+    assert_eq!((retry.snapshot().attempts, start.elapsed()), (3, ms(30)));
+
+    let svc = ServiceBuilder::new()
+        .layer(retry.layer())
+        .layer(TypedErrorsLayer::new())
+        .service_fn(|()| async { Err::<(), _>(io::Error::other("down")) });
+    let error: Error<io::Error> = svc.oneshot(()).await.unwrap_err();
+    assert_eq!(error.inner().unwrap().to_string(), "down");
+    assert_eq!(retry.snapshot().attempts, 6);
 }
 
 #[tokio::test(start_paused = true)]

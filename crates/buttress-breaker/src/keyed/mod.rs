@@ -1,0 +1,217 @@
+//! One circuit for each key: tenant, host, endpoint.
+
+mod builder;
+mod map;
+mod service;
+
+use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
+
+use buttress_core::{ByFn, ConfigError, Name, Rejection, observe::Events};
+
+pub use self::{
+    builder::KeyedBuilder,
+    service::{KeyedLayer, KeyedService},
+};
+use crate::{
+    Breaker, BreakerConfig, BreakerFuture, Permit, State,
+    engine::{Common, Shared},
+    keyed::map::Keys,
+};
+
+/// A circuit breaker for each key, with one set of settings. Clones share the circuits.
+///
+/// Keys come from requests, so their number is bounded: there are never more than `max_keys`. Where there is no
+/// room, keys go that nothing would be lost with (closed, no failure seen, longest unused first); where every key
+/// matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up
+/// keys neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
+///
+/// Observers hear how many keys are in which state, never which: a label must not have as many values as there
+/// are users. [`get`](Self::get) shows one key's circuit, [`keys_in`](Self::keys_in) lists them by state.
+///
+/// ```
+/// # tokio_test::block_on(async {
+/// use buttress_breaker::{Breaker, State};
+/// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+///
+/// let tenants = Breaker::keyed("tenants").consecutive_failures(1).build().unwrap();
+/// let inner = service_fn(|tenant: u32| async move {
+///     if tenant == 7 { Err::<(), BoxError>("down".into()) } else { Ok(()) }
+/// });
+/// let mut svc = tenants.layer_by(|tenant: &u32| *tenant).layer(inner);
+/// svc.ready().await.unwrap().call(7).await.unwrap_err();
+/// svc.ready().await.unwrap().call(8).await.unwrap();
+/// assert_eq!(tenants.get(&7).unwrap().state(), State::Open);
+/// assert_eq!(tenants.get(&8).unwrap().state(), State::Closed);
+/// # });
+/// ```
+pub struct KeyedBreaker<K> {
+    shared: Arc<Keyed<K>>,
+}
+
+struct Keyed<K> {
+    common: Arc<Common>,
+    keys: Keys<K>,
+}
+
+impl Breaker {
+    /// Begins a breaker that has a circuit for each key.
+    pub fn keyed(name: impl Into<Name>) -> KeyedBuilder {
+        KeyedBuilder::new(name.into())
+    }
+}
+
+impl<K> KeyedBreaker<K>
+where
+    K: Hash + Eq + Clone,
+{
+    /// A layer that finds the key of a request with this closure.
+    pub fn layer_by<Req, F>(&self, key: F) -> KeyedLayer<K, ByFn<F>>
+    where
+        F: Fn(&Req) -> K,
+    {
+        self.layer_key(ByFn(key))
+    }
+
+    /// A layer that finds the key of a request with this strategy, which may borrow it from the request: a known
+    /// key is then looked up without an allocation.
+    pub fn layer_key<L>(&self, key: L) -> KeyedLayer<K, L> {
+        KeyedLayer::new(self.clone(), key)
+    }
+
+    /// Asks for one call of this key.
+    ///
+    /// # Errors
+    /// Where its circuit refuses.
+    pub fn try_acquire<Q>(&self, key: &Q) -> Result<Permit, Rejection>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        match self.shared.circuit(key) {
+            Some(circuit) => circuit.admit(),
+            None => Ok(self.shared.keys.untracked()),
+        }
+    }
+
+    /// Makes one call of this key under its circuit. As [`Breaker::call`].
+    pub fn call<Q, F, Fut>(&self, key: &Q, f: F) -> BreakerFuture<Fut>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        F: FnOnce() -> Fut,
+    {
+        match self.try_acquire(key) {
+            Ok(permit) => BreakerFuture::admitted(permit, buttress_core::Standard, f),
+            Err(why) => BreakerFuture::refused(why),
+        }
+    }
+
+    /// The circuit of this key, if it has one: to see and steer it. Its settings are those of all.
+    pub fn get<Q>(&self, key: &Q) -> Option<Breaker>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.shared.keys.find(key).map(|shared| Breaker { shared })
+    }
+
+    /// Forgets a key and its circuit. Calls under way end as they will, and change nothing.
+    pub fn remove<Q>(&self, key: &Q) -> Option<Breaker>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let shared = self.shared.keys.remove(key)?;
+        self.shared.common.count_key(shared.stored_state(), false);
+        Some(Breaker { shared })
+    }
+
+    /// The keys whose circuit is in this state.
+    pub fn keys_in(&self, state: State) -> Vec<K> {
+        let all = self.shared.keys.all();
+        all.into_iter().filter(|(_, one)| one.state() == state).map(|(key, _)| key).collect()
+    }
+
+    /// How many keys have a circuit.
+    pub fn len(&self) -> usize {
+        self.shared.keys.len()
+    }
+
+    /// Whether no key has one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many calls were let through without a circuit, because there was no room for their key.
+    pub fn untracked(&self) -> u64 {
+        self.shared.keys.untracked_calls()
+    }
+
+    /// Forgets the keys that were not used since the sweep before this one. Also happens by itself, as new keys
+    /// come, about every `idle_for`.
+    pub fn sweep(&self) {
+        self.shared.keys.sweep(&self.shared.common);
+    }
+
+    /// Resets the circuits of all keys.
+    pub fn reset_all(&self) {
+        for (_, shared) in self.shared.keys.all() {
+            Breaker { shared }.reset();
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Name {
+        self.shared.common.emitter.name()
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<BreakerConfig> {
+        self.shared.common.config()
+    }
+
+    /// Owned copies of refusals and resets, from now on.
+    pub fn events(&self) -> Events {
+        self.shared.common.emitter.events()
+    }
+
+    /// Takes new settings, for every key. As [`Breaker::reconfigure`].
+    ///
+    /// # Errors
+    /// Where the settings cannot work; then the old ones stay.
+    pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        config.validate()?;
+        let rules = Arc::new(config.rules());
+        // First for the keys to come, then for those that are here: none can slip through in between.
+        self.shared.keys.set_template(rules.clone(), config.initial_state);
+        self.shared.common.set_config(config);
+        for (_, one) in self.shared.keys.all() {
+            one.take_rules(rules.clone());
+        }
+        Ok(())
+    }
+}
+
+impl<K: Hash + Eq + Clone> Keyed<K> {
+    /// The circuit of a key, made where there is none and there is room.
+    fn circuit<Q>(&self, key: &Q) -> Option<Arc<Shared>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.keys.find(key).or_else(|| self.keys.make(key, &self.common))
+    }
+}
+
+impl<K> Clone for KeyedBreaker<K> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<K> fmt::Debug for KeyedBreaker<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.shared.common.emitter.name();
+        f.debug_struct("KeyedBreaker").field("name", name).field("keys", &self.shared.keys.len()).finish()
+    }
+}

@@ -1,0 +1,93 @@
+//! What a call through a closed circuit allocates: nothing.
+
+use std::{
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use allocation_counter::measure;
+use buttress_breaker::{Breaker, BreakerBuilder, Window};
+use buttress_core::{Error, PolicyKind, Recorder, TypedErrorsLayer, observe::recorder_fn};
+use tower::{Layer, Service, service_fn};
+
+type Answer = Result<u32, std::fmt::Error>;
+
+/// Calls once; how often the inner service is pending is up to it.
+fn call<S, E>(svc: &mut S)
+where
+    S: Service<u32, Response = u32, Error = E>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(svc.poll_ready(&mut cx).is_ready());
+    let mut call = pin!(svc.call(1));
+    for _ in 0..3 {
+        if let Poll::Ready(answer) = call.as_mut().poll(&mut cx) {
+            black_box(answer.is_ok());
+            return;
+        }
+    }
+    panic!("never ready");
+}
+
+fn builders() -> Vec<(&'static str, BreakerBuilder)> {
+    let builder = || Breaker::builder("x");
+    vec![
+        ("default", builder()),
+        ("consecutive", builder().consecutive_failures(5)),
+        ("count", builder().failure_rate(0.5).window(Window::count(100))),
+        ("slow", builder().slow_call_duration(Duration::from_secs(1)).slow_call_rate(0.5)),
+        ("limit", builder().call_timeout(Duration::from_secs(1))),
+        ("gated", builder().gate_readiness(true)),
+    ]
+}
+
+#[test]
+fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not() {
+    // A limit of the breaker's own is the exception: a call that has to wait needs a timer, which is boxed.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let observer = |_: PolicyKind, _: &buttress_core::Name| -> Option<std::sync::Arc<dyn Recorder>> {
+        Some(recorder_fn(|event| _ = black_box(event)))
+    };
+    for observed in [false, true] {
+        for (name, builder) in builders() {
+            let builder = if observed { builder.observe(observer) } else { builder };
+            let breaker = builder.build().unwrap();
+            let ready = service_fn(|n: u32| std::future::ready(Answer::Ok(n)));
+            let pending_once = service_fn(|n: u32| {
+                let mut polled = false;
+                std::future::poll_fn(move |_| {
+                    if std::mem::replace(&mut polled, true) {
+                        Poll::Ready(Answer::Ok(n))
+                    } else {
+                        Poll::Pending
+                    }
+                })
+            });
+            let layer = breaker.layer();
+            let mut ready = layer.layer(TypedErrorsLayer::new().layer(ready));
+            let mut pending_once = layer.layer(TypedErrorsLayer::new().layer(pending_once));
+            call(&mut ready);
+            call(&mut pending_once);
+            let counted = measure(|| (0..100).for_each(|_| call(&mut ready)));
+            assert_eq!(counted.count_total, 0, "{name}, ready, observed: {observed}");
+            let counted = measure(|| (0..100).for_each(|_| call(&mut pending_once)));
+            let expected = if name == "limit" { 100 } else { 0 };
+            assert_eq!(counted.count_total, expected, "{name}, pending once, observed: {observed}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_with_a_typed_error_allocates_nothing() {
+    let breaker = Breaker::builder("x").open_for(Duration::from_secs(3_600)).build().unwrap();
+    let svc = TypedErrorsLayer::new().layer(service_fn(|n: u32| std::future::ready(Answer::Ok(n))));
+    let mut svc = breaker.layer().layer(svc);
+    breaker.force_open();
+    call::<_, Error<std::fmt::Error>>(&mut svc);
+    let counted = measure(|| (0..100).for_each(|_| call(&mut svc)));
+    assert_eq!(counted.count_total, 0);
+    assert_eq!(breaker.snapshot().rejected, 101);
+}

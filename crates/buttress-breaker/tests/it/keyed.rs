@@ -1,0 +1,186 @@
+//! A circuit for each key.
+
+use std::sync::{Arc, Mutex};
+
+use buttress_breaker::{Breaker, KeyedBreaker, State};
+use buttress_core::{
+    BoxError, Event, KeyOf,
+    observe::{Level, Note},
+    rejection,
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::*;
+
+fn keyed(max: usize) -> KeyedBreaker<u32> {
+    Breaker::keyed("tenants").consecutive_failures(1).open_for(secs(60)).max_keys(max).build().unwrap()
+}
+
+// S4-020
+#[tokio::test(start_paused = true)]
+async fn one_key_s_failures_are_no_other_key_s_business() {
+    let tenants = keyed(100);
+    let inner = service_fn(|tenant: u32| async move {
+        if tenant == 7 { Err::<u32, BoxError>("down".into()) } else { Ok(tenant) }
+    });
+    let mut svc = tenants.layer_by(|tenant: &u32| *tenant).layer(inner);
+    svc.ready().await.unwrap().call(7).await.unwrap_err();
+    let refused = svc.ready().await.unwrap().call(7).await.unwrap_err();
+    assert_eq!(rejection(&*refused).unwrap().policy(), "tenants");
+    assert_eq!(rejection(&*refused).unwrap().retry_after(), Some(secs(60)));
+    assert_eq!(svc.ready().await.unwrap().call(8).await.unwrap(), 8);
+    assert_eq!(tenants.keys_in(State::Open), [7]);
+    assert_eq!(tenants.keys_in(State::Closed), [8]);
+    pass(secs(60)).await;
+    tenants.get(&7).unwrap().is(State::HalfOpen);
+}
+
+// A key that is borrowed from the request.
+#[tokio::test(start_paused = true)]
+async fn a_key_may_be_borrowed_from_the_request() {
+    #[derive(Clone)]
+    struct ByHost;
+    impl KeyOf<String> for ByHost {
+        type Key = str;
+        fn with_key<T>(&self, url: &String, then: impl FnOnce(&str) -> T) -> T {
+            then(url.split('/').next().unwrap_or_default())
+        }
+    }
+    let hosts: KeyedBreaker<String> = Breaker::keyed("hosts").consecutive_failures(1).build().unwrap();
+    let inner = service_fn(|_: String| async { Err::<(), BoxError>("down".into()) });
+    let mut svc = hosts.layer_key(ByHost).layer(inner);
+    svc.ready().await.unwrap().call("a.example/x".to_owned()).await.unwrap_err();
+    assert!(hosts.get("a.example").unwrap().is_open());
+    assert!(hosts.get("b.example").is_none());
+    let permit = hosts.try_acquire("b.example").unwrap();
+    permit.success();
+    assert_eq!(hosts.len(), 2);
+}
+
+// No flood of made-up keys gets rid of a circuit that knows something, opens one, or has anybody refused.
+#[tokio::test(start_paused = true)]
+async fn the_cap_is_hard_and_a_flood_forgets_nothing_that_matters() {
+    for max in [1, 10, 1_000, 5_000] {
+        let tenants = keyed(max);
+        let bad = (max / 20).max(1) as u32;
+        for tenant in 0..bad {
+            tenants.try_acquire(&tenant).unwrap().failure();
+        }
+        for tenant in 1_000_000..1_000_000 + 3 * max as u32 {
+            tenants.try_acquire(&tenant).unwrap().success();
+            assert!(tenants.len() <= max, "{} of {max}", tenants.len());
+        }
+        for tenant in 0..bad {
+            tenants.try_acquire(&tenant).unwrap_err();
+        }
+        assert_eq!(tenants.keys_in(State::Open).len(), bad as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_every_key_matters_a_new_one_passes_without_a_circuit() {
+    let tenants = keyed(3);
+    for tenant in 0..3 {
+        tenants.try_acquire(&tenant).unwrap().failure();
+    }
+    for _ in 0..5 {
+        tenants.try_acquire(&9).unwrap().failure();
+    }
+    assert_eq!((tenants.len(), tenants.untracked()), (3, 5));
+    tenants.call(&9, || async { Ok::<_, BoxError>(()) }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_keys_are_forgotten_and_used_ones_kept() {
+    let tenants: KeyedBreaker<u32> = Breaker::keyed("x").idle_for(secs(60)).build().unwrap();
+    for tenant in 0..10 {
+        tenants.try_acquire(&tenant).unwrap().success();
+    }
+    for n in 0..4 {
+        pass(secs(60)).await;
+        tenants.try_acquire(&0).unwrap().success();
+        tenants.try_acquire(&(100 + n)).unwrap().success(); // a new key brings the sweep
+    }
+    assert!(tenants.get(&0).is_some());
+    assert!(tenants.get(&1).is_none());
+    assert!(tenants.len() <= 4, "{}", tenants.len());
+    // A call under way keeps its circuit.
+    let permit = tenants.try_acquire(&5).unwrap();
+    tenants.sweep();
+    tenants.sweep();
+    tenants.sweep();
+    assert!(tenants.get(&5).is_some());
+    permit.success();
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_hear_numbers_and_never_keys() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let to = heard.clone();
+    let tenants: KeyedBreaker<u32> = Breaker::keyed("x")
+        .consecutive_failures(1)
+        .max_keys(2)
+        .on_event(move |event| match event {
+            Event::Level { what: Level::Keys(state), value } => {
+                to.lock().unwrap().push(format!("{state} {value}"));
+            }
+            Event::Transition { .. } => panic!("of which key?"),
+            Event::Note(Note::Evicted) => to.lock().unwrap().push("evicted".to_owned()),
+            _ => {}
+        })
+        .build()
+        .unwrap();
+    heard.lock().unwrap().clear();
+    tenants.try_acquire(&1).unwrap().failure();
+    tenants.try_acquire(&2).unwrap().success();
+    tenants.try_acquire(&3).unwrap().success();
+    tenants.reset_all();
+    tenants.remove(&1).unwrap();
+    let expected = [
+        "closed 1", "closed 0", "open 1", "closed 1", "closed 0", "evicted", "closed 1", "open 0",
+        "closed 2", "closed 1",
+    ];
+    assert_eq!(*heard.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_are_for_all_keys_and_not_for_one() {
+    let tenants: KeyedBreaker<u32> = Breaker::keyed("x").consecutive_failures(5).build().unwrap();
+    tenants.try_acquire(&1).unwrap().failure();
+    let mut config = tenants.config().as_ref().clone();
+    config.consecutive_failures = Some(2);
+    let one = tenants.get(&1).unwrap();
+    assert_eq!(one.reconfigure(config.clone()).unwrap_err().field(), "config");
+    tenants.reconfigure(config).unwrap();
+    tenants.try_acquire(&1).unwrap().failure();
+    one.is(State::Open);
+    tenants.try_acquire(&2).unwrap().failure();
+    tenants.try_acquire(&2).unwrap().failure();
+    assert!(tenants.get(&2).unwrap().is_open());
+}
+
+#[test]
+fn bounds_that_cannot_work_are_refused() {
+    let why = Breaker::keyed("x").max_keys(0).build::<u32>().unwrap_err();
+    assert_eq!(why.field(), "max_keys");
+    let why = Breaker::keyed("x").idle_for(std::time::Duration::ZERO).build::<u32>().unwrap_err();
+    assert_eq!(why.field(), "idle_for");
+    let why = Breaker::keyed("x").failure_rate(7.0).build::<u32>().unwrap_err();
+    assert_eq!(why.field(), "failure_rate");
+}
+
+#[test]
+fn racers_for_one_key_share_one_circuit() {
+    let tenants: KeyedBreaker<u32> = Breaker::keyed("x").consecutive_failures(800).build().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    tenants.try_acquire(&1).unwrap().failure();
+                }
+            });
+        }
+    });
+    assert_eq!(tenants.keys_in(State::Open), [1]);
+    assert_eq!(tenants.len(), 1);
+}

@@ -1,0 +1,206 @@
+//! Every setting at its limits: refused with its name, its value and a reason, or it works.
+
+use std::time::Duration;
+
+use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
+use buttress_core::{Backoff, ConfigError, Jitter, Mode};
+
+use crate::support::*;
+
+fn refused(change: impl FnOnce(&mut BreakerConfig)) -> ConfigError {
+    let mut config = BreakerConfig::default();
+    change(&mut config);
+    let why = Breaker::new("x", config.clone()).expect_err(&format!("{config:?} was built"));
+    assert!(!why.why().is_empty() && !why.value().is_empty());
+    why
+}
+
+/// Builds, and runs once around: calls, opening, half-open, closing, a day's idleness.
+async fn works(change: impl FnOnce(&mut BreakerConfig)) {
+    let mut config = BreakerConfig::default();
+    change(&mut config);
+    let breaker = Breaker::new("x", config.clone()).unwrap_or_else(|why| panic!("{why}: {config:?}"));
+    for _ in 0..30 {
+        if let Ok(permit) = breaker.try_acquire() {
+            permit.failure();
+        }
+        if let Ok(permit) = breaker.try_acquire() {
+            permit.success();
+        }
+    }
+    breaker.force_open();
+    let _ = breaker.try_acquire();
+    pass(secs(86_400)).await;
+    for _ in 0..10 {
+        let _ = breaker.try_acquire().map(buttress_breaker::Permit::success);
+    }
+    breaker.snapshot();
+    breaker.health();
+    breaker.reset();
+    breaker.is(State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_cannot_work_are_refused_by_name() {
+    type Change = fn(&mut BreakerConfig);
+    let table: &[(&str, Change)] = &[
+        ("consecutive_failures", |c| c.consecutive_failures = Some(0)),
+        ("failure_count", |c| c.failure_count = Some(0)),
+        ("failure_rate", |c| c.failure_rate = Some(0.0)),
+        ("failure_rate", |c| c.failure_rate = Some(-0.5)),
+        ("failure_rate", |c| c.failure_rate = Some(1.000_1)),
+        ("failure_rate", |c| c.failure_rate = Some(f64::NAN)),
+        ("failure_rate", |c| c.failure_rate = Some(f64::INFINITY)),
+        ("failure_rate", |c| c.failure_rate = Some(f64::NEG_INFINITY)),
+        ("failure_rate", |c| c.failure_rate = Some(50.0)),
+        ("slow_call_rate", |c| c.slow_call_rate = Some(0.5)),
+        ("slow_call_rate", |c| {
+            (c.slow_call_rate, c.slow_call_duration) = (Some(f64::NAN), Some(secs(1)));
+        }),
+        ("slow_call_rate", |c| (c.slow_call_rate, c.slow_call_duration) = (Some(0.0), Some(secs(1)))),
+        ("slow_call_rate", |c| (c.slow_call_rate, c.slow_call_duration) = (Some(-1.0), Some(secs(1)))),
+        ("slow_call_rate", |c| {
+            (c.slow_call_rate, c.slow_call_duration) = (Some(f64::INFINITY), Some(secs(1)));
+        }),
+        ("slow_call_duration", |c| c.slow_call_duration = Some(Duration::ZERO)),
+        ("slow_call_duration", |c| c.slow_call_duration = Some(Duration::MAX)),
+        ("slow_call_duration", |c| {
+            (c.slow_call_duration, c.call_timeout) = (Some(secs(2)), Some(secs(2)));
+        }),
+        ("window.count", |c| c.window = Window::count(0)),
+        ("window.count", |c| c.window = Window::count(u32::MAX)),
+        ("window.time", |c| c.window = Window::time(Duration::ZERO)),
+        ("window.time", |c| c.window = Window::time(Duration::MAX)),
+        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(0)),
+        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(u32::MAX)),
+        ("minimum_calls", |c| (c.window, c.minimum_calls) = (Window::count(10), Some(11))),
+        ("failure_count", |c| (c.window, c.failure_count) = (Window::count(10), Some(11))),
+        ("open_for", |c| c.open_for = Some(Duration::ZERO)),
+        ("open_for", |c| c.open_for = Some(Duration::MAX)),
+        ("open_backoff.base", |c| c.open_backoff = Backoff::none()),
+        ("open_backoff.factor", |c| c.open_backoff = Backoff::exponential(secs(1)).with_factor(f64::NAN)),
+        ("open_backoff.max", |c| c.open_backoff = Backoff::exponential(secs(1)).with_max(Duration::MAX)),
+        ("open_backoff.jitter", |c| {
+            c.open_backoff = Backoff::exponential(secs(1)).with_jitter(Jitter::Symmetric(f64::NAN));
+        }),
+        ("permitted_probes", |c| c.permitted_probes = 0),
+        ("permitted_probes", |c| c.permitted_probes = u32::MAX),
+        ("success_threshold", |c| c.success_threshold = 0),
+        ("half_open_sample", |c| c.half_open_sample = Some(0)),
+        ("half_open_sample", |c| c.half_open_sample = Some(1)),
+        ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(0.0)),
+        ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(-1.0)),
+        ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::NAN)),
+        ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::INFINITY)),
+        ("probe_lease", |c| c.probe_lease = Some(Duration::ZERO)),
+        ("probe_lease", |c| c.probe_lease = Some(Duration::MAX)),
+        ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(0.0))),
+        ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(-1.0))),
+        ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(f64::NAN))),
+        ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(f64::INFINITY))),
+        ("ramp.over", |c| c.ramp = Some(Ramp::over(Duration::ZERO))),
+        ("ramp.over", |c| c.ramp = Some(Ramp::over(Duration::MAX))),
+        ("call_timeout", |c| c.call_timeout = Some(Duration::ZERO)),
+        ("call_timeout", |c| c.call_timeout = Some(Duration::MAX)),
+    ];
+    for (field, change) in table {
+        let why = refused(*change);
+        assert_eq!(why.field(), *field, "{why}");
+    }
+    let why = refused(|c| c.failure_rate = Some(50.0));
+    assert!(why.to_string().contains("`failure_rate` = 50.0 cannot work"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_at_their_limits_work() {
+    let long = Duration::from_secs(1_000 * 365 * 24 * 3_600);
+    works(|c| c.consecutive_failures = Some(u32::MAX)).await;
+    works(|c| c.consecutive_failures = Some(1)).await;
+    works(|c| c.failure_count = Some(u32::MAX)).await;
+    works(|c| c.failure_rate = Some(f64::MIN_POSITIVE)).await;
+    works(|c| c.failure_rate = Some(1.0)).await;
+    works(|c| c.minimum_calls = Some(0)).await;
+    works(|c| c.minimum_calls = Some(u32::MAX)).await;
+    works(|c| c.window = Window::count(1)).await;
+    works(|c| c.window = Window::count(1 << 20)).await;
+    works(|c| c.window = Window::time(Duration::from_millis(1)).buckets(1_024)).await;
+    works(|c| c.window = Window::time(long).buckets(1)).await;
+    works(|c| c.comparison = Comparison::Above).await;
+    works(|c| c.slow_call_duration = Some(Duration::from_nanos(1))).await;
+    works(|c| (c.slow_call_duration, c.slow_call_rate) = (Some(long), Some(1.0))).await;
+    works(|c| c.open_for = Some(Duration::from_nanos(1))).await;
+    works(|c| c.open_for = Some(long)).await;
+    works(|c| c.open_backoff = Backoff::exponential(secs(1)).with_factor(1e9).with_max(long)).await;
+    works(|c| c.permitted_probes = 1_024).await;
+    works(|c| c.success_threshold = u32::MAX).await;
+    works(|c| c.half_open_sample = Some(u32::MAX)).await;
+    works(|c| {
+        (c.half_open_sample, c.half_open_failure_rate) = (Some(u32::MAX), Some(f64::MIN_POSITIVE));
+    })
+    .await;
+    works(|c| (c.half_open_sample, c.half_open_failure_rate) = (Some(1), Some(1.0))).await;
+    works(|c| c.probe_lease = Some(Duration::from_nanos(1))).await;
+    works(|c| c.probe_lease = Some(long)).await;
+    works(|c| c.ramp = Some(Ramp::over(long).start(f64::MIN_POSITIVE))).await;
+    works(|c| c.ramp = Some(Ramp::over(Duration::from_nanos(1)).start(1.0))).await;
+    works(|c| c.call_timeout = Some(Duration::from_nanos(1))).await;
+    works(|c| c.call_timeout = Some(long)).await;
+    for state in
+        [State::Closed, State::Open, State::HalfOpen, State::Isolated, State::Disabled, State::MetricsOnly]
+    {
+        works(|c| c.initial_state = state).await;
+        let breaker = Breaker::builder("x").initial_state(state).build().unwrap();
+        breaker.is(state);
+    }
+    for on_cancel in [OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure] {
+        works(|c| c.on_cancel = on_cancel).await;
+    }
+    for mode in [Mode::Enforce, Mode::Shadow] {
+        works(|c| c.mode = mode).await;
+    }
+    works(|c| c.gate_readiness = true).await;
+}
+
+// C-10
+#[tokio::test(start_paused = true)]
+async fn only_what_is_set_is_a_rule() {
+    let breaker = Breaker::builder("x").consecutive_failures(100).build().unwrap();
+    breaker.fail(99);
+    breaker.is(State::Closed);
+    let breaker = Breaker::builder("x").consecutive_failures(5).failure_rate(0.5).build().unwrap();
+    breaker.fail(5);
+    breaker.is(State::Closed); // `minimum_calls` is 20 beside a rate, and gates every rule
+    breaker.fail(15);
+    breaker.is(State::Open);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn settings_are_read_from_text_and_written_back() {
+    let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","on_cancel":"ignore"}"#;
+    let read: BreakerConfig = serde_json::from_str(text).unwrap();
+    assert_eq!(read.window, Window::time(secs(60)).buckets(6));
+    assert_eq!((read.consecutive_failures, read.open_for), (Some(5), Some(secs(30))));
+    assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
+    let written = serde_json::to_string(&read).unwrap();
+    assert_eq!(serde_json::from_str::<BreakerConfig>(&written).unwrap(), read);
+    for (wrong, says) in [
+        (r#"{"faliure_rate":0.5}"#, "unknown field `faliure_rate`"),
+        (r#"{"window":{"count":5,"time":"1s"}}"#, "either `count`, or `time`"),
+        (r#"{"open_for":"30"}"#, "not a time"),
+        (r#"{"initial_state":"half"}"#, "unknown variant"),
+    ] {
+        let why = serde_json::from_str::<BreakerConfig>(wrong).unwrap_err().to_string();
+        assert!(why.contains(says), "{why}");
+    }
+    for profile in [
+        BreakerConfig::default(),
+        BreakerConfig::blipee(),
+        BreakerConfig::opossum(),
+        BreakerConfig::fluxus(),
+        BreakerConfig::didactic(),
+    ] {
+        let text = serde_json::to_string(&profile).unwrap();
+        assert_eq!(serde_json::from_str::<BreakerConfig>(&text).unwrap(), profile);
+    }
+}

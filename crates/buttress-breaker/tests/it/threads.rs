@@ -1,0 +1,157 @@
+//! Counts that must be exact whatever happens meanwhile.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+    time::Duration,
+};
+
+use buttress_breaker::{Breaker, Permit, State, Window};
+use buttress_core::Verdict;
+
+use crate::support::*;
+
+// 1 000 new settings during a million calls; results land in the generation they were admitted in.
+#[test]
+fn a_thousand_reconfigurations_lose_no_count_and_not_the_window() {
+    let window = Window::count(1 << 20);
+    let build = Breaker::builder("x").window(window).failure_rate(1.0).minimum_calls(1 << 20);
+    let breaker = build.build().unwrap();
+    let threads = 4;
+    let each = 250_000_u32;
+    thread::scope(|scope| {
+        for seed in 0..threads {
+            let breaker = breaker.clone();
+            scope.spawn(move || {
+                for n in 0..each {
+                    let permit = breaker.try_acquire().unwrap();
+                    match (n + seed) % 10 {
+                        0 => permit.failure(),
+                        1 => permit.record(Verdict::Ignore),
+                        2 if n % 100 == 2 => drop(permit),
+                        _ => permit.success(),
+                    }
+                }
+            });
+        }
+        let mut config = breaker.config().as_ref().clone();
+        for n in 0..1_000 {
+            config.failure_rate = Some(if n % 2 == 0 { 0.9 } else { 1.0 });
+            config.success_threshold = 1 + n % 7;
+            breaker.reconfigure(config.clone()).unwrap();
+        }
+    });
+    let seen = breaker.snapshot();
+    assert_eq!(seen.total, u64::from(threads * each));
+    assert_eq!((seen.failures, seen.ignored, seen.late), (100_000, 100_000, 0));
+    assert_eq!(seen.window.calls, seen.successes + seen.failures);
+    assert_eq!(seen.window.failures, seen.failures);
+    assert_eq!(seen.state, State::Closed);
+}
+
+// Every result is counted once, or is late; also while the circuit is thrown about.
+#[test]
+fn results_and_changes_of_state_from_many_threads_add_up() {
+    let breaker = Breaker::builder("x")
+        .consecutive_failures(50)
+        .open_for(Duration::from_micros(50))
+        .permitted_probes(3)
+        .success_threshold(2)
+        .build()
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let (mut admitted, mut refused) = (0, 0);
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..4_u32)
+            .map(|seed| {
+                let (breaker, stop) = (&breaker, &stop);
+                scope.spawn(move || {
+                    let (mut admitted, mut refused, mut n) = (0_u64, 0_u64, seed);
+                    let mut held: Vec<Permit> = Vec::new();
+                    while !stop.load(SeqCst) {
+                        n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        match breaker.try_acquire() {
+                            Err(_) => refused += 1,
+                            Ok(permit) => {
+                                admitted += 1;
+                                match n >> 28 {
+                                    0..=7 => permit.success(),
+                                    8..=12 => permit.failure(),
+                                    13 => drop(permit),
+                                    _ => held.push(permit),
+                                }
+                            }
+                        }
+                        if held.len() > 5 {
+                            held.drain(..3).for_each(Permit::success);
+                        }
+                    }
+                    held.into_iter().for_each(Permit::failure);
+                    (admitted, refused)
+                })
+            })
+            .collect();
+        for n in 0..2_000 {
+            match n % 5 {
+                0 => breaker.force_open(),
+                1 => _ = breaker.force_half_open(),
+                2 => breaker.isolate(),
+                3 => breaker.force_close(),
+                _ => _ = breaker.snapshot(),
+            }
+            thread::sleep(Duration::from_micros(20));
+        }
+        stop.store(true, SeqCst);
+        for caller in callers {
+            let (some, more) = caller.join().unwrap();
+            admitted += some;
+            refused += more;
+        }
+    });
+    let seen = breaker.snapshot();
+    assert_eq!(seen.total + seen.late, admitted, "{seen:?}");
+    assert_eq!(seen.rejected, refused);
+    assert_eq!(seen.probes_in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_survives_new_settings_and_goes_with_a_new_shape() {
+    let builder = Breaker::builder("x").window(Window::count(10)).failure_rate(1.0).minimum_calls(4);
+    let breaker = builder.build().unwrap();
+    breaker.fail(3);
+    breaker.ok(3);
+    let mut config = breaker.config().as_ref().clone();
+    config.failure_rate = Some(0.5);
+    breaker.reconfigure(config.clone()).unwrap();
+    assert_eq!(breaker.snapshot().window.calls, 6);
+    breaker.is(State::Closed);
+    // 3 of 7 is below the half; 4 of 8 is not. New settings are asked at the next call.
+    breaker.ok(1);
+    breaker.is(State::Closed);
+    breaker.fail(1);
+    breaker.is(State::Open);
+    breaker.reset();
+    breaker.fail(3);
+    config.window = Window::count(20);
+    breaker.reconfigure(config.clone()).unwrap();
+    assert_eq!(breaker.snapshot().window.calls, 0);
+    assert_eq!(breaker.snapshot().failures, 3);
+    config.window = Window::count(0);
+    assert_eq!(breaker.reconfigure(config).unwrap_err().field(), "window.count");
+    assert_eq!(breaker.config().window, Window::count(20));
+}
+
+// New settings that a success must be asked about.
+#[tokio::test(start_paused = true)]
+async fn a_success_opens_where_new_settings_say_so() {
+    let builder = Breaker::builder("x").window(Window::count(10)).failure_rate(0.9).minimum_calls(4);
+    let breaker = builder.build().unwrap();
+    breaker.fail(3);
+    breaker.ok(2);
+    let mut config = breaker.config().as_ref().clone();
+    config.failure_rate = Some(0.5);
+    breaker.reconfigure(config).unwrap();
+    breaker.is(State::Closed);
+    breaker.ok(1);
+    breaker.is(State::Open);
+}
