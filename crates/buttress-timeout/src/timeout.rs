@@ -114,7 +114,7 @@ impl Timeout {
         self.run(None, op)
     }
 
-    /// The same with a limit for this call only. A limit of zero polls once.
+    /// The same with a limit for this call only. Zero: only an answer that is there at once.
     pub fn call_within<O, F, T, E>(&self, limit: Duration, op: O) -> TimeoutFuture<F>
     where
         O: FnOnce() -> F,
