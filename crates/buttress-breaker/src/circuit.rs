@@ -26,6 +26,9 @@ pub(crate) const GENERATIONS: u64 = (1 << 36) - 1;
 /// How many successes may pass before the levels are told again, where there is something to tell.
 const WATCHED: u64 = 15;
 
+/// The longest first lease where the settings give none: a wait of hours is no measure for a call.
+const LEASE: u64 = 60 * 1_000_000_000;
+
 /// What an operation needs to know of the world: the time, a random number in `0.0..1.0`, and how many calls
 /// were refused so far.
 #[derive(Clone, Copy, Debug)]
@@ -110,9 +113,9 @@ pub(crate) struct Circuit {
     generation: u64,
     since: u64,
     window: Kept,
-    failed_in_a_row: u64,
+    failed_in_a_row: u32,
+    abandoned_in_a_row: u32,
     succeeded_in_a_row: u64,
-    abandoned_in_a_row: u64,
     successes: u64,
     cold: Lazy,
 }
@@ -216,7 +219,7 @@ impl Circuit {
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
-            self.cold.wait.saturating_mul(1 << self.cold.trial.expired.min(20))
+            self.cold.wait.min(LEASE).saturating_mul(1 << self.cold.trial.expired.min(20))
         });
         // 0 stands for "no probe".
         self.cold.last_lease = self.cold.last_lease.checked_add(1).unwrap_or(1);
@@ -245,13 +248,28 @@ impl Circuit {
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended.
-    pub(crate) fn settle(&mut self, rules: &Rules, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time.
+    pub(crate) fn settle(
+        &mut self,
+        rules: &Rules,
+        ticket: Ticket,
+        began: u64,
+        ending: Ending,
+        slow: bool,
+        at: Moment,
+    ) {
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return;
         }
         self.window.advance(at.now);
+        let flowing = matches!(self.state, State::Closed | State::MetricsOnly);
+        if flowing && began < self.window.settled_until().saturating_sub(rules.interval) && rules.interval > 0
+        {
+            // Let in while other counts were kept: an older generation as well.
+            self.cold.tally.late = self.cold.tally.late.saturating_add(1);
+            return;
+        }
         match self.state {
             State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
             State::Closed | State::MetricsOnly => {
@@ -351,7 +369,7 @@ impl Circuit {
         if counts.calls < rules.minimum {
             return [None; 4];
         }
-        let in_a_row = self.stands_in(rules).map_or(self.failed_in_a_row, |abandoned| abandoned);
+        let in_a_row = self.stands_in(rules).unwrap_or_else(|| self.failed_in_a_row.into());
         let met = |part: u64, rate: Option<f64>| {
             counts.calls >= rules.rate_minimum
                 && rate.is_some_and(|rate| rules.comparison.met(part, counts.calls, rate))
@@ -374,7 +392,7 @@ impl Circuit {
 
     /// The abandoned calls, where they are a whole window without one that ended.
     fn stands_in(&self, rules: &Rules) -> Option<u64> {
-        let run = self.abandoned_in_a_row;
+        let run = u64::from(self.abandoned_in_a_row);
         if rules.on_cancel != OnCancel::WhenAll || run == 0 {
             return None;
         }
@@ -673,7 +691,7 @@ impl View<'_> {
     }
 
     pub(crate) fn in_a_row(&self) -> (u64, u64) {
-        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row)
+        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row.into())
     }
 
     pub(crate) fn since(&self) -> u64 {

@@ -30,11 +30,11 @@ fn generations_wrap_and_no_stale_result_ever_matches() {
         stale.push(ticket);
         circuit.force_open(&rules, None, at(0));
         for ticket in &stale {
-            circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.settle(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
         }
         circuit.force_close(&rules, at(0));
         for ticket in &stale {
-            circuit.settle(&rules, *ticket, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.settle(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
             assert_eq!(circuit.state(), State::Closed);
         }
     }
@@ -226,6 +226,7 @@ impl Model {
                 let oldest = (now / width + 1).saturating_sub(u64::from(buckets));
                 ended.filter(|one| one.when / width >= oldest).collect()
             }
+            _ => unreachable!(),
         }
     }
 
@@ -239,7 +240,7 @@ impl Model {
         let failure_rate = if only { Some(config.failure_rate.unwrap_or(0.5)) } else { config.failure_rate };
         let size = match config.window {
             Window::Count { calls } => calls as usize,
-            Window::Time { .. } => usize::MAX,
+            _ => usize::MAX,
         };
         let default = if rated || only { 20.min(size) } else { 0 };
         let minimum = config.minimum_calls.map_or(default, |calls| calls as usize);
@@ -258,8 +259,8 @@ impl Model {
         if config.on_cancel == OnCancel::WhenAll && run > 0 {
             let stand_in = match config.window {
                 _ if !windowed => Some(run),
-                Window::Time { .. } => (calls == 0).then_some(window.len()),
                 Window::Count { .. } => (calls == 0 || run >= size).then_some(run),
+                _ => (calls == 0).then_some(window.len()),
             };
             if let Some(all) = stand_in.filter(|all| *all > 1) {
                 (calls, failures, slow, row) = (all, all, 0, all);
@@ -373,7 +374,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                 if let Some((ticket, own)) = calls.remove(which) {
                     let plain = ending == Ending::Success && !slow && ticket.lease == 0;
                     if !(plain && now < front.settled_until() && front.success(ticket.generation)) {
-                        front.open(false).settle(ticket, ending, slow, at(now));
+                        front.open(false).settle(ticket, now, ending, slow, at(now));
                     }
                     model.end(own, ending, slow, now);
                 }

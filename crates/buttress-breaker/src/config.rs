@@ -82,29 +82,30 @@ pub struct BreakerConfig {
     /// Default: no such rule.
     pub half_open_failure_rate: Option<f64>,
     /// After this time another call may take the place of a probe that has not come back; what that one then
-    /// says changes nothing. Default: as long as the circuit was open, twice as long for each lease that ran
-    /// out since.
+    /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
+    /// each lease that ran out since.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub probe_lease: Option<Duration>,
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
-    /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place.
+    /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
+    /// that has to wait takes a boxed timer of tokio, whose runtime must have time enabled.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
     pub on_cancel: OnCancel,
     /// Whether an open circuit is "not ready" instead of "ready, and refuses": for use under a load balancer,
-    /// to which a fast refusal looks like an idle endpoint. Default `false`.
+    /// to which a fast refusal looks like an idle endpoint. Who waits takes a timer of tokio. Default `false`.
     pub gate_readiness: bool,
     /// Whether calls are refused, or only counted as refused. Default [`Mode::Enforce`].
     pub mode: Mode,
-    /// The state to begin in, also after a reload of the whole breaker. Default closed.
+    /// The state to begin in. Default closed.
     pub initial_state: State,
 }
 
 /// Which calls the rules look at.
 ///
-/// As text: `{ count = 100 }`, `{ time = "10s" }`, `{ time = "1m", buckets = 60 }`.
+/// As text: `{ count = 100 }`, `{ time = "10s" }`, `{ time = "1m", buckets = 60 }`, `{ interval = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -124,8 +125,14 @@ pub enum Window {
     Time {
         /// How long.
         duration: Duration,
-        /// In how many steps it slides, up to 1024. One is a tumbling window.
+        /// In how many steps it slides, up to 1024. With one it tumbles.
         buckets: u32,
+    },
+    /// Counts begin anew every `duration`, as by gobreaker's interval: each is a generation, and the result of a
+    /// call that was let in during an earlier one changes nothing. So it should be much longer than calls take.
+    Interval {
+        /// How long.
+        duration: Duration,
     },
 }
 
@@ -140,11 +147,16 @@ impl Window {
         Self::Time { duration, buckets: 10 }
     }
 
-    /// With this many buckets; without effect on a count window.
+    /// A generation of counts every `duration`.
+    pub const fn interval(duration: Duration) -> Self {
+        Self::Interval { duration }
+    }
+
+    /// With this many buckets; only for a window of time.
     pub const fn buckets(self, buckets: u32) -> Self {
         match self {
             Self::Time { duration, .. } => Self::Time { duration, buckets },
-            count @ Self::Count { .. } => count,
+            other => other,
         }
     }
 }
@@ -404,11 +416,9 @@ impl BreakerConfig {
                     return Err(ConfigError::new("failure_count", count, why));
                 }
             }
+            Window::Interval { duration } => check_window("window.interval", duration)?,
             Window::Time { duration, buckets } => {
-                if !(Duration::from_millis(1)..=MAX_DURATION).contains(&duration) {
-                    let why = "must be from 1 ms to 1000 years";
-                    return Err(ConfigError::new("window.time", duration, why));
-                }
+                check_window("window.time", duration)?;
                 if !(1..=MAX_BUCKETS).contains(&buckets) {
                     return Err(ConfigError::new("window.buckets", buckets, "must be from 1 to 1024"));
                 }
@@ -445,15 +455,19 @@ impl BreakerConfig {
         let minimum = self.minimum_calls.unwrap_or_else(|| {
             let fits = match self.window {
                 Window::Count { calls } => calls,
-                Window::Time { .. } => MINIMUM_CALLS,
+                Window::Time { .. } | Window::Interval { .. } => MINIMUM_CALLS,
             };
             let rated = failure_rate.is_some() || self.slow_call_rate.is_some();
             if rated { fits.min(MINIMUM_CALLS) } else { 0 }
         });
+        let interval = match self.window {
+            Window::Interval { duration } => nanos(duration),
+            _ => 0,
+        };
         let rate_minimum = match (minimum, self.consecutive_failures) {
             (0, Some(failures)) => match self.window {
                 Window::Count { calls } => failures.min(calls),
-                Window::Time { .. } => failures,
+                Window::Time { .. } | Window::Interval { .. } => failures,
             },
             _ => minimum,
         };
@@ -488,11 +502,19 @@ impl BreakerConfig {
             failed_probes,
             slow_probes: self.slow_call_rate.map_or(u64::MAX, |rate| self.comparison.least(sample, rate)),
             lease: self.probe_lease.map(nanos),
-            timed: self.slow_call_duration.is_some() || self.call_timeout.is_some(),
+            timed: self.slow_call_duration.is_some() || self.call_timeout.is_some() || interval > 0,
+            interval: if windowed { interval } else { 0 },
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
         }
     }
+}
+
+fn check_window(field: &'static str, duration: Duration) -> Result<(), ConfigError> {
+    if (Duration::from_millis(1)..=MAX_DURATION).contains(&duration) {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, duration, "must be from 1 ms to 1000 years"))
 }
 
 /// A time in nanoseconds; 584 years are as good as for ever.
@@ -521,6 +543,8 @@ pub(crate) struct Rules {
     pub(crate) lease: Option<u64>,
     /// Something needs to know when a call began.
     pub(crate) timed: bool,
+    /// How long a generation of counts is; 0: for ever.
+    pub(crate) interval: u64,
     pub(crate) ramp: u64,
     pub(crate) on_cancel: OnCancel,
 }
@@ -538,29 +562,35 @@ mod text {
         time: Option<Duration>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<u32>,
+        #[serde(default, with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")]
+        interval: Option<Duration>,
     }
 
     impl TryFrom<Window> for super::Window {
         type Error = &'static str;
 
         fn try_from(text: Window) -> Result<Self, &'static str> {
-            match (text.count, text.time, text.buckets) {
-                (Some(calls), None, None) => Ok(Self::count(calls)),
-                (None, Some(duration), None) => Ok(Self::time(duration)),
-                (None, Some(duration), Some(buckets)) => Ok(Self::time(duration).buckets(buckets)),
-                _ => Err("a window is either `count`, or `time` with or without `buckets`"),
+            match (text.count, text.time, text.buckets, text.interval) {
+                (Some(calls), None, None, None) => Ok(Self::count(calls)),
+                (None, Some(duration), None, None) => Ok(Self::time(duration)),
+                (None, Some(duration), Some(buckets), None) => Ok(Self::time(duration).buckets(buckets)),
+                (None, None, None, Some(duration)) => Ok(Self::interval(duration)),
+                _ => Err("a window is either `count`, or `time` with or without `buckets`, or `interval`"),
             }
         }
     }
 
     impl From<super::Window> for Window {
         fn from(window: super::Window) -> Self {
+            let mut text = Self { count: None, time: None, buckets: None, interval: None };
             match window {
-                super::Window::Count { calls } => Self { count: Some(calls), time: None, buckets: None },
+                super::Window::Count { calls } => text.count = Some(calls),
+                super::Window::Interval { duration } => text.interval = Some(duration),
                 super::Window::Time { duration, buckets } => {
-                    Self { count: None, time: Some(duration), buckets: Some(buckets) }
+                    (text.time, text.buckets) = (Some(duration), Some(buckets));
                 }
             }
+            text
         }
     }
 }

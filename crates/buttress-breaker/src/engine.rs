@@ -54,6 +54,7 @@ const STATES: [State; 6] =
 /// The settings that calls read, without a lock.
 struct Hot {
     slow: AtomicU64,
+    interval: AtomicU64,
     call_timeout: AtomicU64,
     gated: AtomicBool,
     shadow: AtomicBool,
@@ -65,6 +66,7 @@ impl Hot {
     fn new(config: &BreakerConfig) -> Self {
         let hot = Self {
             slow: AtomicU64::new(0),
+            interval: AtomicU64::new(0),
             call_timeout: AtomicU64::new(0),
             gated: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
@@ -80,6 +82,7 @@ impl Hot {
     fn set(&self, config: &BreakerConfig) {
         let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
         self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
+        self.interval.store(config.rules().interval, Relaxed);
         self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
         self.gated.store(config.gate_readiness, Relaxed);
         self.shadow.store(config.mode == Mode::Shadow, Relaxed);
@@ -353,12 +356,20 @@ impl Shared {
 
     #[inline]
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
-        let word = self.front.word();
-        if word.is_plain() && !self.common.emitter.is_on() {
-            let ticket = Ticket { generation: word.generation(), lease: 0 };
-            return Ok(Permit::new(self.clone(), ticket, NO_TIME));
+        match self.admit_plain() {
+            Some(permit) => Ok(permit),
+            None => self.admit_at(self.front.word()),
         }
-        self.admit_at(word)
+    }
+
+    /// Lets a call in where that takes no more than a look at the word.
+    #[inline]
+    pub(crate) fn admit_plain(self: &Arc<Self>) -> Option<Permit> {
+        let word = self.front.word();
+        (word.is_plain() && !self.common.emitter.is_on()).then(|| {
+            let ticket = Ticket { generation: word.generation(), lease: 0 };
+            Permit::new(self.clone(), ticket, NO_TIME)
+        })
     }
 
     fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
@@ -417,7 +428,11 @@ impl Shared {
         let over = self.common.hot.ramp_over.load(Relaxed).max(1);
         let start = f64::from_bits(self.common.hot.ramp_start.load(Relaxed));
         let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
-        if self.common.chance.unit() < share { admitted } else { Admission::Refused(Some(left)) }
+        if self.common.chance.unit() < share {
+            return admitted;
+        }
+        // Any time is a good time to try again; but not for all who were refused at once.
+        Admission::Refused(Some(left.min(over / 10)))
     }
 
     /// Makes, counts and tells a refusal.
@@ -464,14 +479,17 @@ impl Shared {
         outcome: Outcome,
         error: Option<&(dyn StdError + 'static)>,
     ) {
+        if ticket.generation == FREE && !self.common.emitter.is_on() {
+            return;
+        }
         let now = self.common.now();
         let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
         let slow = elapsed > self.common.hot.slow.load(Relaxed);
         let said = if ticket.generation == FREE {
             false
         } else if ticket.lease == 0 && ending == Ending::Success && !slow {
-            let counted = now < self.front.settled_until() && self.front.success(ticket.generation);
-            !counted && self.settle_locked(ticket, ending, slow, now, error)
+            !self.count_success(ticket, started, now)
+                && self.settle_locked(ticket, started, ending, slow, now, error)
         } else if ticket.lease == 0
             && ending == Ending::Ignored
             && ticket.generation == self.front.word().generation()
@@ -479,7 +497,7 @@ impl Shared {
             self.ignored.fetch_add(1, Relaxed);
             false
         } else {
-            self.settle_locked(ticket, ending, slow, now, error)
+            self.settle_locked(ticket, started, ending, slow, now, error)
         };
         if self.common.emitter.is_on() {
             let elapsed = (started != NO_TIME).then(|| Duration::from_nanos(elapsed));
@@ -488,10 +506,23 @@ impl Shared {
         self.after(said);
     }
 
+    /// Counts a success that was in time, without the lock where that is possible.
+    fn count_success(&self, ticket: Ticket, began: u64, now: u64) -> bool {
+        let until = self.front.settled_until();
+        let interval = self.common.hot.interval.load(Relaxed);
+        if interval > 0 && began < until.saturating_sub(interval) {
+            return false;
+        }
+        // At the end of a bucket one call moves the window on, under the lock. Those that find it at that do not
+        // wait: they are counted with the new bucket, if not with the old one.
+        (now < until || self.front.is_busy()) && self.front.success(ticket.generation)
+    }
+
     #[cold]
     fn settle_locked(
         &self,
         ticket: Ticket,
+        began: u64,
         ending: Ending,
         slow: bool,
         now: u64,
@@ -500,7 +531,7 @@ impl Shared {
         let watched = self.common.emitter.is_on();
         let ((opened, levels), said) = self.locked(|back| {
             let before = back.circuit().generation();
-            back.settle(ticket, ending, slow, self.moment(now));
+            back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
             let opened = circuit.state() == State::Open && circuit.generation() != before;
             let opened = opened.then(|| circuit.generation());

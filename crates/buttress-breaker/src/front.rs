@@ -163,6 +163,11 @@ impl Front {
         }
     }
 
+    /// Whether somebody holds the lock at this moment.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.back.try_lock().is_err()
+    }
+
     /// Takes the lock, and the successes counted so far over into the circuit.
     pub(crate) fn open(&self, watched: bool) -> Opened<'_> {
         let mut back = lock(&self.back);
@@ -217,9 +222,9 @@ impl Opened<'_> {
         circuit.admit(rules, at)
     }
 
-    pub(crate) fn settle(&mut self, ticket: Ticket, ending: Ending, slow: bool, at: Moment) {
+    pub(crate) fn settle(&mut self, ticket: Ticket, began: u64, ending: Ending, slow: bool, at: Moment) {
         let (circuit, rules) = self.parts();
-        circuit.settle(rules, ticket, ending, slow, at);
+        circuit.settle(rules, ticket, began, ending, slow, at);
     }
 
     pub(crate) fn reconfigure(&mut self, rules: Arc<Rules>, at: Moment) {
@@ -254,7 +259,7 @@ mod models {
     fn end(front: &Front, ticket: Ticket, ending: Ending) {
         let counted = ending == Ending::Success && front.success(ticket.generation);
         if !counted {
-            front.open(false).settle(ticket, ending, false, AT);
+            front.open(false).settle(ticket, 0, ending, false, AT);
         }
     }
 
@@ -338,7 +343,7 @@ mod models {
             let own = probe(&front);
             let (theirs, _) = racer.join().unwrap();
             assert!(own.is_some() != theirs.is_some());
-            front.open(false).settle(own.or(theirs).unwrap(), Ending::Abandoned, false, AT);
+            front.open(false).settle(own.or(theirs).unwrap(), 0, Ending::Abandoned, false, AT);
             assert!(probe(&front).is_some());
         });
     }

@@ -45,6 +45,11 @@ impl<F> BreakerFuture<F> {
     where
         D: Fn(Result<&Res, &Err>) -> Verdict,
     {
+        self.classify(classify)
+    }
+
+    /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
+    pub fn classify<D>(self, classify: D) -> BreakerFuture<F, D> {
         let phase = match self.phase {
             Phase::Admitted { permit, call, limit, .. } => Phase::Admitted { permit, classify, call, limit },
             Phase::Refused { why } => Phase::Refused { why },

@@ -50,6 +50,30 @@
 //! that comes late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon
 //! as the wait is over; the transition itself happens with the next call.
 //!
+//! # Ready, open, half-open
+//! A refusal comes from `call`, never from `poll_ready`, where an error means "throw this service away". An open
+//! circuit is ready at once and leaves the inner service alone, ready or not; who was waiting for it is woken when
+//! the circuit opens. A probe is taken in `call` only. Under a load balancer a fast refusal looks like the
+//! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit
+//! not ready instead, until the wait is over or somebody changes the state.
+//!
+//! # Many circuits
+//! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit
+//! for each key found in the request (tenant, host), with one set of settings and a bound on their number.
+//!
+//! # What is told
+//! [`Breaker::events`], or an observer (`.observe`, `.on_event`, or one for the whole process):
+//!
+//! | event | when |
+//! |---|---|
+//! | `Done` | a call that was let in ended: once each, however it ended |
+//! | `Refused` | a call was refused, or would have been (`shadow`) |
+//! | `Transition` | the state changed, with cause, counts, shares and times; in order, outside of every lock |
+//! | `Level` | the state when an observer attaches; the shares of failures and slow calls as they change |
+//! | `Note` | reset, new settings, an expired lease, a threshold passed in `metrics_only`, an evicted key |
+//!
+//! A keyed breaker tells how many keys are in which state (`Level::Keys`) instead of transitions and shares.
+//!
 //! # Settings
 //! | field | default |
 //! |---|---|
@@ -58,14 +82,14 @@
 //! | [`failure_count`](BreakerConfig::failure_count) | no such rule |
 //! | [`slow_call_duration`](BreakerConfig::slow_call_duration), [`slow_call_rate`](BreakerConfig::slow_call_rate) | no such rule |
 //! | [`minimum_calls`](BreakerConfig::minimum_calls) | 20 where a rate is a rule, else 0 |
-//! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets |
+//! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets; or a count of calls, or an interval |
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
 //! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 10 % |
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
-//! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open |
+//! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open, a minute at most |
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
 //! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |

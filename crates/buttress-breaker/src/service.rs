@@ -181,6 +181,11 @@ where
             // state is by now, it cannot be called.
             return BreakerFuture::refused(shared.refuse(self.refused_for));
         }
+        // Apart, so that the permit is made where the future is and not moved there.
+        if let Some(permit) = shared.admit_plain() {
+            let inner = &mut self.inner;
+            return BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req));
+        }
         match shared.admit() {
             Ok(permit) => {
                 let inner = &mut self.inner;

@@ -30,6 +30,7 @@ impl Kept {
             Some(Window::Time { duration, buckets }) => {
                 Self::Time(Box::new(Buckets::new(nanos(duration), buckets)))
             }
+            Some(Window::Interval { duration }) => Self::Time(Box::new(Buckets::new(nanos(duration), 1))),
         }
     }
 

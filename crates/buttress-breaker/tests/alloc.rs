@@ -43,6 +43,7 @@ fn builders() -> Vec<(&'static str, BreakerBuilder)> {
     ]
 }
 
+// S3-050
 #[test]
 fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not() {
     // A limit of the breaker's own is the exception: a call that has to wait needs a timer, which is boxed.
@@ -90,4 +91,21 @@ fn a_refusal_with_a_typed_error_allocates_nothing() {
     let counted = measure(|| (0..100).for_each(|_| call(&mut svc)));
     assert_eq!(counted.count_total, 0);
     assert_eq!(breaker.snapshot().rejected, 101);
+}
+
+#[test]
+fn a_key_takes_two_hundred_bytes_besides_itself_and_a_lookup_allocates_nothing() {
+    let keyed: buttress_breaker::KeyedBreaker<u64> =
+        Breaker::keyed("x").consecutive_failures(5).max_keys(20_000).build().unwrap();
+    let grown = measure(|| (0..10_000).for_each(|key| keyed.try_acquire(&key).unwrap().success()));
+    let each = grown.bytes_current / 10_000 - size_of::<u64>() as i64;
+    println!("{each} bytes a key");
+    assert!(each <= 200, "{each}");
+    let again = measure(|| (0..10_000).for_each(|key| keyed.try_acquire(&key).unwrap().success()));
+    assert_eq!(again.count_total, 0);
+
+    let by_name: buttress_breaker::KeyedBreaker<String> = Breaker::keyed("x").build().unwrap();
+    by_name.try_acquire("tenant").unwrap().success();
+    let borrowed = measure(|| by_name.try_acquire("tenant").unwrap().success());
+    assert_eq!(borrowed.count_total, 0);
 }

@@ -31,7 +31,6 @@ struct Shared {
 
 #[derive(Default)]
 struct Counts {
-    primary: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
     not_handled: AtomicU64,
@@ -41,14 +40,12 @@ struct Counts {
     evicted: AtomicU64,
 }
 
-/// What became of the calls so far.
+/// What became of the calls that the primary did not answer. Those it did are told to observers and not counted
+/// here: a shared count would be the dearest part of a call that succeeds, and the more so the more threads make
+/// calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FallbackSnapshot {
-    /// Calls that ended, in any way.
-    pub calls: u64,
-    /// Calls the primary answered.
-    pub primary: u64,
     /// Calls the fallback answered.
     pub answered: u64,
     /// Calls that failed, and the fallback failed or had no answer.
@@ -119,7 +116,7 @@ impl Fallback {
     {
         let plan = Plan { fallback: self.clone(), answer: With::new(answer), handles: Standard };
         let plan = Arc::new(plan);
-        FallbackFuture::start(plan, (), |_, ()| (), |()| op())
+        FallbackFuture::start(&plan, (), |_, ()| (), |()| op())
     }
 
     /// The name.
@@ -145,13 +142,11 @@ impl Fallback {
         Ok(())
     }
 
-    /// What became of the calls so far.
+    /// What became of the calls that the primary did not answer, so far.
     pub fn snapshot(&self) -> FallbackSnapshot {
         let read = |count: &AtomicU64| count.load(Relaxed);
         let counts = &self.shared.counts;
-        let mut all = FallbackSnapshot {
-            calls: 0,
-            primary: read(&counts.primary),
+        FallbackSnapshot {
             answered: read(&counts.answered),
             failed: read(&counts.failed),
             not_handled: read(&counts.not_handled),
@@ -159,11 +154,7 @@ impl Fallback {
             panicked: read(&counts.panicked),
             stale: read(&counts.stale),
             evicted: read(&counts.evicted),
-        };
-        all.calls = [all.answered, all.failed, all.not_handled, all.cancelled, all.panicked]
-            .into_iter()
-            .fold(all.primary, u64::saturating_add);
-        all
+        }
     }
 
     pub(crate) fn note_stale(&self, age: Duration) {
@@ -188,28 +179,33 @@ impl Fallback {
         self.shared.emitter.is_timed().then(Instant::now)
     }
 
+    /// Counts and tells the end of a call; one that succeeded only where somebody listens.
     #[inline]
     pub(crate) fn ended(&self, outcome: Outcome, started: Option<Instant>) {
-        let counts = &self.shared.counts;
-        let count = match outcome {
-            Outcome::Success => &counts.primary,
-            Outcome::FallbackSuccess => &counts.answered,
-            Outcome::FallbackFailure => &counts.failed,
-            Outcome::Cancelled => &counts.cancelled,
-            Outcome::Panicked => &counts.panicked,
-            _ => &counts.not_handled,
-        };
-        // Relaxed: a count stands for itself.
-        count.fetch_add(1, Relaxed);
-        if self.shared.emitter.is_on() {
-            self.tell(outcome, started);
+        if outcome != Outcome::Success || self.shared.emitter.is_on() {
+            self.settle(outcome, started);
         }
     }
 
     #[cold]
-    fn tell(&self, outcome: Outcome, started: Option<Instant>) {
-        let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
-        self.shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+    fn settle(&self, outcome: Outcome, started: Option<Instant>) {
+        let counts = &self.shared.counts;
+        let count = match outcome {
+            Outcome::Success => None,
+            Outcome::FallbackSuccess => Some(&counts.answered),
+            Outcome::FallbackFailure => Some(&counts.failed),
+            Outcome::Cancelled => Some(&counts.cancelled),
+            Outcome::Panicked => Some(&counts.panicked),
+            _ => Some(&counts.not_handled),
+        };
+        if let Some(count) = count {
+            // Relaxed: a count stands for itself.
+            count.fetch_add(1, Relaxed);
+        }
+        if self.shared.emitter.is_on() {
+            let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
+            self.shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+        }
     }
 }
 

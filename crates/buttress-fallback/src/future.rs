@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,6 +10,9 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::{Answer, Fallback, Handles, Judgement};
+
+const KEPT: &str = "kept until the primary has answered";
+const IN_FLIGHT: &str = "there until the future resolves";
 
 /// The engine and the strategies of one layer.
 #[derive(Debug)]
@@ -43,18 +46,28 @@ pin_project! {
 }
 
 impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start<Req>(
-        plan: Arc<Plan<A, C>>,
+        plan: &Arc<Plan<A, C>>,
         req: Req,
         keep: impl FnOnce(&A, &Req) -> K,
         call: impl FnOnce(Req) -> F,
     ) -> Self {
         let started = plan.fallback.started();
-        let mut flight = Flight { plan, started, busy: false, outcome: Outcome::Cancelled };
-        let kept = flight.run(|plan| keep(&plan.answer, &req));
-        let call = flight.run(|_| call(req));
+        let unless_returned = Unwound { fallback: &plan.fallback, started };
+        let kept = keep(&plan.answer, &req);
+        let call = call(req);
+        mem::forget(unless_returned);
+        let flight = Flight { plan: plan.clone(), started, outcome: Outcome::Cancelled };
         Self { phase: Phase::Primary { call, kept: Some(kept) }, flight: Some(flight) }
+    }
+
+    /// Drops the call, and then tells the end.
+    #[inline(always)]
+    fn over(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.phase.set(Phase::Over);
+        *this.flight = None;
     }
 }
 
@@ -67,31 +80,97 @@ where
 {
     type Output = Result<T, E>;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let flight = this.flight.as_mut().expect("polled after it resolved");
-        let result = loop {
-            match this.phase.as_mut().project() {
-                PhaseProj::Primary { call, kept } => {
-                    let result = ready!(flight.run(|_| call.poll(cx)));
-                    let kept = kept.take().expect("kept until the primary has answered");
-                    match flight.settle(kept, result) {
-                        Ok(answer) => this.phase.set(Phase::Answering { answer }),
-                        Err(result) => break result,
-                    }
-                }
-                PhaseProj::Answering { answer } => {
-                    let result = ready!(flight.run(|_| answer.poll(cx)));
-                    flight.outcome =
-                        if result.is_ok() { Outcome::FallbackSuccess } else { Outcome::FallbackFailure };
-                    break result;
-                }
-                PhaseProj::Over => unreachable!("a flight is there until the phase is `Over`"),
-            }
+    // Inlined into whoever awaits it, as `call` is, so that what the primary answers goes where it stays without
+    // a copy. Failures and answers stay outside.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        let (PhaseProj::Primary { call, kept }, Some(flight)) =
+            (this.phase.as_mut().project(), this.flight.as_mut())
+        else {
+            return self.poll_answer(cx);
         };
-        this.phase.set(Phase::Over);
-        *this.flight = None;
+        // Taken apart at once: a whole `Result` that is borrowed for the judgement is written to memory.
+        match ready!(flight.run(|_| call.poll(cx))) {
+            Ok(value) => {
+                let judgement = flight.run(|plan| plan.handles.judge(Ok(&value)));
+                if judgement == Judgement::Handle {
+                    return self.handle(Ok(value), cx);
+                }
+                flight.outcome = Outcome::Success;
+                if judgement == Judgement::Good {
+                    flight.good(kept, &value);
+                }
+                self.over();
+                Poll::Ready(Ok(value))
+            }
+            Err(error) => self.failed(error, cx),
+        }
+    }
+}
+
+impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
+    /// What becomes of an error of the primary.
+    #[inline(never)]
+    fn failed<T, E>(mut self: Pin<&mut Self>, error: E, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        A: Answer<K, T, E, Future = G>,
+        C: Handles<T, E>,
+        G: Future<Output = Result<T, E>>,
+    {
+        let flight = self.as_mut().project().flight.as_mut().expect(IN_FLIGHT);
+        if flight.run(|plan| plan.handles.judge(Err(&error))) == Judgement::Handle {
+            return self.handle(Err(error), cx);
+        }
+        flight.outcome = Outcome::NotHandled;
+        self.over();
+        Poll::Ready(Err(error))
+    }
+
+    /// Has the fallback answer a failure, which is given back where there is no answer.
+    #[inline(never)]
+    fn handle<T, E>(
+        mut self: Pin<&mut Self>,
+        failed: Result<T, E>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, E>>
+    where
+        A: Answer<K, T, E, Future = G>,
+        G: Future<Output = Result<T, E>>,
+    {
+        let mut this = self.as_mut().project();
+        let flight = this.flight.as_mut().expect(IN_FLIGHT);
+        let kept = match this.phase.as_mut().project() {
+            PhaseProj::Primary { kept, .. } => kept.take(),
+            _ => None,
+        };
+        let kept = kept.expect(KEPT);
+        match flight.run(|plan| plan.answer.answer(kept, failed, &plan.fallback)) {
+            Ok(answer) => {
+                this.phase.set(Phase::Answering { answer });
+                self.poll_answer(cx)
+            }
+            Err(failed) => {
+                flight.outcome = Outcome::FallbackFailure;
+                self.over();
+                Poll::Ready(failed)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn poll_answer<T, E>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>>
+    where
+        G: Future<Output = Result<T, E>>,
+    {
+        let this = self.as_mut().project();
+        let flight = this.flight.as_mut().expect("polled after it resolved");
+        let PhaseProj::Answering { answer } = this.phase.project() else {
+            unreachable!("the primary is polled by `poll`, and with `Over` the flight is gone");
+        };
+        let result = ready!(flight.run(|_| answer.poll(cx)));
+        flight.outcome = if result.is_ok() { Outcome::FallbackSuccess } else { Outcome::FallbackFailure };
+        self.over();
         Poll::Ready(result)
     }
 }
@@ -107,52 +186,50 @@ impl<F, A, C, K, G> fmt::Debug for FallbackFuture<F, A, C, K, G> {
     }
 }
 
-/// One call, from `call` to its end. Told and counted once, when it is dropped: `Cancelled` or `Panicked`
-/// unless it was settled before.
+/// Settles a call whose inner `call` panicked.
+struct Unwound<'a> {
+    fallback: &'a Fallback,
+    started: Option<Instant>,
+}
+
+impl Drop for Unwound<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.fallback.ended(Outcome::Panicked, self.started);
+    }
+}
+
+/// One call, from the return of the inner `call` to its end. Told and counted once, when it is dropped.
 struct Flight<A, C> {
     plan: Arc<Plan<A, C>>,
     started: Option<Instant>,
-    /// Set while foreign code runs: still set on drop, it panicked.
-    busy: bool,
+    /// What it is, should it be dropped now: `Panicked` while foreign code runs, `Cancelled` until it is settled.
     outcome: Outcome,
 }
 
 impl<A, C> Flight<A, C> {
-    #[inline]
+    #[inline(always)]
     fn run<T>(&mut self, foreign: impl FnOnce(&Plan<A, C>) -> T) -> T {
-        self.busy = true;
+        let before = mem::replace(&mut self.outcome, Outcome::Panicked);
         let out = foreign(&self.plan);
-        self.busy = false;
+        self.outcome = before;
         out
     }
 
-    /// What the primary's outcome leads to: the answer's future, or, as `Err`, the end.
-    #[inline]
-    fn settle<K, T, E>(&mut self, kept: K, result: Result<T, E>) -> Result<A::Future, Result<T, E>>
+    /// Tells the fallback of a good answer of the primary.
+    #[inline(always)]
+    fn good<K, T, E>(&mut self, kept: &mut Option<K>, value: &T)
     where
         A: Answer<K, T, E>,
-        C: Handles<T, E>,
     {
-        let judgement = self.run(|plan| plan.handles.judge(result.as_ref()));
-        if judgement == Judgement::Handle {
-            let answer = self.run(|plan| plan.answer.answer(kept, result, &plan.fallback));
-            if answer.is_err() {
-                self.outcome = Outcome::FallbackFailure;
-            }
-            return answer;
-        }
-        self.outcome = if result.is_ok() { Outcome::Success } else { Outcome::NotHandled };
-        if let (Judgement::Good, Ok(res)) = (judgement, &result) {
-            self.run(|plan| plan.answer.good(kept, res, &plan.fallback));
-        }
-        Err(result)
+        let kept = kept.take().expect(KEPT);
+        self.run(|plan| plan.answer.good(kept, value, &plan.fallback));
     }
 }
 
 impl<A, C> Drop for Flight<A, C> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let outcome = if self.busy { Outcome::Panicked } else { self.outcome };
-        self.plan.fallback.ended(outcome, self.started);
+        self.plan.fallback.ended(self.outcome, self.started);
     }
 }

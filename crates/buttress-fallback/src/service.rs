@@ -41,13 +41,15 @@ where
     type Error = S::Error;
     type Future = FallbackFuture<S::Future, A, C, <A as Keep<Req>>::Kept, A::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // An error here means "discard this service": no answer can stand in for that.
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Inlined into the caller, so that the future is made where it stays.
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        FallbackFuture::start(self.plan.clone(), req, A::keep, |req| self.inner.call(req))
+        FallbackFuture::start(&self.plan, req, A::keep, |req| self.inner.call(req))
     }
 }

@@ -81,8 +81,10 @@
 //! # Closures
 //! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
 
+mod builder;
 mod config;
 mod decide;
+mod engine;
 mod future;
 mod layer;
 pub mod only;
@@ -91,9 +93,11 @@ mod retry;
 mod service;
 
 pub use crate::{
+    builder::RetryBuilder,
     config::{RetryAfter, RetryConfig},
+    engine::RetrySnapshot,
     future::RetryFuture,
     layer::{MapLast, OnRetry, RetryLayer, ThrottledWhen},
-    retry::{Repeat, Retry, RetryBuilder, RetrySnapshot},
+    retry::{Repeat, Retry},
     service::RetryService,
 };

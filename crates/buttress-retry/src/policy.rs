@@ -9,7 +9,7 @@ use buttress_core::{
 };
 use tokio::time::Instant;
 
-use crate::{RetryAfter, decide, retry::Engine};
+use crate::{RetryAfter, decide, engine::Engine};
 
 /// An engine with the strategies of one layer.
 pub(crate) struct Policy<C, R> {

@@ -42,14 +42,16 @@ where
         self.inner.poll_ready(cx)
     }
 
+    // Inlined into the caller, so that the future is made where it stays: it has room for a timer, and every copy
+    // of it costs more than all the rest but the clock.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let limit = self.limit.limit_of(&req);
         let begun = self.timeout.begin(limit);
         if begun.too_late {
+            self.timeout.refuse();
             // Readied and not called: only dropping that instance gives back what it reserved.
             self.inner = self.inner.clone();
-            self.timeout.refuse();
             return TimeoutFuture::refused(Flight::refused(&self.timeout, begun), self.answer.clone());
         }
         let call = begun.run(&self.timeout, || self.inner.call(req));

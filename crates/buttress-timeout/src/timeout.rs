@@ -105,6 +105,7 @@ impl Timeout {
     ///
     /// # Cancellation
     /// Dropping the future drops the operation.
+    #[inline]
     pub fn call<O, F, T, E>(&self, op: O) -> TimeoutFuture<F>
     where
         O: FnOnce() -> F,
@@ -124,6 +125,7 @@ impl Timeout {
         self.run(Some(limit), op)
     }
 
+    #[inline(always)]
     fn run<O: FnOnce() -> F, F>(&self, limit: Option<Duration>, op: O) -> TimeoutFuture<F> {
         let begun = self.begin(limit);
         if begun.too_late {
@@ -274,8 +276,8 @@ impl Begun {
     /// Runs the inner `call` in the context that carries the deadline.
     #[inline(always)]
     pub(crate) fn run<T>(&self, timeout: &Timeout, inner: impl FnOnce() -> T) -> T {
-        let _entered = context::enter_deadline(self.deadline.filter(|_| self.propagate));
         let unless_returned = Unwound { timeout, started: self.started };
+        let _entered = context::enter_deadline(self.deadline.filter(|_| self.propagate));
         let out = inner();
         mem::forget(unless_returned);
         out
@@ -324,10 +326,10 @@ impl Flight {
         Self { timeout: timeout.clone(), started, deadline, propagate, outcome }
     }
 
-    /// Why the call was refused.
+    /// Why the call was refused, if it was.
     #[cold]
-    pub(crate) fn refusal(&self) -> Rejection {
-        self.timeout.refusal()
+    pub(crate) fn refusal(&self) -> Option<Rejection> {
+        if self.outcome.is_none() { Some(self.timeout.refusal()) } else { None }
     }
 
     /// Runs the inner `poll`, in the context that carries the deadline. The context is asked at every poll anew: a
@@ -377,7 +379,7 @@ impl Flight {
         let elapsed = now.saturating_duration_since(started);
         let limit = deadline.saturating_duration_since(started);
         self.outcome = Some(Outcome::TimedOut);
-        // From here on it is when the call did end: see `elapsed`.
+        // From here on it is when the call did end: see `drop`.
         self.deadline = Some(now.into_std());
         Rejection::timed_out(RejectionKind::Timeout, self.timeout.name(), limit, elapsed)
     }

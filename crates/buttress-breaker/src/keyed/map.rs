@@ -21,9 +21,11 @@ use crate::{
 const SHARDED_FROM: usize = 1_024;
 const SHARDS: usize = 16;
 
+type Circuits<K> = HashMap<K, Arc<Shared>, RandomState>;
+
 /// A bounded map from keys to circuits.
 pub(super) struct Keys<K> {
-    shards: Box<[RwLock<HashMap<K, Arc<Shared>, RandomState>>]>,
+    shards: Box<[RwLock<Circuits<K>>]>,
     hasher: RandomState,
     len: AtomicUsize,
     max_per_shard: usize,
@@ -65,7 +67,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         }
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &RwLock<HashMap<K, Arc<Shared>, RandomState>> {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &RwLock<Circuits<K>> {
         // The upper bits: the map inside uses the lower ones of the same hash.
         let hash = self.hasher.hash_one(key) >> 48;
         &self.shards[hash as usize % self.shards.len()]
@@ -122,7 +124,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
 
     /// Drops keys that nothing is lost with, up to an eighth of the shard at a time: the unused ones, and where
     /// that is not enough, others.
-    fn make_room(&self, shard: &mut HashMap<K, Arc<Shared>, RandomState>, gone: &mut Vec<Arc<Shared>>) {
+    fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Shared>>) {
         let enough = (shard.len() / 8).max(1);
         for also_used in [false, true] {
             if gone.is_empty() {

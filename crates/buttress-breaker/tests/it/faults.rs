@@ -194,7 +194,7 @@ async fn the_success_that_fills_the_window_opens() {
     breaker.is(State::Open);
 }
 
-// vector fault B27
+// C-50, vector fault B27
 #[tokio::test(start_paused = true)]
 async fn eight_hours_asleep_are_one_probe_and_an_empty_window() {
     let breaker = tripping_at_once().failure_rate(0.5).minimum_calls(1).build().unwrap();

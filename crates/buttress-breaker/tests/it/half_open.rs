@@ -10,7 +10,7 @@ fn tripped(builder: buttress_breaker::BreakerBuilder) -> Breaker {
     breaker
 }
 
-// S1-012, S3-002, S3-007, S4-014, S4-018, C-12
+// S1-012, S3-002, S3-008, S3-007, S4-014, S4-018, C-12
 #[tokio::test(start_paused = true)]
 async fn successes_up_to_the_threshold_close() {
     let breaker = tripped(Breaker::builder("x").success_threshold(2));
@@ -34,7 +34,7 @@ async fn one_failed_probe_opens_again_and_the_wait_restarts() {
     assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
 }
 
-// S3-003, C-12, C-49, vector beat-06
+// S3-003, C-12, C-49, vector beat-06, vector fx-cb-halfopen-concurrent
 #[tokio::test(start_paused = true)]
 async fn probes_are_limited_while_they_are_under_way() {
     let breaker = tripped(Breaker::builder("x").permitted_probes(3).success_threshold(5));
@@ -63,4 +63,20 @@ async fn a_probe_that_hangs_loses_its_place_and_its_say() {
     hung.failure();
     breaker.is(State::Closed);
     assert_eq!(breaker.snapshot().late, 1);
+}
+
+// A circuit that was open for hours must not wait for a lost probe for hours.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
+    let breaker = Breaker::builder("x").success_threshold(1).build().unwrap();
+    breaker.force_open_for(secs(7_200));
+    pass(secs(7_200)).await;
+    let hung = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(60)));
+    pass(secs(60)).await;
+    let slow = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(120))); // twice as long for the next
+    slow.success();
+    breaker.is(State::Closed);
+    drop(hung);
 }

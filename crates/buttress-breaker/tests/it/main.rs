@@ -2,6 +2,7 @@
 
 mod support;
 
+mod errors;
 mod faults;
 mod half_open;
 mod keyed;

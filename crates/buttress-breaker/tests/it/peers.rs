@@ -599,3 +599,37 @@ async fn a_call_beyond_the_probes_does_not_run() {
     probe.failure();
     breaker.is(State::Open);
 }
+
+// vector gob-cb-03
+#[tokio::test(start_paused = true)]
+async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
+    let builder = Breaker::builder("x").window(Window::interval(secs(30))).failure_rate(0.5);
+    let breaker = builder.minimum_calls(1).build().unwrap();
+    pass(ms(29_000)).await;
+    breaker.ok(1);
+    let (a, b) = (breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap());
+    pass(ms(1_001)).await;
+    assert_eq!(breaker.snapshot().window.calls, 0);
+    a.success();
+    b.failure();
+    assert_eq!(breaker.snapshot().window.calls, 0);
+    assert_eq!(breaker.snapshot().late, 2);
+    breaker.is(State::Closed);
+    breaker.fail(1);
+    breaker.is(State::Open);
+}
+
+// vector r4j-win-02 (how long calls took is told with each, and not summed up)
+#[tokio::test(start_paused = true)]
+async fn slow_successes_and_slow_failures_are_both_slow() {
+    let builder = Breaker::builder("x").window(Window::count(5)).failure_rate(1.0).minimum_calls(5);
+    let breaker = builder.slow_call_duration(secs(1)).build().unwrap();
+    breaker.ok_after(secs(10)).await;
+    breaker.fail_after(secs(10)).await;
+    for _ in 0..3 {
+        breaker.ok_after(ms(100)).await;
+    }
+    let seen = breaker.snapshot();
+    assert_eq!((seen.window.calls, seen.window.failures, seen.window.slow), (5, 1, 2));
+    assert_eq!((seen.slow_ratio, seen.successes), (Some(0.4), 4));
+}

@@ -71,6 +71,8 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("window.count", |c| c.window = Window::count(u32::MAX)),
         ("window.time", |c| c.window = Window::time(Duration::ZERO)),
         ("window.time", |c| c.window = Window::time(Duration::MAX)),
+        ("window.interval", |c| c.window = Window::interval(Duration::ZERO)),
+        ("window.interval", |c| c.window = Window::interval(Duration::MAX)),
         ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(0)),
         ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(u32::MAX)),
         ("minimum_calls", |c| (c.window, c.minimum_calls) = (Window::count(10), Some(11))),
@@ -125,6 +127,8 @@ async fn settings_at_their_limits_work() {
     works(|c| c.window = Window::count(1 << 20)).await;
     works(|c| c.window = Window::time(Duration::from_millis(1)).buckets(1_024)).await;
     works(|c| c.window = Window::time(long).buckets(1)).await;
+    works(|c| c.window = Window::interval(Duration::from_millis(1))).await;
+    works(|c| c.window = Window::interval(long)).await;
     works(|c| c.comparison = Comparison::Above).await;
     works(|c| c.slow_call_duration = Some(Duration::from_nanos(1))).await;
     works(|c| (c.slow_call_duration, c.slow_call_rate) = (Some(long), Some(1.0))).await;
@@ -159,6 +163,12 @@ async fn settings_at_their_limits_work() {
         works(|c| c.mode = mode).await;
     }
     works(|c| c.gate_readiness = true).await;
+    // A timer further away than any timer goes.
+    let gated = Breaker::builder("x").gate_readiness(true).open_for(long).build().unwrap();
+    gated.force_open();
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let mut svc = tokio_test::task::spawn(tower::Layer::layer(&gated.layer(), inner));
+    assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
 }
 
 // C-10
@@ -199,6 +209,8 @@ fn settings_are_read_from_text_and_written_back() {
         BreakerConfig::opossum(),
         BreakerConfig::fluxus(),
         BreakerConfig::didactic(),
+        serde_json::from_str(r#"{"window":{"interval":"30s"}}"#).unwrap(),
+        serde_json::from_str(r#"{"window":{"count":30}}"#).unwrap(),
     ] {
         let text = serde_json::to_string(&profile).unwrap();
         assert_eq!(serde_json::from_str::<BreakerConfig>(&text).unwrap(), profile);

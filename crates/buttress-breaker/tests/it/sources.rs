@@ -343,7 +343,7 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
     assert_eq!(heard.transitions(), transitions);
 }
 
-// S1-016, S0-023, C-21
+// S1-016, S0-023, C-21, C-23
 #[test]
 fn profiles_keep_their_sources_numbers() {
     let blipee = BreakerConfig::blipee();

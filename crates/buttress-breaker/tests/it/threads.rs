@@ -1,13 +1,18 @@
 //! Counts that must be exact whatever happens meanwhile.
 
 use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::Duration,
 };
 
 use buttress_breaker::{Breaker, Permit, State, Window};
-use buttress_core::Verdict;
+use buttress_core::{BoxError, Chance, Verdict};
+use tokio_test::task;
+use tower::{Layer, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 
 use crate::support::*;
 
@@ -112,6 +117,86 @@ fn results_and_changes_of_state_from_many_threads_add_up() {
     assert_eq!(seen.total + seen.late, admitted, "{seen:?}");
     assert_eq!(seen.rejected, refused);
     assert_eq!(seen.probes_in_flight, 0);
+}
+
+// Services, drops at any poll, panics, hand-made changes, in any order: nothing leaks and everything adds up.
+#[test]
+fn two_thousand_random_lives_of_services_add_up() {
+    for seed in 0..2_000 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(life(seed));
+    }
+}
+
+async fn life(seed: u64) {
+    let chance = Chance::seeded(seed);
+    let below = |n: u64| chance.bits() % n;
+    let (breaker, heard) = Heard::by(
+        Breaker::builder("x")
+            .consecutive_failures(2)
+            .open_for(ms(10))
+            .permitted_probes(1 + below(2) as u32)
+            .success_threshold(1 + below(2) as u32)
+            .gate_readiness(below(2) == 0)
+            .call_timeout((below(2) == 0).then_some(ms(4)))
+            .seed(seed),
+    );
+    let slots = GlobalConcurrencyLimitLayer::new(2);
+    let called = Rc::new(Cell::new(0_usize));
+    let count = called.clone();
+    let inner = service_fn(move |(wait, end): (u64, u64)| {
+        count.set(count.get() + 1);
+        async move {
+            if wait > 0 {
+                tokio::time::sleep(ms(wait)).await;
+            }
+            match end {
+                0..=4 => Ok::<_, BoxError>(()),
+                5..=8 => Err("down".into()),
+                _ => panic!("odd"),
+            }
+        }
+    });
+    let svc = breaker.layer().layer(slots.layer(inner));
+    let mut calls = Vec::new();
+    let mut asked = 0;
+    for _ in 0..40 {
+        match below(12) {
+            0..=3 => {
+                asked += 1;
+                calls.push(task::spawn(svc.clone().oneshot((below(3) * below(4), below(10)))));
+            }
+            4..=7 if !calls.is_empty() => {
+                let which = below(calls.len() as u64) as usize;
+                let polled = catch_unwind(AssertUnwindSafe(|| calls[which].poll().is_ready()));
+                if polled.unwrap_or(true) {
+                    drop(calls.swap_remove(which));
+                }
+            }
+            8 if !calls.is_empty() => drop(calls.swap_remove(below(calls.len() as u64) as usize)),
+            9 => pass(ms(below(8))).await,
+            10 if below(4) == 0 => breaker.force_open(),
+            11 if below(4) == 0 => breaker.reset(),
+            _ => {}
+        }
+    }
+    drop(calls);
+    let seen = breaker.snapshot();
+    assert_eq!(seen.probes_in_flight, 0, "seed {seed}");
+    // Each call that was let in has one end; the others were refused, or dropped before they got as far.
+    let ended: usize = ["success", "failure", "timeout", "cancelled", "panicked"]
+        .iter()
+        .map(|how| heard.count(&format!("done {how}")))
+        .sum();
+    let refused = heard.count("refused CIRCUIT_OPEN");
+    assert_eq!(ended, called.get(), "seed {seed}");
+    assert!(ended + refused <= asked, "seed {seed}");
+    // Both slots are free, and a service that works closes the circuit again.
+    pass(ms(100)).await;
+    for _ in 0..4 {
+        svc.clone().oneshot((0, 0)).await.unwrap();
+    }
+    assert_eq!(breaker.state(), State::Closed, "seed {seed}");
 }
 
 #[tokio::test(start_paused = true)]

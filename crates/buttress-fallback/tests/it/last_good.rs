@@ -57,7 +57,7 @@ async fn stored_answer_is_given_for_its_key_only_and_marked_as_stale() {
     let error = svc.clone().oneshot(("pear", None)).await.unwrap_err();
     assert_eq!(error.to_string(), "down"); // the primary's, unchanged
     let snapshot = fallback.snapshot();
-    assert_eq!((snapshot.primary, snapshot.answered, snapshot.failed, snapshot.stale), (1, 1, 1, 1));
+    assert_eq!((snapshot.answered, snapshot.failed, snapshot.stale), (1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,5 +202,7 @@ async fn many_tasks_store_and_read_at_once() {
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap();
     }
-    assert_eq!(fallback.snapshot().calls, 4_000);
+    // Every third of 500 calls failed, in each of 8 tasks.
+    let snapshot = fallback.snapshot();
+    assert_eq!(snapshot.answered + snapshot.failed, 8 * 167);
 }

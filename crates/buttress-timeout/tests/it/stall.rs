@@ -75,6 +75,7 @@ async fn answer_that_lies_with_other_tasks_after_a_stall_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods)] // workers that are blocked are what is tested
 async fn stalled_process_ends_no_call_that_has_its_answer() {
     // Each server answers in time; while both workers are blocked, every limit passes.
     let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(64);

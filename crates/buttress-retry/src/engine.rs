@@ -1,0 +1,221 @@
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use buttress_core::{
+    BackoffState, Budget, Chance, ConfigError, Emitter, Event, FailureKind, Outcome,
+    observe::{Level, Levels, Note, StopReason},
+};
+use tokio::time::Instant;
+
+use crate::RetryConfig;
+
+/// What all services of one policy share: settings, budget, chance, counts.
+pub(crate) struct Engine {
+    pub(crate) emitter: Emitter,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) chance: Chance,
+    // Two settings again, because a call that succeeds at once must not take the lock.
+    max_attempts: AtomicU32,
+    max_elapsed_nanos: AtomicU64,
+    settings: RwLock<Arc<Settings>>,
+    made: Instant,
+    budget_told_millis: AtomicU64,
+    calls: AtomicU64,
+    retries: AtomicU64,
+    stopped: [AtomicU64; REASONS.len()],
+}
+
+pub(crate) struct Settings {
+    pub(crate) config: RetryConfig,
+    curve: Option<Curve>,
+}
+
+pub(crate) type Curve = Arc<dyn Fn(u32) -> Duration + Send + Sync>;
+
+const REASONS: [StopReason; 6] = [
+    StopReason::MaxAttempts,
+    StopReason::Budget,
+    StopReason::Deadline,
+    StopReason::NotRetryable,
+    StopReason::NotReplayable,
+    StopReason::NotReady,
+];
+
+/// In `max_elapsed_nanos`: no limit.
+const UNLIMITED: u64 = u64::MAX;
+
+const BUDGET_TOLD_EVERY_MILLIS: u64 = 250;
+
+fn elapsed_nanos(config: &RetryConfig) -> u64 {
+    config.max_elapsed.map_or(UNLIMITED, |max| u64::try_from(max.as_nanos()).unwrap_or(UNLIMITED))
+}
+
+impl Settings {
+    /// The backoff after the attempt with this number has failed.
+    pub(crate) fn backoff(
+        &self,
+        attempt: u32,
+        failure: FailureKind,
+        state: &mut BackoffState,
+        chance: &Chance,
+    ) -> Duration {
+        match (&self.config.throttle_backoff, &self.curve) {
+            (Some(slower), _) if failure == FailureKind::Throttled => slower.next(state, chance.unit()),
+            (_, Some(curve)) => curve(attempt.saturating_sub(1)).min(self.config.backoff.max),
+            (_, None) => self.config.backoff.next(state, chance.unit()),
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(
+        emitter: Emitter,
+        config: RetryConfig,
+        curve: Option<Curve>,
+        budget: Option<Budget>,
+        chance: Chance,
+    ) -> Arc<Self> {
+        let engine = Arc::new(Self {
+            emitter,
+            budget,
+            chance,
+            max_attempts: AtomicU32::new(config.max_attempts),
+            max_elapsed_nanos: AtomicU64::new(elapsed_nanos(&config)),
+            settings: RwLock::new(Arc::new(Settings { config, curve })),
+            made: Instant::now(),
+            budget_told_millis: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            stopped: Default::default(),
+        });
+        let levels: Weak<Self> = Arc::downgrade(&engine);
+        engine.emitter.set_levels(levels);
+        engine
+    }
+
+    #[inline]
+    pub(crate) fn max_attempts(&self) -> u32 {
+        self.max_attempts.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn max_elapsed(&self) -> Option<Duration> {
+        let nanos = self.max_elapsed_nanos.load(Relaxed);
+        (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// Not for the path of a call that succeeds at once: it takes a lock for a moment.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[inline]
+    pub(crate) fn count_call(&self) {
+        self.calls.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_stop(&self, reason: StopReason) {
+        if let Some(at) = REASONS.iter().position(|known| *known == reason) {
+            self.stopped[at].fetch_add(1, Relaxed);
+        }
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Note(Note::Stopped(reason)));
+        }
+    }
+
+    pub(crate) fn tell_budget(&self, now: Instant) {
+        if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
+            let value = budget.available(now.into_std());
+            self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
+        }
+    }
+
+    /// Tells what is left again at times: an outage ends with an empty budget, and nobody retries while it fills.
+    #[cold]
+    pub(crate) fn tell_budget_now_and_then(&self, now: Instant) {
+        let since = u64::try_from(now.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
+        let told = self.budget_told_millis.load(Relaxed);
+        let due = since.saturating_sub(told) >= BUDGET_TOLD_EVERY_MILLIS;
+        if due && self.budget_told_millis.compare_exchange(told, since, Relaxed, Relaxed).is_ok() {
+            self.tell_budget(now);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
+        if self.emitter.is_on() {
+            let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
+        }
+    }
+
+    pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
+        config.validate()?;
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if config.budget != settings.config.budget {
+            let why = "cannot change while the policy runs: what was paid in cannot move";
+            return Err(ConfigError::new("budget", config.budget, why));
+        }
+        self.max_attempts.store(config.max_attempts, Relaxed);
+        self.max_elapsed_nanos.store(elapsed_nanos(&config), Relaxed);
+        *settings = Arc::new(Settings { config, curve: settings.curve.clone() });
+        drop(settings);
+        if self.emitter.is_on() {
+            self.emitter.emit(Event::Note(Note::Reconfigured));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn snapshot(&self) -> RetrySnapshot {
+        let calls = self.calls.load(Relaxed);
+        RetrySnapshot {
+            calls,
+            attempts: calls.saturating_add(self.retries.load(Relaxed)),
+            stopped: std::array::from_fn(|at| self.stopped[at].load(Relaxed)),
+            budget_available: self.budget.as_ref().map(|b| b.available(Instant::now().into_std())),
+        }
+    }
+}
+
+impl Levels for Engine {
+    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+        if let Some(budget) = &self.budget {
+            let value = budget.available(Instant::now().into_std());
+            tell(Event::Level { what: Level::BudgetAvailable, value });
+        }
+    }
+}
+
+/// What a policy has counted since it was made; from [`Retry::snapshot`](crate::Retry::snapshot).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RetrySnapshot {
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls of the inner service: one per call, and one per retry that came to be made.
+    pub attempts: u64,
+    /// Retries left in the budget, if there is one.
+    pub budget_available: Option<f64>,
+    stopped: [u64; REASONS.len()],
+}
+
+impl RetrySnapshot {
+    /// Attempts after the first ones.
+    pub fn retries(&self) -> u64 {
+        self.attempts.saturating_sub(self.calls)
+    }
+
+    /// How many calls ended because of this reason, although another attempt was wanted or possible.
+    pub fn stopped(&self, reason: StopReason) -> u64 {
+        REASONS.iter().position(|known| *known == reason).map_or(0, |at| self.stopped[at])
+    }
+}
