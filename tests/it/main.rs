@@ -2,6 +2,7 @@
 
 mod arrows;
 mod axum_serve;
+mod composition;
 mod contract;
 mod coverage;
 mod first_outage;
