@@ -99,6 +99,7 @@ pub(crate) fn direct(
 
 /// Where a client sends its requests.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a run has two of them")]
 pub(crate) enum Target {
     Socket { client: Client<HttpConnector, Empty<Bytes>>, uri: Uri },
     Simulated(BoxCloneSyncService<Call, Answer, Infallible>),

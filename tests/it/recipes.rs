@@ -143,5 +143,8 @@ async fn paused_time_drives_every_timer_of_a_stack() {
     breaker.force_open();
     sleep(secs(3_600)).await;
     assert_eq!(breaker.state(), State::HalfOpen);
-    assert!(real.elapsed().unwrap() < secs(60), "nothing waited in real time");
+    assert!(
+        std::time::SystemTime::now().duration_since(real).unwrap() < secs(60),
+        "nothing waited in real time"
+    );
 }

@@ -104,7 +104,7 @@ fn results_and_changes_of_state_from_many_threads_add_up() {
                 3 => breaker.force_close(),
                 _ => _ = breaker.snapshot(),
             }
-            thread::sleep(Duration::from_micros(20));
+            thread::park_timeout(Duration::from_micros(20));
         }
         stop.store(true, SeqCst);
         for caller in callers {
