@@ -680,8 +680,10 @@ fn guarded(recorder: &dyn Recorder, event: &Event<'_>) {
 
 fn swallow(panic: Box<dyn Any + Send>) {
     PANICS.fetch_add(1, Relaxed);
-    // A payload whose drop panics must not get out either.
-    std::mem::forget(panic);
+    // A payload whose drop panics must not get out either. Only what that one panics with is never dropped.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(panic);
+    }
 }
 
 impl fmt::Debug for Emitter {

@@ -204,6 +204,16 @@ fn listener_that_panics_disturbs_nobody() {
     );
 }
 
+#[test]
+fn what_a_listener_panics_with_is_not_kept() {
+    let (kept, policy) = (Arc::new(()), emitter("panics for ever"));
+    let payload = kept.clone();
+    policy.add(recorder_fn(move |_| std::panic::resume_unwind(Box::new(payload.clone()))));
+    let _alone = PANICKING.lock();
+    (0..100).for_each(|_| policy.emit(done()));
+    assert_eq!(Arc::strong_count(&kept), 2); // here, and in the listener
+}
+
 /// A policy as they are: state behind a lock, which no event is emitted under.
 struct Policy {
     emitter: Emitter,
