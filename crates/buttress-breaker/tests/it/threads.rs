@@ -119,6 +119,25 @@ fn results_and_changes_of_state_from_many_threads_add_up() {
     assert_eq!(seen.probes_in_flight, 0);
 }
 
+// A hundred failures at once are one opening.
+#[test]
+fn failures_at_the_same_time_open_once() {
+    for _ in 0..50 {
+        let (breaker, heard) = Heard::by(Breaker::builder("x").consecutive_failures(3));
+        let permits: Vec<_> = (0..100).map(|_| breaker.try_acquire().unwrap()).collect();
+        thread::scope(|scope| {
+            let mut permits = permits.into_iter();
+            for _ in 0..4 {
+                let own: Vec<_> = permits.by_ref().take(25).collect();
+                scope.spawn(move || own.into_iter().for_each(Permit::failure));
+            }
+        });
+        assert_eq!(heard.transitions(), ["closed>open auto"]);
+        let seen = breaker.snapshot();
+        assert_eq!((seen.failures, seen.late), (3, 97));
+    }
+}
+
 // Services, drops at any poll, panics, hand-made changes, in any order: nothing leaks and everything adds up.
 #[test]
 fn two_thousand_random_lives_of_services_add_up() {
