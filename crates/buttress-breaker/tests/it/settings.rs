@@ -194,7 +194,11 @@ fn settings_are_read_from_text_and_written_back() {
     assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
     let written = serde_json::to_string(&read).unwrap();
     assert_eq!(serde_json::from_str::<BreakerConfig>(&written).unwrap(), read);
+    // What is left out of the wait is the breaker's own: full jitter from 100 ms would hardly keep it open.
+    let read: BreakerConfig = serde_json::from_str(r#"{"open_backoff":{"max":"5m"}}"#).unwrap();
+    assert_eq!(read.open_backoff, BreakerConfig::default().open_backoff.with_max(secs(300)));
     for (wrong, says) in [
+        (r#"{"open_backoff":{"bass":"1s"}}"#, "unknown field `bass`"),
         (r#"{"faliure_rate":0.5}"#, "unknown field `faliure_rate`"),
         (r#"{"window":{"count":5,"time":"1s"}}"#, "either `count`, or `time`"),
         (r#"{"open_for":"30"}"#, "not a time"),
