@@ -2,8 +2,11 @@
 
 mod arrows;
 mod axum_serve;
+mod composition;
 mod contract;
 mod coverage;
 mod first_outage;
 mod fronts;
 mod recipes;
+mod six_layers;
+mod soak;

@@ -771,5 +771,4 @@ fn exceeded(rule: OpenReason) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "circuit_tests.rs"]
 mod tests;

@@ -191,6 +191,7 @@ fn racers_for_one_key_share_one_circuit() {
 type Counts = Arc<Mutex<BTreeMap<String, f64>>>;
 
 /// The last count told of each state.
+#[allow(clippy::type_complexity, reason = "said once")]
 fn counts() -> (Counts, impl Fn(&Event<'_>) + Send + Sync + 'static) {
     let counts = Counts::default();
     let to = counts.clone();
