@@ -31,15 +31,22 @@ pin_project! {
 }
 
 pin_project! {
+    // The timers are boxed, and with them the answer that is kept back: a call that succeeds at once needs no room
+    // for them, and every copy of it would cost more than all the rest.
     #[project = PhaseProj]
     enum Phase<F, T, E> {
         Calling { #[pin] attempt: F },
-        Waiting { #[pin] timer: Sleep },
+        Waiting { timer: Pin<Box<Sleep>> },
         Readying,
-        // The answer is there and kept back for a while. Boxed, so that all other calls need no room for it.
-        Pausing { #[pin] timer: Sleep, answer: Option<Box<(Result<T, E>, Ending)>> },
+        // The answer is there and kept back for a while.
+        Pausing { paused: Box<Paused<T, E>> },
         Ended,
     }
+}
+
+struct Paused<T, E> {
+    timer: Pin<Box<Sleep>>,
+    answer: Option<(Result<T, E>, Ending)>,
 }
 
 /// A service that is not ready, and the request for it.
@@ -48,6 +55,8 @@ pub(crate) struct Again<S, Req> {
     pub(crate) req: Option<Req>,
 }
 
+type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
 /// After so many attempts without a wait, the task yields.
 const ATTEMPTS_PER_POLL: u32 = 64;
 
@@ -55,9 +64,54 @@ impl<S, Req, C, R> RetryFuture<S, Req, C, R>
 where
     S: Service<Req>,
 {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn calling(attempt: S::Future, again: Option<Again<S, Req>>, run: Run<C, R>) -> Self {
         Self { phase: Phase::Calling { attempt }, again, run }
+    }
+
+    /// Drops what attempts were made of, the one that ended first.
+    #[inline(always)]
+    fn over(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.phase.set(Phase::Ended);
+        *this.again = None;
+    }
+}
+
+impl<S, Req, C, R> Future for RetryFuture<S, Req, C, R>
+where
+    S: Service<Req>,
+    S::Error: FromRejection,
+    C: Classify<S::Response, S::Error>,
+    R: Replay<Req>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    // Inlined into whoever awaits it, as `call` is: the future is then made where it stays. What fails and what
+    // waits stays outside.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
+        let PhaseProj::Calling { attempt } = this.phase.project() else { return self.poll_on(None, cx) };
+        this.run.set_busy(true);
+        // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be written to
+        // memory and copied from there.
+        match this.run.inside(|| attempt.poll(cx)) {
+            Poll::Pending => {
+                this.run.set_busy(false);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(response)) => {
+                let verdict = this.run.classify(Ok(&response));
+                if verdict != Verdict::Success {
+                    return self.poll_on(Some((Ok(response), verdict)), cx);
+                }
+                self.as_mut().over();
+                self.project().run.succeed();
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => self.failed(error, cx),
+        }
     }
 }
 
@@ -68,53 +122,59 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    #[inline]
-    fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
-        let mut this = self.project();
-        let run = this.run;
+    #[cold]
+    fn failed(self: Pin<&mut Self>, error: S::Error, cx: &mut Context<'_>) -> Poll<Answer<S, Req>> {
+        let verdict = self.run.classify(Err(&error));
+        self.poll_on(Some((Err(error), verdict)), cx)
+    }
+
+    /// Goes on from an attempt that ended, or a wait.
+    #[inline(never)]
+    fn poll_on(
+        mut self: Pin<&mut Self>,
+        ended: Option<(Answer<S, Req>, Verdict)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, Req>> {
+        let this = self.as_mut().project();
+        assert!(!matches!(*this.phase, Phase::Ended), "polled after it resolved");
+        this.run.set_busy(true);
+        let polled = self.as_mut().advance(ended, cx);
+        if polled.is_pending() {
+            self.project().run.set_busy(false);
+        }
+        polled
+    }
+
+    fn advance(
+        mut self: Pin<&mut Self>,
+        mut ended: Option<(Answer<S, Req>, Verdict)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, Req>> {
         let mut attempts_left = ATTEMPTS_PER_POLL;
         loop {
+            if let Some((outcome, verdict)) = ended.take() {
+                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
+                    return Poll::Ready(answer);
+                }
+            }
+            let mut this = self.as_mut().project();
+            let run = this.run;
             match this.phase.as_mut().project() {
                 PhaseProj::Calling { attempt } => {
                     let outcome = ready!(run.inside(|| attempt.poll(cx)));
-                    let verdict = run.classify(&outcome);
-                    if verdict == Verdict::Success {
-                        this.phase.set(Phase::Ended);
-                        *this.again = None;
-                        run.succeed();
-                        return Poll::Ready(outcome);
-                    }
-                    let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-                    match run.judge(verdict, &outcome, replayable) {
-                        // Set at once, here and below: the attempt that has ended may hold a permit of a policy
-                        // inside for as long as it lives.
-                        Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
-                        Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: sleep(delay) }),
-                        Next::End(ending) => {
-                            this.phase.set(Phase::Ended);
-                            *this.again = None;
-                            run.stop(ending);
-                            run.end(ending);
-                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
-                        }
-                        Next::Pause(pause, ending) => {
-                            let answer = Some(Box::new((outcome, ending)));
-                            this.phase.set(Phase::Pausing { timer: sleep(pause), answer });
-                            *this.again = None;
-                            run.stop(ending);
-                        }
-                    }
+                    let verdict = run.classify(outcome.as_ref());
+                    ended = Some((outcome, verdict));
                 }
                 PhaseProj::Waiting { timer } => {
-                    ready!(timer.poll(cx));
+                    ready!(timer.as_mut().poll(cx));
                     this.phase.set(Phase::Readying);
                 }
                 PhaseProj::Readying => {
                     let again = this.again.as_mut().expect("kept until the last attempt");
                     if let Err(error) = ready!(run.inside(|| again.inner.poll_ready(cx))) {
                         // Nobody may use a service any more that says so: no further attempt.
-                        this.phase.set(Phase::Ended);
-                        *this.again = None;
+                        self.as_mut().over();
+                        let run = self.project().run;
                         run.stop(Ending::NOT_READY);
                         run.end(Ending::NOT_READY);
                         return Poll::Ready(Err(run.last_error(error, Ending::NOT_READY)));
@@ -134,34 +194,47 @@ where
                         return Poll::Pending;
                     }
                 }
-                PhaseProj::Pausing { timer, answer } => {
-                    ready!(timer.poll(cx));
-                    let (outcome, ending) = *answer.take().expect("kept until the pause is over");
+                PhaseProj::Pausing { paused } => {
+                    ready!(paused.timer.as_mut().poll(cx));
+                    let (outcome, ending) = paused.answer.take().expect("kept until the pause is over");
                     this.phase.set(Phase::Ended);
                     run.end(ending);
                     return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
                 }
-                PhaseProj::Ended => panic!("polled after it resolved"),
+                PhaseProj::Ended => unreachable!("asked by `poll_on`"),
             }
         }
     }
-}
 
-impl<S, Req, C, R> Future for RetryFuture<S, Req, C, R>
-where
-    S: Service<Req>,
-    S::Error: FromRejection,
-    C: Classify<S::Response, S::Error>,
-    R: Replay<Req>,
-{
-    type Output = Result<S::Response, S::Error>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.as_mut().project().run.set_busy(true);
-        let polled = self.as_mut().advance(cx);
-        self.project().run.set_busy(false);
-        polled
+    /// Goes to the phase that follows an attempt, or answers.
+    fn judge(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, verdict: Verdict) -> Option<Answer<S, Req>> {
+        if verdict == Verdict::Success {
+            self.as_mut().over();
+            self.project().run.succeed();
+            return Some(outcome);
+        }
+        let mut this = self.as_mut().project();
+        let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
+        match this.run.judge(verdict, &outcome, replayable) {
+            // Set at once, here and below: the attempt that has ended may hold a permit of a policy inside for as
+            // long as it lives.
+            Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
+            Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: Box::pin(sleep(delay)) }),
+            Next::End(ending) => {
+                self.as_mut().over();
+                let run = self.project().run;
+                run.stop(ending);
+                run.end(ending);
+                return Some(outcome.map_err(|error| run.last_error(error, ending)));
+            }
+            Next::Pause(pause, ending) => {
+                let paused = Paused { timer: Box::pin(sleep(pause)), answer: Some((outcome, ending)) };
+                this.phase.set(Phase::Pausing { paused: Box::new(paused) });
+                *this.again = None;
+                this.run.stop(ending);
+            }
+        }
+        None
     }
 }
 

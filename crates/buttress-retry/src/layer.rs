@@ -133,6 +133,7 @@ impl<C, R> RetryLayer<C, R> {
 
     /// Calls `attempt` until it succeeds or the policy stops, with the strategies of this layer; see
     /// [`Retry::call`](crate::Retry::call).
+    #[inline]
     pub fn call<F, Fut, T, E>(&self, attempt: F) -> RetryFuture<Repeat<F>, (), C, R>
     where
         F: FnMut() -> Fut,
