@@ -186,6 +186,12 @@ impl Engine {
         }
     }
 
+    /// Tells of a call that panicked before its first attempt had a future.
+    #[cold]
+    pub(crate) fn panicked(&self, started: Option<Instant>) {
+        self.tell_end(Outcome::Panicked, started, 1);
+    }
+
     pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
         config.validate()?;
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use buttress_core::{Classify, FromRejection, Replay, Verdict};
@@ -22,31 +23,38 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        phase: Phase<S::Future, S::Response, S::Error>,
+        attempt: Option<S::Future>,
+        // What is done where there is no attempt.
+        between: Between<S::Response, S::Error>,
         // What a further attempt is made with; `None` where none may follow.
         again: Option<Again<S, Req>>,
-        // Behind `phase`: the attempt is gone when the run tells how the call ended.
+        // Behind `attempt`: that is gone when the run tells how the call ended.
         run: Run<C, R>,
     }
 }
 
+/// What a call does between two attempts, or after the last one. Apart from the attempt, and its timer in a box,
+/// because a call that succeeds at once then needs room for little more than the attempt, and one look to drop it.
+enum Between<T, E> {
+    /// Nothing, but to poll the attempt while there is one.
+    Nothing,
+    Waiting(Pin<Box<Wait<T, E>>>),
+    Readying,
+}
+
 pin_project! {
-    // The timers are boxed, and with them the answer that is kept back: a call that succeeds at once needs no room
-    // for them, and every copy of it would cost more than all the rest.
-    #[project = PhaseProj]
-    enum Phase<F, T, E> {
-        Calling { #[pin] attempt: F },
-        Waiting { timer: Pin<Box<Sleep>> },
-        Readying,
-        // The answer is there and kept back for a while.
-        Pausing { paused: Box<Paused<T, E>> },
-        Ended,
+    struct Wait<T, E> {
+        #[pin]
+        timer: Sleep,
+        // Not for a further attempt: the answer is there and kept back for a while.
+        answer: Option<(Result<T, E>, Ending)>,
     }
 }
 
-struct Paused<T, E> {
-    timer: Pin<Box<Sleep>>,
-    answer: Option<(Result<T, E>, Ending)>,
+impl<T, E> Between<T, E> {
+    fn wait(delay: Duration, answer: Option<(Result<T, E>, Ending)>) -> Self {
+        Self::Waiting(Box::pin(Wait { timer: sleep(delay), answer }))
+    }
 }
 
 /// A service that is not ready, and the request for it.
@@ -66,14 +74,14 @@ where
 {
     #[inline(always)]
     pub(crate) fn calling(attempt: S::Future, again: Option<Again<S, Req>>, run: Run<C, R>) -> Self {
-        Self { phase: Phase::Calling { attempt }, again, run }
+        Self { attempt: Some(attempt), between: Between::Nothing, again, run }
     }
 
-    /// Drops what attempts were made of, the one that ended first.
+    /// Drops the attempt that has ended, and what another one would be made with.
     #[inline(always)]
     fn over(self: Pin<&mut Self>) {
         let mut this = self.project();
-        this.phase.set(Phase::Ended);
+        this.attempt.set(None);
         *this.again = None;
     }
 }
@@ -92,7 +100,7 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let PhaseProj::Calling { attempt } = this.phase.project() else { return self.poll_on(None, cx) };
+        let Some(attempt) = this.attempt.as_pin_mut() else { return self.poll_on(None, cx) };
         this.run.set_busy(true);
         // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be written to
         // memory and copied from there.
@@ -135,9 +143,8 @@ where
         ended: Option<(Answer<S, Req>, Verdict)>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer<S, Req>> {
-        let this = self.as_mut().project();
-        assert!(!matches!(*this.phase, Phase::Ended), "polled after it resolved");
-        this.run.set_busy(true);
+        assert!(!self.run.is_done(), "polled after it resolved");
+        self.as_mut().project().run.set_busy(true);
         let polled = self.as_mut().advance(ended, cx);
         if polled.is_pending() {
             self.project().run.set_busy(false);
@@ -159,25 +166,28 @@ where
             }
             let mut this = self.as_mut().project();
             let run = this.run;
-            match this.phase.as_mut().project() {
-                PhaseProj::Calling { attempt } => {
+            match this.between {
+                Between::Nothing => {
+                    let attempt = this.attempt.as_pin_mut().expect("there until the call is over");
                     let outcome = ready!(run.inside(|| attempt.poll(cx)));
                     let verdict = run.classify(outcome.as_ref());
                     ended = Some((outcome, verdict));
                 }
-                PhaseProj::Waiting { timer } => {
-                    ready!(timer.as_mut().poll(cx));
-                    this.phase.set(Phase::Readying);
+                Between::Waiting(wait) => {
+                    let wait = wait.as_mut().project();
+                    ready!(wait.timer.poll(cx));
+                    if let Some((outcome, ending)) = wait.answer.take() {
+                        *this.between = Between::Nothing;
+                        run.end(ending);
+                        return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
+                    }
+                    *this.between = Between::Readying;
                 }
-                PhaseProj::Readying => {
+                Between::Readying => {
                     let again = this.again.as_mut().expect("kept until the last attempt");
                     if let Err(error) = ready!(run.inside(|| again.inner.poll_ready(cx))) {
                         // Nobody may use a service any more that says so: no further attempt.
-                        self.as_mut().over();
-                        let run = self.project().run;
-                        run.stop(Ending::NOT_READY);
-                        run.end(Ending::NOT_READY);
-                        return Poll::Ready(Err(run.last_error(error, Ending::NOT_READY)));
+                        return Poll::Ready(self.fail(Err(error), Ending::NOT_READY));
                     }
                     let req = again.req.take().expect("saved before the attempt that failed");
                     run.advance();
@@ -186,7 +196,8 @@ where
                     if again.req.is_none() {
                         *this.again = None;
                     }
-                    this.phase.set(Phase::Calling { attempt });
+                    this.attempt.set(Some(attempt));
+                    *this.between = Between::Nothing;
                     attempts_left -= 1;
                     if attempts_left == 0 {
                         // Nothing made this call wait. Other tasks want their turn.
@@ -194,19 +205,11 @@ where
                         return Poll::Pending;
                     }
                 }
-                PhaseProj::Pausing { paused } => {
-                    ready!(paused.timer.as_mut().poll(cx));
-                    let (outcome, ending) = paused.answer.take().expect("kept until the pause is over");
-                    this.phase.set(Phase::Ended);
-                    run.end(ending);
-                    return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
-                }
-                PhaseProj::Ended => unreachable!("asked by `poll_on`"),
             }
         }
     }
 
-    /// Goes to the phase that follows an attempt, or answers.
+    /// Goes from an attempt to what follows it, or answers.
     fn judge(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, verdict: Verdict) -> Option<Answer<S, Req>> {
         if verdict == Verdict::Success {
             self.as_mut().over();
@@ -215,26 +218,30 @@ where
         }
         let mut this = self.as_mut().project();
         let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-        match this.run.judge(verdict, &outcome, replayable) {
-            // Set at once, here and below: the attempt that has ended may hold a permit of a policy inside for as
-            // long as it lives.
-            Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
-            Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: Box::pin(sleep(delay)) }),
-            Next::End(ending) => {
-                self.as_mut().over();
-                let run = self.project().run;
-                run.stop(ending);
-                run.end(ending);
-                return Some(outcome.map_err(|error| run.last_error(error, ending)));
-            }
+        let next = match this.run.judge(verdict, &outcome, replayable) {
+            Next::Retry(delay) if delay.is_zero() => Between::Readying,
+            Next::Retry(delay) => Between::wait(delay, None),
+            Next::End(ending) => return Some(self.fail(outcome, ending)),
             Next::Pause(pause, ending) => {
-                let paused = Paused { timer: Box::pin(sleep(pause)), answer: Some((outcome, ending)) };
-                this.phase.set(Phase::Pausing { paused: Box::new(paused) });
                 *this.again = None;
                 this.run.stop(ending);
+                Between::wait(pause, Some((outcome, ending)))
             }
-        }
+        };
+        // At once: the attempt that has ended may hold a permit of a policy inside for as long as it lives.
+        this.attempt.set(None);
+        *this.between = next;
         None
+    }
+
+    /// The call ends without success.
+    fn fail(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, ending: Ending) -> Answer<S, Req> {
+        self.as_mut().over();
+        let this = self.project();
+        *this.between = Between::Nothing;
+        this.run.stop(ending);
+        this.run.end(ending);
+        outcome.map_err(|error| this.run.last_error(error, ending))
     }
 }
 
@@ -243,12 +250,11 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.phase {
-            Phase::Calling { .. } => "calling",
-            Phase::Waiting { .. } => "waiting",
-            Phase::Readying => "readying",
-            Phase::Pausing { .. } => "pausing",
-            Phase::Ended => "ended",
+        let phase = match self.between {
+            _ if self.run.is_done() => "ended",
+            Between::Nothing => "calling",
+            Between::Waiting(_) => "waiting",
+            Between::Readying => "readying",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()
     }

@@ -77,12 +77,14 @@ pub(crate) struct Unwound<'a> {
 }
 
 impl Drop for Unwound<'_> {
-    #[cold]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.engine.tell_end(Outcome::Panicked, self.started, 1);
+        self.engine.panicked(self.started);
     }
 }
 
+/// Runs a piece of the inner service. The context is asked at every poll and not kept, its deadline too: who is
+/// outside puts it in force around every poll.
 #[inline(always)]
 fn inside<T>(
     engine: &Engine,
@@ -91,8 +93,14 @@ fn inside<T>(
     max_attempts: u32,
     inner: impl FnOnce() -> T,
 ) -> T {
-    // Read at every poll and not kept, the deadline too: who is outside puts its own in force around every poll.
-    let _attempt = (max_attempts > 1).then(|| context::enter_attempt(attempt));
+    // Where there is one attempt only, that of a retry outside stays.
+    let shown = if max_attempts > 1 { attempt } else { context::current().attempt };
+    let _attempt = context::enter_attempt(shown);
+    if started.is_some() { inside_deadline(engine, started, inner) } else { inner() }
+}
+
+#[inline(never)]
+fn inside_deadline<T>(engine: &Engine, started: Option<Instant>, inner: impl FnOnce() -> T) -> T {
     let _deadline = context::enter_deadline(deadline(engine, started));
     inner()
 }
@@ -171,6 +179,11 @@ impl<C, R> Run<C, R> {
     pub(crate) fn advance(&mut self) {
         self.attempt = self.attempt.saturating_add(1);
         self.policy.engine.count_retry();
+    }
+
+    /// Whether it was told how the call ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
     }
 
     /// Runs a piece of the inner service, which sees the number of the attempt.
