@@ -100,7 +100,7 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
-        let Some(attempt) = this.attempt.as_pin_mut() else { return self.poll_on(None, cx) };
+        let Some(attempt) = this.attempt.as_pin_mut() else { return self.poll_apart(None, cx) };
         this.run.set_busy(true);
         // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be written to
         // memory and copied from there.
@@ -112,13 +112,16 @@ where
             Poll::Ready(Ok(response)) => {
                 let verdict = this.run.classify(Ok(&response));
                 if verdict != Verdict::Success {
-                    return self.poll_on(Some((Ok(response), verdict)), cx);
+                    return self.poll_apart(Some((Ok(response), verdict)), cx);
                 }
                 self.as_mut().over();
                 self.project().run.succeed();
                 Poll::Ready(Ok(response))
             }
-            Poll::Ready(Err(error)) => self.failed(error, cx),
+            Poll::Ready(Err(error)) => {
+                let verdict = this.run.classify(Err(&error));
+                self.poll_apart(Some((Err(error), verdict)), cx)
+            }
         }
     }
 }
@@ -130,10 +133,21 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    #[cold]
-    fn failed(self: Pin<&mut Self>, error: S::Error, cx: &mut Context<'_>) -> Poll<Answer<S, Req>> {
-        let verdict = self.run.classify(Err(&error));
-        self.poll_on(Some((Err(error), verdict)), cx)
+    /// `poll_on`, whose answer goes through memory: apart from that of a call that succeeds at once, which would go
+    /// the same way.
+    #[inline(always)]
+    fn poll_apart(
+        self: Pin<&mut Self>,
+        ended: Option<(Answer<S, Req>, Verdict)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, Req>> {
+        let mut answer = None;
+        self.poll_on(ended, &mut answer, cx);
+        match answer {
+            None => Poll::Pending,
+            Some(Ok(response)) => Poll::Ready(Ok(response)),
+            Some(Err(error)) => Poll::Ready(Err(error)),
+        }
     }
 
     /// Goes on from an attempt that ended, or a wait.
@@ -141,15 +155,15 @@ where
     fn poll_on(
         mut self: Pin<&mut Self>,
         ended: Option<(Answer<S, Req>, Verdict)>,
+        answer: &mut Option<Answer<S, Req>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Answer<S, Req>> {
+    ) {
         assert!(!self.run.is_done(), "polled after it resolved");
         self.as_mut().project().run.set_busy(true);
-        let polled = self.as_mut().advance(ended, cx);
-        if polled.is_pending() {
-            self.project().run.set_busy(false);
+        match self.as_mut().advance(ended, cx) {
+            Poll::Pending => self.project().run.set_busy(false),
+            Poll::Ready(outcome) => *answer = Some(outcome),
         }
-        polled
     }
 
     fn advance(
