@@ -43,7 +43,7 @@ impl<C, R> RetryLayer<C, R> {
     /// });
     /// let svc = layer.layer(service_fn(|status: u16| async move { Ok::<_, BoxError>(status) }));
     /// assert_eq!(svc.oneshot(503).await?, 503); // the last response comes out
-    /// assert_eq!(retry.snapshot().attempts, 3);
+    /// assert_eq!(retry.snapshot().retries(), 2);
     /// # Ok::<_, BoxError>(()) }).unwrap();
     /// ```
     pub fn classify_with<F, Res, E>(self, classify: F) -> RetryLayer<F, R>

@@ -27,7 +27,7 @@ use crate::{
 ///     }
 /// });
 /// assert_eq!(answer.await?, "third time lucky");
-/// assert_eq!(retry.snapshot().attempts, 3);
+/// assert_eq!(retry.snapshot().retries(), 2);
 /// # Ok::<_, BoxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
