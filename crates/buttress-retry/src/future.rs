@@ -65,6 +65,9 @@ pub(crate) struct Again<S, Req> {
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
+/// How an attempt ended, and what that means if that was asked already.
+type Ended<S, Req> = (Answer<S, Req>, Option<Verdict>);
+
 /// After so many attempts without a wait, the task yields.
 const ATTEMPTS_PER_POLL: u32 = 64;
 
@@ -99,29 +102,39 @@ where
     // waits stays outside.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.as_mut().project();
-        let Some(attempt) = this.attempt.as_pin_mut() else { return self.poll_apart(None, cx) };
-        this.run.set_busy(true);
-        // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be written to
-        // memory and copied from there.
-        match this.run.inside(|| attempt.poll(cx)) {
-            Poll::Pending => {
-                this.run.set_busy(false);
-                Poll::Pending
-            }
-            Poll::Ready(Ok(response)) => {
-                let verdict = this.run.classify(Ok(&response));
-                if verdict != Verdict::Success {
-                    return self.poll_apart(Some((Ok(response), verdict)), cx);
+        let mut this = self.as_mut().project();
+        let ended = match this.attempt.as_mut().as_pin_mut() {
+            None => None,
+            Some(attempt) => {
+                this.run.set_busy(true);
+                // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be
+                // written to memory and copied from there.
+                match this.run.inside(|| attempt.poll(cx)) {
+                    Poll::Pending => {
+                        this.run.set_busy(false);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(response)) => {
+                        let verdict = this.run.classify(Ok(&response));
+                        if verdict == Verdict::Success {
+                            self.as_mut().over();
+                            self.project().run.succeed();
+                            return Poll::Ready(Ok(response));
+                        }
+                        Some((Ok(response), Some(verdict)))
+                    }
+                    Poll::Ready(Err(error)) => Some((Err(error), None)),
                 }
-                self.as_mut().over();
-                self.project().run.succeed();
-                Poll::Ready(Ok(response))
             }
-            Poll::Ready(Err(error)) => {
-                let verdict = this.run.classify(Err(&error));
-                self.poll_apart(Some((Err(error), verdict)), cx)
-            }
+        };
+        // What a function returns that is not inlined goes through memory. Apart from the answer of a call that
+        // succeeds at once, which would go the same way.
+        let mut answer = None;
+        self.poll_on(ended, &mut answer, cx);
+        match answer {
+            None => Poll::Pending,
+            Some(Ok(response)) => Poll::Ready(Ok(response)),
+            Some(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -133,28 +146,11 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    /// `poll_on`, whose answer goes through memory: apart from that of a call that succeeds at once, which would go
-    /// the same way.
-    #[inline(always)]
-    fn poll_apart(
-        self: Pin<&mut Self>,
-        ended: Option<(Answer<S, Req>, Verdict)>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Answer<S, Req>> {
-        let mut answer = None;
-        self.poll_on(ended, &mut answer, cx);
-        match answer {
-            None => Poll::Pending,
-            Some(Ok(response)) => Poll::Ready(Ok(response)),
-            Some(Err(error)) => Poll::Ready(Err(error)),
-        }
-    }
-
     /// Goes on from an attempt that ended, or a wait.
     #[inline(never)]
     fn poll_on(
         mut self: Pin<&mut Self>,
-        ended: Option<(Answer<S, Req>, Verdict)>,
+        ended: Option<Ended<S, Req>>,
         answer: &mut Option<Answer<S, Req>>,
         cx: &mut Context<'_>,
     ) {
@@ -168,12 +164,13 @@ where
 
     fn advance(
         mut self: Pin<&mut Self>,
-        mut ended: Option<(Answer<S, Req>, Verdict)>,
+        mut ended: Option<Ended<S, Req>>,
         cx: &mut Context<'_>,
     ) -> Poll<Answer<S, Req>> {
         let mut attempts_left = ATTEMPTS_PER_POLL;
         loop {
             if let Some((outcome, verdict)) = ended.take() {
+                let verdict = verdict.unwrap_or_else(|| self.run.classify(outcome.as_ref()));
                 if let Some(answer) = self.as_mut().judge(outcome, verdict) {
                     return Poll::Ready(answer);
                 }
@@ -184,8 +181,7 @@ where
                 Between::Nothing => {
                     let attempt = this.attempt.as_pin_mut().expect("there until the call is over");
                     let outcome = ready!(run.inside(|| attempt.poll(cx)));
-                    let verdict = run.classify(outcome.as_ref());
-                    ended = Some((outcome, verdict));
+                    ended = Some((outcome, None));
                 }
                 Between::Waiting(wait) => {
                     let wait = wait.as_mut().project();
