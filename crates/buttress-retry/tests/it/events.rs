@@ -1,8 +1,12 @@
 //! What observers hear, and what is counted.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
 };
 
 use buttress_core::{
@@ -10,7 +14,7 @@ use buttress_core::{
     observe::{AttemptReason, Level, Note, StopReason},
 };
 use buttress_retry::{Retry, RetryConfig};
-use buttress_test::{Recording, What, drop_at_every_await};
+use buttress_test::{Recording, What, drop_at_every_await, poll_once};
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -132,6 +136,21 @@ async fn panic_in_call_and_in_poll_of_any_attempt_is_told_as_panicked() {
             assert_eq!(recording.outcomes(), [Outcome::Panicked], "attempt {panicking}, in call {in_call}");
             assert_eq!(recording.attempts().len(), panicking);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_polled_again_after_its_end_panics_and_tells_nothing_more() {
+    for fails in [false, true] {
+        let (retry, recording) = recorded(1, 0);
+        let mut call =
+            Box::pin(retry.call(|| async move { if fails { Err("down".into()) } else { Ok(()) } }));
+        let ended: Poll<Result<(), BoxError>> = poll_once(call.as_mut());
+        assert!(ended.is_ready());
+        let again = catch_unwind(AssertUnwindSafe(|| poll_once(call.as_mut())));
+        assert!(again.is_err());
+        drop(call);
+        assert_eq!(recording.outcomes(), [if fails { Outcome::Failure } else { Outcome::Success }]);
     }
 }
 
