@@ -71,8 +71,18 @@ pub(crate) enum Admission {
 /// What is to be told, once no lock is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Said {
-    Changed { from: State, to: State, cause: Cause, detail: TransitionDetail },
+    Changed {
+        from: State,
+        to: State,
+        cause: Cause,
+        detail: TransitionDetail,
+    },
     Note(Note),
+    /// A key's circuit, in this state, came or went.
+    Key {
+        state: State,
+        came: bool,
+    },
 }
 
 /// All results since the start or the last reset.
@@ -108,7 +118,8 @@ struct Lease {
 #[derive(Debug)]
 pub(crate) struct Circuit {
     state: State,
-    /// Settings changed: the rules must be asked at the next result, success or not.
+    /// Settings changed, or a bucket ended while somebody looked: the rules must be asked at the next result,
+    /// success or not.
     ask_again: bool,
     generation: u64,
     since: u64,
@@ -215,7 +226,7 @@ impl Circuit {
         }
         if self.cold.trial.leases.len() >= rules.probes {
             let free = self.probe_free_at(rules).saturating_sub(at.now);
-            return Admission::Refused(Some(free.min(self.cold.wait)));
+            return Admission::Refused(Some(free.min(self.longest_wait())));
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
@@ -574,6 +585,10 @@ impl Circuit {
             self.window = Kept::new(rules.window);
             self.window.clear(at.now);
         }
+        if self.cold.ramp_until > 0 {
+            // One under way goes on where a new one of what is left would be.
+            self.cold.ramp_until = self.cold.ramp_until.min(at.now.saturating_add(rules.ramp));
+        }
         self.ask_again = true;
         self.cold.said.push(Said::Note(Note::Reconfigured));
     }
@@ -645,14 +660,20 @@ impl Circuit {
         }
     }
 
+    /// How long whoever is refused should wait at most: a probe comes back long before a long lease runs out.
+    pub(crate) fn longest_wait(&self) -> u64 {
+        if self.state == State::HalfOpen { self.cold.wait } else { u64::MAX }
+    }
+
     pub(crate) fn end_ramp(&mut self) {
         self.cold.ramp_until = 0;
     }
 
     /// Moves the window on, for a look at it.
     pub(crate) fn look(&mut self, now: u64) -> View<'_> {
-        if matches!(self.state, State::Closed | State::MetricsOnly) {
-            self.window.advance(now);
+        if matches!(self.state, State::Closed | State::MetricsOnly) && self.window.advance(now) {
+            // The share of failures may have risen. Who only looks does not open the circuit; the next call asks.
+            self.ask_again = true;
         }
         View { circuit: self }
     }

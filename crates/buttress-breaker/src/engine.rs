@@ -33,6 +33,9 @@ pub(crate) struct Shared {
     ignored: AtomicU64,
     /// Of a keyed breaker: used since the last sweep.
     pub(crate) used: AtomicBool,
+    /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted. Written and
+    /// read with the circuit's lock held.
+    gone: AtomicBool,
 }
 
 /// What all circuits of one breaker share: one circuit, or one for each key.
@@ -165,8 +168,13 @@ impl Common {
         }
     }
 
-    /// A key came or went, in this state.
-    pub(crate) fn count_key(&self, state: State, came: bool) {
+    /// Puts something at the end of what is to be told.
+    pub(crate) fn later(&self, said: Said) {
+        unpoisoned(&self.outbox).waiting.push_back(said);
+    }
+
+    /// A key came or went, in this state. Only by [`tell`](Self::tell), so that the counts are told in order.
+    fn count_key(&self, state: State, came: bool) {
         let Some(counter) = self.keys_in(state) else { return };
         let change = |count: u64| Some(if came { count.saturating_add(1) } else { count.saturating_sub(1) });
         let _ = counter.fetch_update(Relaxed, Relaxed, change);
@@ -220,6 +228,7 @@ impl Common {
                     let (from, to) = (from.as_str(), to.as_str());
                     self.emitter.emit(Event::Transition { from, to, cause, detail });
                 }
+                Said::Key { state, came } => self.count_key(state, came),
                 Said::Note(note) if self.emitter.is_on() => self.emitter.emit(Event::Note(note)),
                 _ => {}
             }
@@ -237,10 +246,13 @@ impl Common {
             parked.places.push(None);
             parked.places.len().saturating_sub(1)
         });
-        match &mut parked.places[place] {
-            Some(kept) => kept.clone_from(waker),
-            empty => *empty = Some(waker.clone()),
-        }
+        let old = match &mut parked.places[place] {
+            Some(kept) if kept.will_wake(waker) => None,
+            other => other.replace(waker.clone()),
+        };
+        drop(parked);
+        // With no lock held: it may be the last hold on a task, whose services unpark as they are dropped.
+        drop(old);
         place
     }
 
@@ -284,6 +296,7 @@ impl Shared {
             would_reject: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             used: AtomicBool::new(true),
+            gone: AtomicBool::new(false),
         })
     }
 
@@ -317,6 +330,14 @@ impl Shared {
         self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
     }
 
+    /// Leaves the circuits of its keyed breaker, which has to be told.
+    pub(crate) fn leave(&self) {
+        // With the lock held, so that no change of state comes in between.
+        let mut opened = self.front.open(self.common.emitter.is_on());
+        self.gone.store(true, Relaxed);
+        self.common.later(Said::Key { state: opened.circuit().state(), came: false });
+    }
+
     /// Forgets the counts that are kept outside of the circuit.
     pub(crate) fn forget(&self) {
         for counter in [&self.rejected, &self.would_reject, &self.ignored] {
@@ -346,7 +367,8 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let until = self.front.blocked_until();
                 let wait = until.saturating_sub(self.common.now());
-                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(wait) })
+                let told = wait.min(self.front.longest_wait());
+                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(told) })
             }
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
@@ -390,7 +412,7 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let now = self.common.now();
                 match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left)),
+                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.front.longest_wait()))),
                     _ => {
                         let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
                         self.after(said);
@@ -427,7 +449,8 @@ impl Shared {
         }
         let over = self.common.hot.ramp_over.load(Relaxed).max(1);
         let start = f64::from_bits(self.common.hot.ramp_start.load(Relaxed));
-        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64);
+        // More than all can be left between two settings.
+        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64).max(0.0);
         if self.common.chance.unit() < share {
             return admitted;
         }
@@ -566,7 +589,9 @@ impl Shared {
         let said = opened.circuit().has_said();
         if said {
             // Under both locks, so that transitions are told in the order in which they happened.
-            unpoisoned(&self.common.outbox).waiting.extend(opened.circuit().said());
+            let gone = self.gone.load(Relaxed);
+            let told = opened.circuit().said().filter(|said| !(gone && matches!(said, Said::Changed { .. })));
+            unpoisoned(&self.common.outbox).waiting.extend(told);
         }
         (out, said)
     }

@@ -9,7 +9,7 @@ use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard,
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use crate::{Permit, config::nanos};
+use crate::{Permit, config::nanos, permit::Held};
 
 pin_project! {
     /// Resolves as the inner call does, or at once to a rejection.
@@ -62,9 +62,9 @@ impl<F> BreakerFuture<F> {
 impl<F, C> BreakerFuture<F, C> {
     #[inline]
     pub(crate) fn admitted(mut permit: Permit, classify: C, call: impl FnOnce() -> F) -> Self {
-        permit.busy = true;
+        permit.held = Held::Busy;
         let call = call();
-        permit.busy = false;
+        permit.held = Held::Idle;
         Self { phase: Phase::Admitted { permit, classify, call, limit: None } }
     }
 
@@ -87,13 +87,13 @@ where
         match phase.as_mut().project() {
             PhaseProj::Admitted { permit, classify, call, limit } => {
                 // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
-                permit.busy = true;
+                permit.held = Held::Busy;
                 // The call first: one that has finished wins over a limit that has passed.
                 if let Poll::Ready(outcome) = call.poll(cx) {
                     settle(permit, classify, &outcome);
                     return Poll::Ready(outcome);
                 }
-                permit.busy = false;
+                permit.held = Held::Idle;
                 match poll_limit(permit, limit, cx) {
                     None => Poll::Pending,
                     Some(why) => {

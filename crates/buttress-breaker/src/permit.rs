@@ -19,14 +19,24 @@ pub struct Permit {
     ticket: Ticket,
     started: u64,
     settled: bool,
-    /// The inner service is being called or polled. A drop in here is a panic.
-    pub(crate) busy: bool,
+    pub(crate) held: Held,
+}
+
+/// Who holds a permit, which says what its drop means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Somebody, as a scope guard: a panic that drops it is the call's.
+    Guard,
+    /// A future, while the inner service is being called or polled: only a panic can drop it here.
+    Busy,
+    /// A future between two polls: whatever drops it, be it a panic elsewhere, has cancelled the call.
+    Idle,
 }
 
 impl Permit {
     #[inline]
     pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket, started: u64) -> Self {
-        Self { shared, ticket, started, settled: false, busy: false }
+        Self { shared, ticket, started, settled: false, held: Held::Guard }
     }
 
     /// The call succeeded.
@@ -91,7 +101,11 @@ impl Drop for Permit {
         if self.settled {
             return;
         }
-        if self.busy || thread::panicking() {
+        let panicked = match self.held {
+            Held::Guard => thread::panicking(),
+            held => held == Held::Busy,
+        };
+        if panicked {
             self.end(Ending::Failure { timed_out: false }, Outcome::Panicked, None);
         } else {
             self.end(Ending::Abandoned, Outcome::Cancelled, None);

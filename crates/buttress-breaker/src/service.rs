@@ -35,6 +35,8 @@ struct Waiting {
     place: usize,
     /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The inner service was asked and said "not yet": this instance may stand in its line.
+    in_line: bool,
 }
 
 impl Drop for Waiting {
@@ -82,15 +84,36 @@ impl<S, C> BreakerService<S, C> {
             Some(waiting) => _ = common.park(Some(waiting.place), cx.waker()),
             None => {
                 let place = common.park(None, cx.waker());
-                let waiting = Waiting { common: common.clone(), place, timer: None };
+                let waiting = Waiting { common: common.clone(), place, timer: None, in_line: false };
                 self.waiting = Some(Box::new(waiting));
             }
         }
     }
 
+    /// Gives back what the inner service may have reserved for this instance, or will once its turn comes: only
+    /// dropping that instance does. A clone holds no reservation and stands in no line.
+    fn leave_inner(&mut self)
+    where
+        S: Clone,
+    {
+        self.inner = self.inner.clone();
+        self.inner_ready = false;
+        if let Some(waiting) = &mut self.waiting {
+            waiting.in_line = false;
+        }
+    }
+
     #[cold]
-    fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked> {
-        if self.breaker.shared.common.gated() {
+    fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked>
+    where
+        S: Clone,
+    {
+        let gated = self.breaker.shared.common.gated();
+        // A refusal is not called inside, and behind the gate nothing is for as long as the circuit refuses.
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.in_line) || gated && self.inner_ready {
+            self.leave_inner();
+        }
+        if gated {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         // Ready to refuse. The inner service is left alone, ready or not.
@@ -128,17 +151,26 @@ impl<S, C> BreakerService<S, C> {
     }
 
     #[cold]
-    fn poll_unready(&mut self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_unready(&mut self, cx: &Context<'_>) -> Poll<()>
+    where
+        S: Clone,
+    {
         // The circuit may open while the inner service is not ready, and then the caller must not wait for it
         // any longer.
         self.park(cx);
         match self.breaker.shared.refusing() {
             Some(refusal) if !self.breaker.shared.common.gated() => {
+                self.leave_inner();
                 self.waiting = None;
                 self.refused_for = refusal.wait;
                 Poll::Ready(())
             }
-            _ => Poll::Pending,
+            _ => {
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.in_line = true;
+                }
+                Poll::Pending
+            }
         }
     }
 }

@@ -43,10 +43,11 @@ impl Kept {
         }
     }
 
-    /// Drops what is too old at the time `now`.
-    pub(crate) fn advance(&mut self, now: u64) {
-        if let Self::Time(buckets) = self {
-            buckets.advance(now);
+    /// Drops what is too old at the time `now`; whether a bucket has ended.
+    pub(crate) fn advance(&mut self, now: u64) -> bool {
+        match self {
+            Self::Time(buckets) => buckets.advance(now),
+            _ => false,
         }
     }
 
@@ -210,12 +211,12 @@ impl Buckets {
     }
 
     /// Moves on to the bucket of `now`. However long nothing happened, it takes one step a bucket at most.
-    fn advance(&mut self, now: u64) {
+    fn advance(&mut self, now: u64) -> bool {
         let to = now / self.width;
         let gone = to.saturating_sub(self.number);
         if gone >= self.ring.len() as u64 {
             self.clear(now);
-            return;
+            return true;
         }
         for _ in 0..gone {
             self.number = self.number.saturating_add(1);
@@ -226,6 +227,7 @@ impl Buckets {
             self.sum.slow = self.sum.slow.saturating_sub(old.slow);
             self.sum.abandoned = self.sum.abandoned.saturating_sub(old.abandoned);
         }
+        gone > 0
     }
 
     fn end(&self) -> u64 {

@@ -25,12 +25,13 @@ impl<C, R> Policy<C, R> {
         let engine = &*self.engine;
         engine.count_call();
         let timed_budget = engine.budget.as_ref().is_some_and(Budget::is_timed);
-        let needs_clock = timed_budget || engine.max_elapsed().is_some() || engine.emitter.is_timed();
+        let max_elapsed = engine.max_elapsed();
+        let needs_clock = timed_budget || max_elapsed.is_some() || engine.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
         if let (Some(budget), Some(now)) = (&engine.budget, started) {
             budget.deposit(now.into_std());
         }
-        First { engine, started, max_attempts: engine.max_attempts() }
+        First { engine, started, deadline: deadline(started, max_elapsed), max_attempts: engine.max_attempts() }
     }
 }
 
@@ -41,6 +42,7 @@ impl<C, R> Policy<C, R> {
 pub(crate) struct First<'a> {
     engine: &'a Engine,
     started: Option<Instant>,
+    deadline: Option<std::time::Instant>,
     max_attempts: u32,
 }
 
@@ -52,17 +54,18 @@ impl First<'_> {
     /// Runs a piece of the inner service, which sees the number of the attempt.
     #[inline]
     pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
-        inside(self.engine, self.started, 1, self.max_attempts, inner)
+        inside(self.deadline, 1, self.max_attempts, inner)
     }
 
     /// The call under way.
     #[inline]
     pub(crate) fn run<C, R>(self, policy: &Arc<Policy<C, R>>) -> Run<C, R> {
-        let Self { started, max_attempts, .. } = self;
+        let Self { started, deadline, max_attempts, .. } = self;
         std::mem::forget(self);
         Run {
             policy: policy.clone(),
             started,
+            deadline,
             backoff: BackoffState::default(),
             attempt: 1,
             max_attempts,
@@ -80,13 +83,12 @@ impl Drop for First<'_> {
 
 #[inline]
 fn inside<T>(
-    engine: &Engine,
-    started: Option<Instant>,
+    deadline: Option<std::time::Instant>,
     attempt: u32,
     max_attempts: u32,
     inner: impl FnOnce() -> T,
 ) -> T {
-    match deadline(engine, started) {
+    match deadline {
         None if max_attempts == 1 => inner(),
         None => {
             let _entered = context::enter_attempt(attempt);
@@ -102,15 +104,15 @@ fn inside<T>(
 
 /// When no further attempt may start, by the policy's own `max_elapsed`.
 #[inline]
-fn deadline(engine: &Engine, started: Option<Instant>) -> Option<std::time::Instant> {
-    let started = started?;
-    started.checked_add(engine.max_elapsed()?).map(Instant::into_std)
+fn deadline(started: Option<Instant>, max_elapsed: Option<Duration>) -> Option<std::time::Instant> {
+    started?.checked_add(max_elapsed?).map(Instant::into_std)
 }
 
 /// One call under way. Tells how it ended when it is dropped, unless that was told before.
 pub(crate) struct Run<C, R> {
     policy: Arc<Policy<C, R>>,
     started: Option<Instant>,
+    deadline: Option<std::time::Instant>,
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
@@ -179,7 +181,7 @@ impl<C, R> Run<C, R> {
     /// Runs a piece of the inner service, which sees the number of the attempt.
     #[inline]
     pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
-        inside(&self.policy.engine, self.started, self.attempt, self.max_attempts, inner)
+        inside(self.deadline, self.attempt, self.max_attempts, inner)
     }
 
     #[inline]
@@ -273,7 +275,7 @@ impl<C, R> Run<C, R> {
         }
         let now = Instant::now();
         let context = context::current();
-        let deadline = deadline(engine, self.started).map_or(context, |own| context.until(own)).deadline;
+        let deadline = self.deadline.map_or(context, |own| context.until(own)).deadline;
         decide::fits(delay, now.into_std(), deadline)?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {

@@ -37,7 +37,7 @@ impl KeyedBuilder {
     }
 
     /// A key that was not used for this long may be forgotten, and is after twice that, as soon as a new key
-    /// comes. Default ten minutes.
+    /// comes; not while its circuit is open, or in a state it was put in by hand. Default ten minutes.
     pub fn idle_for(mut self, idle: Duration) -> Self {
         self.idle_for = idle;
         self

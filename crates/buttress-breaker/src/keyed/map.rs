@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, observe::Note};
+use buttress_core::observe::Note;
 
 use crate::{
     Permit, State,
+    circuit::Said,
     config::{Rules, nanos},
     engine::{Common, Shared},
 };
@@ -23,9 +24,14 @@ const SHARDS: usize = 16;
 
 type Circuits<K> = HashMap<K, Arc<Shared>, RandomState>;
 
+/// After a search that found little room in a shard, none is made for this long: 100 ms.
+const SEARCH_AGAIN: u64 = 100_000_000;
+
 /// A bounded map from keys to circuits.
 pub(super) struct Keys<K> {
     shards: Box<[RwLock<Circuits<K>>]>,
+    /// Until when each shard is taken to be full, without a search.
+    full_until: Box<[AtomicU64]>,
     hasher: RandomState,
     len: AtomicUsize,
     max_per_shard: usize,
@@ -56,6 +62,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         let hasher = RandomState::new();
         Self {
             shards: (0..shards).map(|_| RwLock::new(HashMap::with_hasher(hasher.clone()))).collect(),
+            full_until: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             hasher,
             len: AtomicUsize::new(0),
             max_per_shard: max / shards,
@@ -67,10 +74,21 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         }
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &RwLock<Circuits<K>> {
+    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         // The upper bits: the map inside uses the lower ones of the same hash.
         let hash = self.hasher.hash_one(key) >> 48;
-        &self.shards[hash as usize % self.shards.len()]
+        hash as usize % self.shards.len()
+    }
+
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> &RwLock<Circuits<K>> {
+        &self.shards[self.place(key)]
+    }
+
+    /// There may be room again.
+    pub(super) fn search_again(&self) {
+        for full_until in &self.full_until {
+            full_until.store(0, Relaxed);
+        }
     }
 
     pub(super) fn find<Q>(&self, key: &Q) -> Option<Arc<Shared>>
@@ -96,18 +114,29 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         if now.saturating_sub(self.swept_at.load(Relaxed)) >= self.idle_for {
             self.sweep(common);
         }
+        let place = self.place(key);
+        let full_until = &self.full_until[place];
+        if now < full_until.load(Relaxed) {
+            return None;
+        }
         let mut gone = Vec::new();
         let made = {
-            let mut shard = writing(self.shard(key));
+            let mut shard = writing(&self.shards[place]);
             if let Some(other) = shard.get(key) {
                 return Some(other.clone());
             }
             if shard.len() >= self.max_per_shard {
-                self.make_room(&mut shard, &mut gone);
+                if !self.make_room(&mut shard, &mut gone) {
+                    // A search looks at every key of the shard: a flood must not have one made for each of its own.
+                    full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
+                }
+                self.evicted(&gone, common);
             }
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(&self.template).clone();
                 let circuit = Shared::one(common.clone(), rules, state);
+                // Before anybody can find it, and change its state.
+                common.later(Said::Key { state, came: true });
                 shard.insert(key.to_owned(), circuit.clone());
                 self.len.fetch_add(1, Relaxed);
                 Some(circuit)
@@ -115,19 +144,16 @@ impl<K: Hash + Eq + Clone> Keys<K> {
                 None
             }
         };
-        self.evicted(&gone, common);
-        if let Some(made) = &made {
-            common.count_key(made.stored_state(), true);
-        }
+        common.tell();
         made
     }
 
     /// Drops keys that nothing is lost with, up to an eighth of the shard at a time: the unused ones, and where
-    /// that is not enough, others.
-    fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Shared>>) {
+    /// that is not enough, others. Whether it found so many.
+    fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Shared>>) -> bool {
         let enough = (shard.len() / 8).max(1);
         for also_used in [false, true] {
-            if gone.is_empty() {
+            if gone.len() < enough {
                 shard.retain(|_, circuit| {
                     let goes = gone.len() < enough
                         && (also_used || !circuit.used.load(Relaxed))
@@ -140,33 +166,39 @@ impl<K: Hash + Eq + Clone> Keys<K> {
                 });
             }
         }
+        gone.len() >= enough
     }
 
-    /// Drops the keys that were not used since the last sweep, and marks the others as unused.
+    /// Drops the keys that were not used since the last sweep, and marks the others as unused. Those whose circuit
+    /// is open stay until its wait is over: nobody calls them because it is open.
     pub(super) fn sweep(&self, common: &Arc<Common>) {
         self.swept_at.store(common.now(), Relaxed);
         let mut gone = Vec::new();
+        // A new circuit of the key would not be in the state that this one is in, and should be.
+        let begins = unpoisoned(&self.template).state;
+        let held = |state| state != begins && !matches!(state, State::Closed | State::HalfOpen);
         for shard in &self.shards {
             writing(shard).retain(|_, circuit| {
                 let kept = circuit.used.swap(false, Relaxed)
                     || Arc::strong_count(circuit) > 1
-                    || circuit.stored_state() == State::Isolated;
+                    || held(circuit.state());
                 if !kept {
                     gone.push(circuit.clone());
                 }
                 kept
             });
         }
+        self.search_again();
         self.evicted(&gone, common);
+        common.tell();
     }
 
+    /// Counts those that were dropped. To be told with no lock held.
     fn evicted(&self, gone: &[Arc<Shared>], common: &Common) {
         self.len.fetch_sub(gone.len(), Relaxed);
         for circuit in gone {
-            common.count_key(circuit.stored_state(), false);
-            if common.emitter.is_on() {
-                common.emitter.emit(Event::Note(Note::Evicted));
-            }
+            circuit.leave();
+            common.later(Said::Note(Note::Evicted));
         }
     }
 
@@ -175,8 +207,11 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let removed = writing(self.shard(key)).remove(key)?;
+        let place = self.place(key);
+        let removed = writing(&self.shards[place]).remove(key)?;
+        self.full_until[place].store(0, Relaxed);
         self.len.fetch_sub(1, Relaxed);
+        removed.leave();
         Some(removed)
     }
 

@@ -122,7 +122,7 @@ where
         Q: Hash + Eq + ?Sized,
     {
         let shared = self.shared.keys.remove(key)?;
-        self.shared.common.count_key(shared.stored_state(), false);
+        self.shared.common.tell();
         Some(Breaker { shared })
     }
 
@@ -147,7 +147,8 @@ where
         self.shared.keys.untracked_calls()
     }
 
-    /// Forgets the keys that were not used since the sweep before this one. Also happens by itself, as new keys
+    /// Forgets the keys that were not used since the sweep before this one, except those whose circuit is open or
+    /// in a state it was put in by hand. Also happens by itself, as new keys
     /// come, about every `idle_for`.
     pub fn sweep(&self) {
         self.shared.keys.sweep(&self.shared.common);
@@ -158,6 +159,7 @@ where
         for (_, shared) in self.shared.keys.all() {
             Breaker { shared }.reset();
         }
+        self.shared.keys.search_again();
     }
 
     /// The name.

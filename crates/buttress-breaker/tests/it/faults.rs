@@ -359,3 +359,18 @@ async fn probes_dropped_one_after_the_other_open_again() {
     drop(breaker.try_acquire().unwrap());
     breaker.is(State::Open);
 }
+
+// `join!` of a call and something that panics: the call was cancelled, its service did nothing wrong.
+#[tokio::test(start_paused = true)]
+async fn a_panic_elsewhere_cancels_the_calls_it_drops_and_fails_none() {
+    let breaker = Breaker::builder("x").consecutive_failures(1).build().unwrap();
+    let mut call = task::spawn(breaker.call(pending::<Result<(), BoxError>>));
+    assert!(call.poll().is_pending());
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _dropped_while_unwinding = call;
+        panic!("elsewhere");
+    }));
+    unwound.unwrap_err();
+    let seen = breaker.snapshot();
+    assert_eq!((seen.failures, seen.cancelled, seen.state), (0, 1, State::Closed));
+}

@@ -80,3 +80,16 @@ async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
     breaker.is(State::Closed);
     drop(hung);
 }
+
+// A probe of which nothing is heard may keep its place for long; the others need not stay away for as long.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_while_probes_are_under_way_asks_for_no_longer_a_wait_than_the_open_one() {
+    let breaker = tripped(Breaker::builder("x").probe_lease(secs(600)));
+    pass(secs(1)).await;
+    let _probe = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let refused = tower::ServiceExt::oneshot(breaker.wrap(inner), ()).await.unwrap_err();
+    assert_eq!(buttress_core::rejection(&*refused).unwrap().retry_after(), Some(secs(1)));
+    assert_eq!(breaker.snapshot().next_probe_in, Some(secs(600)));
+}

@@ -1,6 +1,9 @@
 //! A circuit for each key.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use buttress_breaker::{Breaker, KeyedBreaker, State};
 use buttress_core::{
@@ -183,4 +186,102 @@ fn racers_for_one_key_share_one_circuit() {
     });
     assert_eq!(tenants.keys_in(State::Open), [1]);
     assert_eq!(tenants.len(), 1);
+}
+
+/// The last count told of each state.
+fn counts() -> (Arc<Mutex<BTreeMap<String, f64>>>, impl Fn(&Event<'_>) + Send + Sync + 'static) {
+    let counts: Arc<Mutex<BTreeMap<String, f64>>> = Arc::default();
+    let to = counts.clone();
+    let listener = move |event: &Event<'_>| {
+        if let Event::Level { what: Level::Keys(state), value } = event {
+            to.lock().unwrap().insert((*state).to_owned(), *value);
+        }
+    };
+    (counts, listener)
+}
+
+// A call that was under way when its key was removed.
+#[tokio::test(start_paused = true)]
+async fn a_removed_key_is_counted_in_no_state_whatever_becomes_of_its_calls() {
+    let (counts, listener) = counts();
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).on_event(listener).build().unwrap();
+    tenants.try_acquire(&2).unwrap().success();
+    let under_way = tenants.try_acquire(&1).unwrap();
+    let removed = tenants.remove(&1).unwrap();
+    under_way.failure();
+    removed.is(State::Open);
+    let counts = counts.lock().unwrap();
+    assert_eq!((counts["closed"], counts["open"]), (1.0, 0.0));
+}
+
+// A key that opens between being found by one thread and being counted by the one that made it.
+#[test]
+fn keys_are_counted_exactly_however_threads_race_for_them() {
+    let (counts, listener) = counts();
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).on_event(listener).build().unwrap();
+    for round in 0..2_000 {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for key in 3 * round..3 * round + 3 {
+                        let _ = tenants.try_acquire(&key).map(buttress_breaker::Permit::failure);
+                        if key % 3 == 0 {
+                            tenants.remove(&key);
+                        }
+                    }
+                });
+            }
+        });
+    }
+    let open = tenants.keys_in(State::Open).len() as f64;
+    let closed = tenants.keys_in(State::Closed).len() as f64;
+    let counts = counts.lock().unwrap();
+    assert_eq!((counts["open"], counts["closed"]), (open, closed));
+}
+
+// Callers that heed `Retry-After` do not call: a key that is open is idle.
+#[tokio::test(start_paused = true)]
+async fn an_idle_key_is_not_forgotten_before_its_open_wait_is_over() {
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(1).open_for(secs(3_600)).idle_for(secs(60)).build().unwrap();
+    for tenant in 0..4 {
+        tenants.try_acquire(&tenant).unwrap().failure();
+    }
+    tenants.get(&1).unwrap().isolate();
+    tenants.get(&2).unwrap().disable();
+    tenants.get(&3).unwrap().force_close();
+    pass(secs(600)).await;
+    (0..3).for_each(|_| tenants.sweep());
+    assert_eq!(tenants.try_acquire(&0).unwrap_err().retry_after(), Some(secs(3_000)));
+    (0..3).for_each(|_| tenants.sweep());
+    pass(secs(3_600)).await;
+    (0..3).for_each(|_| tenants.sweep());
+    let kept: Vec<_> = (0..4).filter(|tenant| tenants.get(tenant).is_some()).collect();
+    assert_eq!(kept, [1, 2]);
+}
+
+// The worst flood: every known key matters, so that a search for room looks at all of them and finds next to none.
+#[tokio::test(start_paused = true)]
+async fn a_flood_over_a_full_map_costs_no_search_for_each_of_its_keys() {
+    let tenants: KeyedBreaker<u32> =
+        Breaker::keyed("x").consecutive_failures(2).max_keys(1_000).build().unwrap();
+    for tenant in 0..999 {
+        tenants.try_acquire(&tenant).unwrap().failure();
+    }
+    for tenant in 1_000_000..1_100_000 {
+        tenants.try_acquire(&tenant).unwrap().success();
+    }
+    // The first took the last free place, the second that of the first after a search; no time has passed since.
+    assert_eq!((tenants.len(), tenants.untracked()), (1_000, 99_998));
+    // Room is looked for again after a while, and at once where keys were made to go.
+    pass(ms(100)).await;
+    tenants.try_acquire(&7_000_000).unwrap().success();
+    assert!(tenants.get(&7_000_000).is_some());
+    tenants.try_acquire(&8_000_000).unwrap().success();
+    assert!(tenants.get(&8_000_000).is_none());
+    tenants.reset_all();
+    tenants.try_acquire(&8_000_000).unwrap().success();
+    assert!(tenants.get(&8_000_000).is_some());
 }

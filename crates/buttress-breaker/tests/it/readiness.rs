@@ -270,3 +270,69 @@ async fn dropping_a_waiting_future_frees_its_place() {
     assert!(third.is_woken());
     assert_pending!(third.poll());
 }
+
+// It stood in the inner service's line when the circuit opened. Were it to stay there, the next place would go
+// to an instance that nobody polls, and the next probe would wait for it for ever.
+#[tokio::test(start_paused = true)]
+async fn refusal_on_a_kept_instance_leaves_the_line_of_its_inner_service() {
+    for gated in [false, true] {
+        let breaker = Breaker::builder("x").gate_readiness(gated).build().unwrap();
+        let one = GlobalConcurrencyLimitLayer::new(1);
+        let hang = service_fn(|(): ()| pending::<Result<(), BoxError>>());
+        let other = one.layer(hang);
+        let first = other.clone().ready().await.unwrap().call(());
+        let mut kept = task::spawn(breaker.layer().layer(one.layer(hang)));
+        assert_pending!(kept.enter(|cx, mut svc| svc.poll_ready(cx)));
+        breaker.force_open();
+        assert!(kept.is_woken());
+        let asked = kept.enter(|cx, mut svc| svc.poll_ready(cx));
+        assert_eq!(asked.is_pending(), gated);
+        if !gated {
+            kept.enter(|_, mut svc| svc.call(())).await.unwrap_err();
+        }
+        drop(first);
+        let ready = tokio::time::timeout(ms(10), other.clone().ready_oneshot()).await;
+        assert!(ready.is_ok(), "gated: {gated}");
+    }
+}
+
+// Behind the gate it waits for the circuit, and holds nothing of the inner service meanwhile.
+#[tokio::test(start_paused = true)]
+async fn gated_readiness_holds_no_inner_slot_while_the_circuit_refuses() {
+    let breaker = Breaker::builder("x").gate_readiness(true).build().unwrap();
+    let one = GlobalConcurrencyLimitLayer::new(1);
+    let echo = service_fn(|n: u32| async move { Ok::<_, BoxError>(n) });
+    let mut kept = task::spawn(breaker.layer().layer(one.layer(echo)));
+    assert_ready_ok!(kept.enter(|cx, mut svc| svc.poll_ready(cx)));
+    breaker.force_open();
+    assert_pending!(kept.enter(|cx, mut svc| svc.poll_ready(cx)));
+    assert_eq!(one.layer(echo).oneshot(2).await.unwrap(), 2);
+    breaker.force_close();
+    assert_ready_ok!(kept.enter(|cx, mut svc| svc.poll_ready(cx)));
+    assert_eq!(kept.enter(|_, mut svc| svc.call(3)).await.unwrap(), 3);
+}
+
+// The waker that is replaced may be the last hold on a task that has a parked service of its own.
+#[test]
+fn a_waker_that_takes_a_parked_service_with_it_may_be_replaced() {
+    struct Last(#[expect(dead_code, reason = "held to be dropped")] std::sync::Mutex<Option<Box<dyn Send>>>);
+    impl std::task::Wake for Last {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (done, watchdog) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let breaker = Breaker::builder("x").gate_readiness(true).build().unwrap();
+        breaker.isolate();
+        let svc = breaker.layer().layer(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }));
+        let mut parked = svc.clone();
+        let noop = std::task::Waker::noop();
+        assert_pending!(parked.poll_ready(&mut std::task::Context::from_waker(noop)));
+        let mut moved = svc;
+        let last: std::task::Waker = Arc::new(Last(std::sync::Mutex::new(Some(Box::new(parked))))).into();
+        assert_pending!(moved.poll_ready(&mut std::task::Context::from_waker(&last)));
+        drop(last);
+        assert_pending!(moved.poll_ready(&mut std::task::Context::from_waker(noop)));
+        done.send(()).unwrap();
+    });
+    watchdog.recv_timeout(std::time::Duration::from_secs(5)).expect("a deadlock");
+}

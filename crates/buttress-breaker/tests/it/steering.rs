@@ -221,3 +221,27 @@ async fn levels_are_told_as_they_change() {
     breaker.ok(20);
     assert_eq!(seen.lock().unwrap().last().unwrap(), "0");
 }
+
+// A share below the start, even below none, for as long as the old ramp would have taken.
+#[tokio::test(start_paused = true)]
+async fn a_shorter_ramp_set_while_one_is_under_way_lets_in_what_it_says() {
+    for over in [Some(secs(10)), None] {
+        let builder = Breaker::builder("x").consecutive_failures(1).open_for(secs(1)).success_threshold(1);
+        let long = buttress_breaker::Ramp::over(secs(100)).start(0.5);
+        let breaker = builder.ramp(long).seed(3).build().unwrap();
+        breaker.fail(1);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        let mut config = breaker.config().as_ref().clone();
+        config.ramp = over.map(|over| buttress_breaker::Ramp::over(over).start(0.5));
+        breaker.reconfigure(config).unwrap();
+        let share = || {
+            let admitted = (0..1_000).filter_map(|_| breaker.try_acquire().ok());
+            admitted.map(buttress_breaker::Permit::success).count()
+        };
+        let first = share();
+        assert!(if over.is_some() { (440..560).contains(&first) } else { first == 1_000 }, "{first}");
+        pass(secs(10)).await;
+        assert_eq!(share(), 1_000);
+    }
+}

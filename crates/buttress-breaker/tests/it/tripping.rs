@@ -137,3 +137,24 @@ async fn default_is_half_of_at_least_twenty_calls_in_ten_seconds() {
     let wait = breaker.refused().retry_after().unwrap();
     assert!((ms(4_500)..=ms(5_500)).contains(&wait), "{wait:?}");
 }
+
+// Who looks must not change what happens: neither by opening, nor by keeping the rules from being asked.
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_end_of_a_bucket_changes_no_decision() {
+    for look in [false, true] {
+        let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(5).window(Window::time(secs(10)));
+        let breaker = builder.build().unwrap();
+        breaker.ok(20);
+        pass(secs(5)).await;
+        breaker.fail(10);
+        breaker.is(State::Closed);
+        // The twenty successes are gone: ten of the eleven calls that are left have failed.
+        pass(secs(5)).await;
+        if look {
+            assert_eq!(breaker.snapshot().failure_ratio, Some(1.0));
+            breaker.is(State::Closed);
+        }
+        breaker.ok(1);
+        assert_eq!(breaker.state(), State::Open, "looked: {look}");
+    }
+}

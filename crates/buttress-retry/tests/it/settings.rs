@@ -155,6 +155,22 @@ async fn shorter_wait_counts_for_the_call_under_way() {
     assert_eq!(start.elapsed(), ms(10_050));
 }
 
+// As `Retry::reconfigure` says: neither more nor fewer attempts, neither sooner nor later.
+#[tokio::test(start_paused = true)]
+async fn call_under_way_keeps_its_number_of_attempts_and_its_max_elapsed() {
+    for (old, new, attempts) in [(10_000, Some(150), 5), (250, Some(10_000), 3), (250, None, 3)] {
+        let retry = Retry::builder("p").max_attempts(5).backoff(Backoff::constant(ms(100)));
+        let retry = retry.max_elapsed(ms(old)).build().unwrap();
+        let call = tokio::spawn(retry.call(|| async { Err::<(), BoxError>("down".into()) }));
+        tokio::time::sleep(ms(1)).await;
+        let mut config = of(9, retry.config());
+        config.max_elapsed = new.map(ms);
+        retry.reconfigure(config).unwrap();
+        call.await.unwrap().unwrap_err();
+        assert_eq!(retry.snapshot().attempts, attempts, "from {old} to {new:?}");
+    }
+}
+
 #[test]
 fn budget_of_ones_own_and_a_shared_one_can_both_be_given() {
     let config = with_budget(budget(0.5, 2), RetryConfig::default());
