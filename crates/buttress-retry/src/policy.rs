@@ -31,7 +31,12 @@ impl<C, R> Policy<C, R> {
         if let (Some(budget), Some(now)) = (&engine.budget, started) {
             budget.deposit(now.into_std());
         }
-        First { engine, started, deadline: deadline(started, max_elapsed), max_attempts: engine.max_attempts() }
+        First {
+            engine,
+            started,
+            deadline: deadline(started, max_elapsed),
+            max_attempts: engine.max_attempts(),
+        }
     }
 }
 
