@@ -64,7 +64,7 @@ impl Breaker {
     {
         match self.try_acquire() {
             Ok(permit) => BreakerFuture::admitted(permit, Standard, f),
-            Err(why) => BreakerFuture::refused(why),
+            Err(why) => BreakerFuture::refused(why, Standard),
         }
     }
 

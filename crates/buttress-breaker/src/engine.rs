@@ -116,6 +116,22 @@ pub(crate) struct Refusal {
     pub(crate) wait: Option<u64>,
 }
 
+/// A call that was let in: what its end has to name. Plain data, so that it takes no room of its own where a call
+/// is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    pub(crate) ticket: Ticket,
+    pub(crate) started: u64,
+}
+
+/// Whether a call is let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry {
+    Passed(Pass),
+    /// Not; and the wait after which another try makes sense, where that is known.
+    Refused(Option<u64>),
+}
+
 /// Stands for "the clock was not read".
 pub(crate) const NO_TIME: u64 = u64::MAX;
 
@@ -310,7 +326,7 @@ impl Shared {
 
     /// A permit for a call that nobody records.
     pub(crate) fn free_permit(self: &Arc<Self>) -> Permit {
-        self.permit(Ticket { generation: FREE, lease: 0 })
+        Permit::new(self.clone(), self.pass(Ticket { generation: FREE, lease: 0 }))
     }
 
     /// The state as it was left, whatever time has done to it since.
@@ -352,15 +368,15 @@ impl Shared {
         }
     }
 
-    /// Whether a call made now would be refused.
-    #[inline]
-    pub(crate) fn refusing(&self) -> Option<Refusal> {
-        // A ramp refuses some of the calls, not the service.
-        if self.front.word().flows() { None } else { self.refusing_at() }
+    /// Whether no call is refused because of the state: one look at the word. A ramp refuses some of the calls,
+    /// not the service.
+    #[inline(always)]
+    pub(crate) fn flows(&self) -> bool {
+        self.front.word().flows()
     }
 
-    #[cold]
-    fn refusing_at(&self) -> Option<Refusal> {
+    /// Whether a call made now would be refused.
+    pub(crate) fn refusing(&self) -> Option<Refusal> {
         match self.front.word().kind() {
             _ if self.common.hot.shadow.load(Relaxed) => None,
             Kind::Isolated => Some(Refusal { until: None, wait: None }),
@@ -378,30 +394,32 @@ impl Shared {
 
     #[inline]
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
-        match self.admit_plain() {
-            Some(permit) => Ok(permit),
-            None => self.admit_at(self.front.word()),
+        match self.enter() {
+            Entry::Passed(pass) => Ok(Permit::new(self.clone(), pass)),
+            Entry::Refused(wait) => Err(self.refuse(wait)),
         }
     }
 
-    /// Lets a call in where that takes no more than a look at the word.
-    #[inline]
-    pub(crate) fn admit_plain(self: &Arc<Self>) -> Option<Permit> {
+    /// Lets a call in or not. Whoever is let in has to say how it ended; a refusal is yet to be made.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> Entry {
         let word = self.front.word();
-        (word.is_plain() && !self.common.emitter.is_on()).then(|| {
+        if word.is_plain() && !self.common.emitter.is_on() {
             let ticket = Ticket { generation: word.generation(), lease: 0 };
-            Permit::new(self.clone(), ticket, NO_TIME)
-        })
+            return Entry::Passed(Pass { ticket, started: NO_TIME });
+        }
+        self.enter_at(word)
     }
 
-    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+    fn pass(&self, ticket: Ticket) -> Pass {
         let timed = self.front.word().is_timed() || self.common.emitter.is_timed();
         let started = if timed { self.common.now() } else { NO_TIME };
-        Permit::new(self.clone(), ticket, started)
+        Pass { ticket, started }
     }
 
     #[inline(never)]
-    fn admit_at(self: &Arc<Self>, word: Word) -> Result<Permit, Rejection> {
+    fn enter_at(&self, word: Word) -> Entry {
+        let free = Ticket { generation: FREE, lease: 0 };
         let admission = match word.kind() {
             Kind::Closed | Kind::MetricsOnly => {
                 Admission::Admitted(Ticket { generation: word.generation(), lease: 0 })
@@ -422,15 +440,13 @@ impl Shared {
             }
         };
         match admission {
-            Admission::Admitted(ticket) => Ok(self.permit(ticket)),
-            Admission::Free => Ok(self.permit(Ticket { generation: FREE, lease: 0 })),
-            Admission::Refused(wait) => {
-                let rejection = self.refuse(wait);
-                if self.common.hot.shadow.load(Relaxed) {
-                    return Ok(self.permit(Ticket { generation: FREE, lease: 0 }));
-                }
-                Err(rejection)
+            Admission::Admitted(ticket) => Entry::Passed(self.pass(ticket)),
+            Admission::Free => Entry::Passed(self.pass(free)),
+            Admission::Refused(wait) if self.common.hot.shadow.load(Relaxed) => {
+                let _ = self.refuse(wait);
+                Entry::Passed(self.pass(free))
             }
+            Admission::Refused(wait) => Entry::Refused(wait),
         }
     }
 
@@ -473,35 +489,41 @@ impl Shared {
         rejection
     }
 
-    /// Records how a call ended.
-    #[inline]
-    pub(crate) fn settle(
-        &self,
-        ticket: Ticket,
-        started: u64,
-        ending: Ending,
-        outcome: Outcome,
-        error: Option<&(dyn StdError + 'static)>,
-    ) {
-        let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
-        let plain = ending == Ending::Success && ticket.lease == 0;
-        if untimed && plain && self.front.success(ticket.generation) {
-            if self.common.emitter.is_on() {
-                self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
-            }
-            return;
+    /// Records that a call succeeded.
+    #[inline(always)]
+    pub(crate) fn succeed(&self, pass: Pass) {
+        let untimed = pass.started == NO_TIME && self.front.settled_until() == u64::MAX;
+        // A probe's success is counted under the lock: while the circuit is half-open, none is left to count here.
+        let counted = untimed && !self.common.emitter.is_on() && self.front.success(pass.ticket.generation);
+        if !counted {
+            self.succeed_at(pass);
         }
-        self.settle_at(ticket, started, ending, outcome, error);
     }
 
-    fn settle_at(
+    /// As above, where a clock has to be read, or the circuit or an observer has to hear of it.
+    #[inline(never)]
+    fn succeed_at(&self, pass: Pass) {
+        if pass.ticket.lease == 0 && !self.common.emitter.is_on() {
+            let now = self.common.now();
+            let elapsed = if pass.started == NO_TIME { 0 } else { now.saturating_sub(pass.started) };
+            let slow = elapsed > self.common.hot.slow.load(Relaxed);
+            if !slow && self.count_success(pass.ticket, pass.started, now) {
+                return;
+            }
+        }
+        self.settle(pass, Ending::Success, Outcome::Success, None);
+    }
+
+    /// Records how a call ended.
+    #[cold]
+    pub(crate) fn settle(
         &self,
-        ticket: Ticket,
-        started: u64,
+        pass: Pass,
         ending: Ending,
         outcome: Outcome,
         error: Option<&(dyn StdError + 'static)>,
     ) {
+        let Pass { ticket, started } = pass;
         if ticket.generation == FREE && !self.common.emitter.is_on() {
             return;
         }

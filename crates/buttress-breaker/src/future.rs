@@ -17,25 +17,27 @@ pin_project! {
     /// # Cancellation
     /// Dropping it cancels the call; `on_cancel` says what that means to the circuit.
     pub struct BreakerFuture<F, C = Standard> {
+        hold: Hold,
         #[pin]
-        phase: Phase<F, C>,
+        call: Call<F>,
+        classify: C,
+        // Boxed, and made only where a call with a limit of its own has to wait: in place it would make every
+        // future five times as large, and every call slower for being moved.
+        limit: Option<Pin<Box<Sleep>>>,
     }
 }
 
+enum Hold {
+    Admitted(Permit),
+    Refused(Option<Rejection>),
+    Ended,
+}
+
 pin_project! {
-    #[project = PhaseProj]
-    enum Phase<F, C> {
-        Admitted {
-            permit: Permit,
-            classify: C,
-            #[pin]
-            call: F,
-            // Boxed, and made only where a call with a limit of its own has to wait: in place it would make
-            // every future five times as large, and every call slower for being moved.
-            limit: Option<Pin<Box<Sleep>>>,
-        },
-        Refused { why: Option<Rejection> },
-        Ended,
+    #[project = CallProj]
+    enum Call<F> {
+        Made { #[pin] call: F },
+        None,
     }
 }
 
@@ -50,26 +52,30 @@ impl<F> BreakerFuture<F> {
 
     /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
     pub fn classify<D>(self, classify: D) -> BreakerFuture<F, D> {
-        let phase = match self.phase {
-            Phase::Admitted { permit, call, limit, .. } => Phase::Admitted { permit, classify, call, limit },
-            Phase::Refused { why } => Phase::Refused { why },
-            Phase::Ended => Phase::Ended,
-        };
-        BreakerFuture { phase }
+        let Self { hold, call, limit, .. } = self;
+        BreakerFuture { hold, call, classify, limit }
     }
 }
 
 impl<F, C> BreakerFuture<F, C> {
+    /// The future of a call that was let in and made.
+    #[inline(always)]
+    pub(crate) fn made(call: F, permit: Permit, classify: C) -> Self {
+        Self { hold: Hold::Admitted(permit), call: Call::Made { call }, classify, limit: None }
+    }
+
+    /// Makes a call that was let in.
     #[inline]
     pub(crate) fn admitted(mut permit: Permit, classify: C, call: impl FnOnce() -> F) -> Self {
         permit.held = Held::Busy;
         let call = call();
         permit.held = Held::Idle;
-        Self { phase: Phase::Admitted { permit, classify, call, limit: None } }
+        Self::made(call, permit, classify)
     }
 
-    pub(crate) fn refused(why: Rejection) -> Self {
-        Self { phase: Phase::Refused { why: Some(why) } }
+    #[inline(always)]
+    pub(crate) fn refused(why: Rejection, classify: C) -> Self {
+        Self { hold: Hold::Refused(Some(why)), call: Call::None, classify, limit: None }
     }
 }
 
@@ -81,50 +87,65 @@ where
 {
     type Output = Result<T, E>;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        let mut phase = self.project().phase;
-        match phase.as_mut().project() {
-            PhaseProj::Admitted { permit, classify, call, limit } => {
-                // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
-                permit.held = Held::Busy;
-                // The call first: one that has finished wins over a limit that has passed.
-                if let Poll::Ready(outcome) = call.poll(cx) {
-                    settle(permit, classify, &outcome);
-                    return Poll::Ready(outcome);
-                }
-                permit.held = Held::Idle;
-                match poll_limit(permit, limit, cx) {
-                    None => Poll::Pending,
-                    Some(why) => {
-                        permit.time_out(&why);
-                        phase.set(Phase::Ended);
-                        Poll::Ready(Err(E::from_rejection(why)))
+    // Inlined into whoever awaits it, as the service's `call` is, so that the future is made where it stays. What
+    // waits, fails or was refused goes on outside.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let this = self.as_mut().project();
+        if let (CallProj::Made { call }, Hold::Admitted(permit)) = (this.call.project(), this.hold) {
+            // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
+            permit.held = Held::Busy;
+            // The call first: one that has finished wins over a limit that has passed.
+            match call.poll(cx) {
+                Poll::Ready(Ok(value)) => {
+                    match this.classify.classify(Ok(&value)) {
+                        Verdict::Success => permit.succeed(),
+                        verdict => permit.settle(verdict, false, None),
                     }
+                    return Poll::Ready(Ok(value));
                 }
+                Poll::Ready(Err(error)) => {
+                    let verdict = this.classify.classify(Err(&error));
+                    fail(permit, verdict, &error);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => permit.held = Held::Idle,
             }
-            PhaseProj::Refused { why } => {
-                let why = why.take().expect("polled after it resolved");
-                Poll::Ready(Err(E::from_rejection(why)))
+            if permit.started().is_none() {
+                return Poll::Pending;
             }
-            PhaseProj::Ended => panic!("polled after it resolved"),
         }
+        self.poll_on(cx)
     }
 }
 
-#[inline]
-fn settle<C, T, E>(permit: &mut Permit, classify: &C, outcome: &Result<T, E>)
-where
-    C: Classify<T, E>,
-    E: FromRejection,
-{
-    let verdict = classify.classify(outcome.as_ref());
-    match outcome {
-        Err(error) if verdict.is_failure() => {
-            let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
-            permit.settle(verdict, timed_out, error.as_error());
-        }
-        _ => permit.settle(verdict, false, None),
+impl<F, C> BreakerFuture<F, C> {
+    /// Goes on where the inner call is pending, or there is none.
+    #[inline(never)]
+    fn poll_on<T, E: FromRejection>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let mut this = self.project();
+        let why = match this.hold {
+            Hold::Admitted(permit) => {
+                let Some(why) = poll_limit(permit, this.limit, cx) else { return Poll::Pending };
+                permit.time_out(&why);
+                this.call.set(Call::None);
+                *this.hold = Hold::Ended;
+                Some(why)
+            }
+            Hold::Refused(why) => why.take(),
+            Hold::Ended => None,
+        };
+        Poll::Ready(Err(E::from_rejection(why.expect("polled after it resolved"))))
+    }
+}
+
+#[cold]
+fn fail<E: FromRejection>(permit: &mut Permit, verdict: Verdict, error: &E) {
+    if verdict.is_failure() {
+        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
+        permit.settle(verdict, timed_out, error.as_error());
+    } else {
+        permit.settle(verdict, false, None);
     }
 }
 
@@ -156,16 +177,16 @@ fn poll_limit(
 impl<F, C> BreakerFuture<F, C> {
     /// Whether the call was refused.
     pub fn is_refused(&self) -> bool {
-        matches!(self.phase, Phase::Refused { .. })
+        matches!(self.hold, Hold::Refused(_))
     }
 }
 
 impl<F, C> fmt::Debug for BreakerFuture<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match &self.phase {
-            Phase::Admitted { .. } => "admitted",
-            Phase::Refused { .. } => "refused",
-            Phase::Ended => "ended",
+        let phase = match &self.hold {
+            Hold::Admitted(_) => "admitted",
+            Hold::Refused(_) => "refused",
+            Hold::Ended => "ended",
         };
         f.debug_struct("BreakerFuture").field("phase", &phase).finish_non_exhaustive()
     }

@@ -10,8 +10,9 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
-    Breaker, BreakerFuture,
-    engine::{Common, Refusal},
+    Breaker, BreakerFuture, Permit,
+    engine::{Common, Entry, Refusal},
+    permit::Entering,
 };
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
@@ -104,10 +105,16 @@ impl<S, C> BreakerService<S, C> {
     }
 
     #[cold]
-    fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked>
+    fn stop_waiting(&mut self) {
+        self.waiting = None;
+    }
+
+    #[inline(never)]
+    fn poll_refusing(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
     where
         S: Clone,
     {
+        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         let gated = self.breaker.shared.common.gated();
         // A refusal is not called inside, and behind the gate nothing is for as long as the circuit refuses.
         if self.waiting.as_ref().is_some_and(|waiting| waiting.in_line) || gated && self.inner_ready {
@@ -185,10 +192,10 @@ where
     type Error = S::Error;
     type Future = BreakerFuture<S::Future, C>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if let Some(refusal) = self.breaker.shared.refusing() {
-            match ready!(self.poll_refusing(refusal, cx)) {
+        if !self.breaker.shared.flows() {
+            match ready!(self.poll_refusing(cx)) {
                 Asked::Refuses => return Poll::Ready(Ok(())),
                 Asked::NotAnyMore => {}
             }
@@ -197,7 +204,7 @@ where
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
                 if self.waiting.is_some() {
-                    self.waiting = None;
+                    self.stop_waiting();
                 }
                 Poll::Ready(ready)
             }
@@ -205,29 +212,35 @@ where
         }
     }
 
-    #[inline]
+    // Inlined into the caller, so that the future is made where it stays: every copy of it costs more than the
+    // whole decision. For the same reason the decision is plain data, and the permit is made after the call.
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.breaker.shared;
-        if !std::mem::take(&mut self.inner_ready) {
+        let was_ready = std::mem::take(&mut self.inner_ready);
+        let entry = if was_ready {
+            shared.enter()
+        } else {
             // The circuit refused when readiness was asked for, so the inner service was not asked. Whatever the
             // state is by now, it cannot be called.
-            return BreakerFuture::refused(shared.refuse(self.refused_for));
-        }
-        // Apart, so that the permit is made where the future is and not moved there.
-        if let Some(permit) = shared.admit_plain() {
-            let inner = &mut self.inner;
-            return BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req));
-        }
-        match shared.admit() {
-            Ok(permit) => {
-                let inner = &mut self.inner;
-                BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req))
+            Entry::Refused(self.refused_for)
+        };
+        match entry {
+            Entry::Passed(pass) => {
+                let entering = Entering::new(shared, pass);
+                let call = self.inner.call(req);
+                let classify = self.classify.clone();
+                entering.done();
+                BreakerFuture::made(call, Permit::of_future(shared.clone(), pass), classify)
             }
-            Err(why) => {
-                // The inner was polled ready and is not called: only dropping that instance gives back what it
-                // reserved. A clone holds no reservation.
-                self.inner = self.inner.clone();
-                BreakerFuture::refused(why)
+            Entry::Refused(wait) => {
+                let why = shared.refuse(wait);
+                if was_ready {
+                    // The inner was polled ready and is not called: only dropping that instance gives back what
+                    // it reserved. A clone holds no reservation.
+                    self.inner = self.inner.clone();
+                }
+                BreakerFuture::refused(why, self.classify.clone())
             }
         }
     }

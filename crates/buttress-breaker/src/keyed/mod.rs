@@ -102,7 +102,7 @@ where
     {
         match self.try_acquire(key) {
             Ok(permit) => BreakerFuture::admitted(permit, buttress_core::Standard, f),
-            Err(why) => BreakerFuture::refused(why),
+            Err(why) => BreakerFuture::refused(why, buttress_core::Standard),
         }
     }
 

@@ -84,7 +84,7 @@ where
             Err(why) => {
                 // Readied and not called: see `BreakerService`.
                 self.inner = self.inner.clone();
-                BreakerFuture::refused(why)
+                BreakerFuture::refused(why, self.classify.clone())
             }
         }
     }
