@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,7 +10,12 @@ use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard,
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use crate::{Permit, config::nanos, permit::Held};
+use crate::{
+    Permit,
+    config::nanos,
+    engine::{Pass, Shared},
+    permit::{Entering, Held},
+};
 
 pin_project! {
     /// Resolves as the inner call does, or at once to a rejection.
@@ -17,7 +23,7 @@ pin_project! {
     /// # Cancellation
     /// Dropping it cancels the call; `on_cancel` says what that means to the circuit.
     pub struct BreakerFuture<F, C = Standard> {
-        hold: Hold,
+        permit: Permit,
         #[pin]
         call: Call<F>,
         classify: C,
@@ -27,16 +33,11 @@ pin_project! {
     }
 }
 
-enum Hold {
-    Admitted(Permit),
-    Refused(Option<Rejection>),
-    Ended,
-}
-
 pin_project! {
     #[project = CallProj]
     enum Call<F> {
         Made { #[pin] call: F },
+        // Refused, or ended at the breaker's own limit.
         None,
     }
 }
@@ -52,30 +53,39 @@ impl<F> BreakerFuture<F> {
 
     /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
     pub fn classify<D>(self, classify: D) -> BreakerFuture<F, D> {
-        let Self { hold, call, limit, .. } = self;
-        BreakerFuture { hold, call, classify, limit }
+        let Self { permit, call, limit, .. } = self;
+        BreakerFuture { permit, call, classify, limit }
     }
 }
 
 impl<F, C> BreakerFuture<F, C> {
     /// The future of a call that was let in and made.
     #[inline(always)]
-    pub(crate) fn made(call: F, permit: Permit, classify: C) -> Self {
-        Self { hold: Hold::Admitted(permit), call: Call::Made { call }, classify, limit: None }
+    pub(crate) fn made(call: F, shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
+        let permit = Permit::held_by(Held::Idle, shared, pass);
+        Self { permit, call: Call::Made { call }, classify, limit: None }
     }
 
-    /// Makes a call that was let in.
-    #[inline]
-    pub(crate) fn admitted(mut permit: Permit, classify: C, call: impl FnOnce() -> F) -> Self {
-        permit.held = Held::Busy;
-        let call = call();
-        permit.held = Held::Idle;
-        Self::made(call, permit, classify)
-    }
-
+    /// The future of a call that was refused. It holds what the rejection is made of when it is polled: one more
+    /// thing to drop in here, and the compiler moves whole futures back and forth at every call.
     #[inline(always)]
-    pub(crate) fn refused(why: Rejection, classify: C) -> Self {
-        Self { hold: Hold::Refused(Some(why)), call: Call::None, classify, limit: None }
+    pub(crate) fn refused(shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
+        shared.count_refusal(pass.time);
+        let permit = Permit::held_by(Held::Refused, shared, pass);
+        Self { permit, call: Call::None, classify, limit: None }
+    }
+
+    /// Makes a call, if it is let in.
+    #[inline]
+    pub(crate) fn of(shared: Arc<Shared>, classify: C, call: impl FnOnce() -> F) -> Self {
+        let pass = shared.enter();
+        if pass.refused {
+            return Self::refused(shared, pass, classify);
+        }
+        let entering = Entering::new(&shared, pass);
+        let call = call();
+        entering.done();
+        Self::made(call, shared, pass, classify)
     }
 }
 
@@ -92,7 +102,8 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.as_mut().project();
-        if let (CallProj::Made { call }, Hold::Admitted(permit)) = (this.call.project(), this.hold) {
+        let permit = this.permit;
+        if let CallProj::Made { call } = this.call.project() {
             // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
             permit.held = Held::Busy;
             // The call first: one that has finished wins over a limit that has passed.
@@ -124,18 +135,15 @@ impl<F, C> BreakerFuture<F, C> {
     #[inline(never)]
     fn poll_on<T, E: FromRejection>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let mut this = self.project();
-        let why = match this.hold {
-            Hold::Admitted(permit) => {
-                let Some(why) = poll_limit(permit, this.limit, cx) else { return Poll::Pending };
-                permit.time_out(&why);
-                this.call.set(Call::None);
-                *this.hold = Hold::Ended;
-                Some(why)
-            }
-            Hold::Refused(why) => why.take(),
-            Hold::Ended => None,
-        };
-        Poll::Ready(Err(E::from_rejection(why.expect("polled after it resolved"))))
+        let permit = this.permit;
+        if permit.held == Held::Refused {
+            return Poll::Ready(Err(E::from_rejection(permit.rejection())));
+        }
+        assert!(permit.held != Held::Settled, "polled after it resolved");
+        let Some(why) = poll_limit(permit, this.limit, cx) else { return Poll::Pending };
+        permit.time_out(&why);
+        this.call.set(Call::None);
+        Poll::Ready(Err(E::from_rejection(why)))
     }
 }
 
@@ -177,16 +185,16 @@ fn poll_limit(
 impl<F, C> BreakerFuture<F, C> {
     /// Whether the call was refused.
     pub fn is_refused(&self) -> bool {
-        matches!(self.hold, Hold::Refused(_))
+        self.permit.held == Held::Refused
     }
 }
 
 impl<F, C> fmt::Debug for BreakerFuture<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match &self.hold {
-            Hold::Admitted(_) => "admitted",
-            Hold::Refused(_) => "refused",
-            Hold::Ended => "ended",
+        let phase = match self.permit.held {
+            Held::Refused => "refused",
+            Held::Settled => "ended",
+            _ => "admitted",
         };
         f.debug_struct("BreakerFuture").field("phase", &phase).finish_non_exhaustive()
     }

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, fmt, sync::Arc, thread};
 
-use buttress_core::{Outcome, Verdict};
+use buttress_core::{Outcome, Rejection, Verdict};
 
 use crate::{
     circuit::Ending,
@@ -16,12 +16,14 @@ use crate::{
 #[must_use = "a dropped permit is a cancelled call"]
 pub struct Permit {
     shared: Arc<Shared>,
-    pass: Pass,
+    generation: u64,
+    time: u64,
+    lease: u32,
     pub(crate) held: Held,
 }
 
 /// Who holds a permit, which says what its drop means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Held {
     /// Somebody, as a scope guard: a panic that drops it is the call's.
     Guard,
@@ -29,20 +31,29 @@ pub(crate) enum Held {
     Busy,
     /// A future between two polls: whatever drops it, be it a panic elsewhere, has cancelled the call.
     Idle,
+    // From here on there is nothing to tell; `Permit::drop` relies on the order.
     /// Whoever it is, the call's end is told.
     Settled,
+    /// A future whose call was refused.
+    Refused,
 }
 
 impl Permit {
     #[inline(always)]
     pub(crate) fn new(shared: Arc<Shared>, pass: Pass) -> Self {
-        Self { shared, pass, held: Held::Guard }
+        Self::held_by(Held::Guard, shared, pass)
     }
 
-    /// Makes a permit for the future of a call that has begun.
     #[inline(always)]
-    pub(crate) fn of_future(shared: Arc<Shared>, pass: Pass) -> Self {
-        Self { shared, pass, held: Held::Idle }
+    pub(crate) fn held_by(held: Held, shared: Arc<Shared>, pass: Pass) -> Self {
+        let Pass { generation, time, lease, .. } = pass;
+        Self { shared, generation, time, lease, held }
+    }
+
+    #[inline(always)]
+    fn pass(&self) -> Pass {
+        let Self { generation, time, lease, .. } = *self;
+        Pass { generation, time, lease, refused: false }
     }
 
     /// The call succeeded.
@@ -68,7 +79,7 @@ impl Permit {
     #[inline(always)]
     pub(crate) fn succeed(&mut self) {
         self.held = Held::Settled;
-        self.shared.succeed(self.pass);
+        self.shared.succeed(self.pass());
     }
 
     pub(crate) fn settle(
@@ -91,7 +102,7 @@ impl Permit {
 
     fn end(&mut self, ending: Ending, outcome: Outcome, error: Option<&(dyn StdError + 'static)>) {
         self.held = Held::Settled;
-        self.shared.settle(self.pass, ending, outcome, error);
+        self.shared.settle(self.pass(), ending, outcome, error);
     }
 
     #[cold]
@@ -111,16 +122,23 @@ impl Permit {
         &self.shared
     }
 
+    /// What a refused call comes to.
+    #[inline]
+    pub(crate) fn rejection(&self) -> Rejection {
+        self.shared.rejection(self.time)
+    }
+
+    /// When the call was let in, where that is known.
     #[inline(always)]
     pub(crate) fn started(&self) -> Option<u64> {
-        (self.pass.started != NO_TIME).then_some(self.pass.started)
+        (self.time != NO_TIME).then_some(self.time)
     }
 }
 
 impl Drop for Permit {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.held != Held::Settled {
+        if self.held < Held::Settled {
             self.dropped();
         }
     }
@@ -155,6 +173,6 @@ impl Drop for Entering<'_> {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("probe", &(self.pass.ticket.lease != 0)).finish_non_exhaustive()
+        f.debug_struct("Permit").field("probe", &(self.lease != 0)).finish_non_exhaustive()
     }
 }

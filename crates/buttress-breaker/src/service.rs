@@ -10,8 +10,8 @@ use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
-    Breaker, BreakerFuture, Permit,
-    engine::{Common, Entry, Refusal},
+    Breaker, BreakerFuture,
+    engine::{Common, NO_TIME, Pass, Refusal},
     permit::Entering,
 };
 
@@ -26,7 +26,7 @@ pub struct BreakerService<S, C = Standard> {
     inner_ready: bool,
     /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
     /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
-    refused_for: Option<u64>,
+    refused_for: u64,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -54,7 +54,7 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, refused_for: None, waiting: None }
+        Self { inner, breaker, classify, inner_ready: false, refused_for: NO_TIME, waiting: None }
     }
 
     /// The breaker.
@@ -114,6 +114,21 @@ impl<S, C> BreakerService<S, C> {
     where
         S: Clone,
     {
+        if self.waiting.is_some() || self.breaker.shared.common.gated() {
+            return self.poll_waiting(cx);
+        }
+        let Some(wait) = self.breaker.shared.refused_for() else { return Poll::Ready(Asked::NotAnyMore) };
+        // Ready to refuse. The inner service is left alone, ready or not.
+        self.refused_for = wait;
+        Poll::Ready(Asked::Refuses)
+    }
+
+    /// Goes on where the service was not ready before, or must not be now.
+    #[cold]
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
+    where
+        S: Clone,
+    {
         let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         let gated = self.breaker.shared.common.gated();
         // A refusal is not called inside, and behind the gate nothing is for as long as the circuit refuses.
@@ -123,9 +138,8 @@ impl<S, C> BreakerService<S, C> {
         if gated {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
-        // Ready to refuse. The inner service is left alone, ready or not.
         self.waiting = None;
-        self.refused_for = refusal.wait;
+        self.refused_for = refusal.wait.unwrap_or(NO_TIME);
         Poll::Ready(Asked::Refuses)
     }
 
@@ -169,7 +183,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.refused_for = refusal.wait;
+                self.refused_for = refusal.wait.unwrap_or(NO_TIME);
                 Poll::Ready(())
             }
             _ => {
@@ -218,31 +232,22 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.breaker.shared;
         let was_ready = std::mem::take(&mut self.inner_ready);
-        let entry = if was_ready {
-            shared.enter()
-        } else {
-            // The circuit refused when readiness was asked for, so the inner service was not asked. Whatever the
-            // state is by now, it cannot be called.
-            Entry::Refused(self.refused_for)
-        };
-        match entry {
-            Entry::Passed(pass) => {
-                let entering = Entering::new(shared, pass);
-                let call = self.inner.call(req);
-                let classify = self.classify.clone();
-                entering.done();
-                BreakerFuture::made(call, Permit::of_future(shared.clone(), pass), classify)
+        // Not ready: the circuit refused when readiness was asked for, so the inner service was not asked. Whatever
+        // the state is by now, it cannot be called.
+        let pass = if was_ready { shared.enter() } else { Pass::refused(self.refused_for) };
+        if pass.refused {
+            if was_ready {
+                // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no
+                // reservation.
+                self.inner = self.inner.clone();
             }
-            Entry::Refused(wait) => {
-                let why = shared.refuse(wait);
-                if was_ready {
-                    // The inner was polled ready and is not called: only dropping that instance gives back what
-                    // it reserved. A clone holds no reservation.
-                    self.inner = self.inner.clone();
-                }
-                BreakerFuture::refused(why, self.classify.clone())
-            }
+            return BreakerFuture::refused(shared.clone(), pass, self.classify.clone());
         }
+        let entering = Entering::new(shared, pass);
+        let call = self.inner.call(req);
+        let classify = self.classify.clone();
+        entering.done();
+        BreakerFuture::made(call, shared.clone(), pass, classify)
     }
 }
 
