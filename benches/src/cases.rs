@@ -36,8 +36,13 @@ const fn case(
     Case { id, group, who, ceiling, pending: false, make }
 }
 
-const fn pending(who: &'static str, id: &'static str, make: fn(&Rc<Runtime>) -> Drive) -> Case {
-    Case { pending: true, ..case("timeout, inner pending once", who, id, None, make) }
+const fn pending(
+    group: &'static str,
+    who: &'static str,
+    id: &'static str,
+    make: fn(&Rc<Runtime>) -> Drive,
+) -> Case {
+    Case { pending: true, ..case(group, who, id, None, make) }
 }
 
 /// All rows, in the order of the table.
@@ -51,21 +56,17 @@ pub(crate) fn all() -> Vec<Case> {
         case("bare service, typed errors", OURS, "typed", None, ours::typed),
         case("bare service, lifted errors", OURS, "lifted", None, ours::lifted),
         case("breaker, consecutive", OURS, "breaker-consecutive", Some(5.0), |rt| {
-            ours::breaker(rt, Rule::Consecutive)
+            ours::breaker(rt, Rule::Consecutive, Echo)
         }),
         case("breaker, count window of 100", OURS, "breaker-count", Some(10.0), |rt| {
-            ours::breaker(rt, Rule::Count)
+            ours::breaker(rt, Rule::Count, Echo)
         }),
-        case(
-            "breaker, count window of 100",
-            RESILIENCE,
-            "resilience-count",
-            None,
-            peers::resilience_breaker_count,
-        ),
+        case("breaker, count window of 100", RESILIENCE, "resilience-count", None, |rt| {
+            peers::resilience_breaker_count(rt, Echo)
+        }),
         case("breaker, count window of 100", "recloser 1.4", "recloser", None, peers::recloser),
         case("breaker, time window of 10 s", OURS, "breaker-time", Some(35.0), |rt| {
-            ours::breaker(rt, Rule::Time)
+            ours::breaker(rt, Rule::Time, Echo)
         }),
         case(
             "breaker, time window of 10 s",
@@ -74,21 +75,29 @@ pub(crate) fn all() -> Vec<Case> {
             None,
             peers::resilience_breaker_time,
         ),
-        case("breaker, time window of 10 s", SEATBELT, "seatbelt-breaker", None, peers::seatbelt_breaker),
+        case("breaker, time window of 10 s", SEATBELT, "seatbelt-breaker", None, |rt| {
+            peers::seatbelt_breaker(rt, Echo)
+        }),
         case("breaker, slow-call rule", OURS, "breaker-slow", Some(60.0), |rt| {
-            ours::breaker(rt, Rule::SlowCalls)
+            ours::breaker(rt, Rule::SlowCalls, Echo)
         }),
         case("breaker, open: refusal", OURS, "breaker-open", Some(30.0), ours::breaker_open),
-        case("retry, first attempt succeeds", OURS, "retry", None, |rt| ours::retry(rt, false)),
+        case("retry, first attempt succeeds", OURS, "retry", None, |rt| ours::retry(rt, false, Echo)),
         case("retry, first attempt succeeds", "buttress, with a budget", "retry-budget", None, |rt| {
-            ours::retry(rt, true)
+            ours::retry(rt, true, Echo)
         }),
-        case("retry, first attempt succeeds", TOWER, "tower-retry", None, peers::tower_retry),
-        case("retry, first attempt succeeds", RESILIENCE, "resilience-retry", None, peers::resilience_retry),
-        case("retry, first attempt succeeds", SEATBELT, "seatbelt-retry", None, peers::seatbelt_retry),
-        case("bulkhead, uncontended", OURS, "bulkhead", None, ours::bulkhead),
-        case("bulkhead, uncontended", TOWER, "tower-limit", None, peers::tower_limit),
-        case("bulkhead, uncontended", RESILIENCE, "resilience-bulkhead", None, peers::resilience_bulkhead),
+        case("retry, first attempt succeeds", TOWER, "tower-retry", None, |rt| peers::tower_retry(rt, Echo)),
+        case("retry, first attempt succeeds", RESILIENCE, "resilience-retry", None, |rt| {
+            peers::resilience_retry(rt, Echo)
+        }),
+        case("retry, first attempt succeeds", SEATBELT, "seatbelt-retry", None, |rt| {
+            peers::seatbelt_retry(rt, Echo)
+        }),
+        case("bulkhead, uncontended", OURS, "bulkhead", None, |rt| ours::bulkhead(rt, Echo)),
+        case("bulkhead, uncontended", TOWER, "tower-limit", None, |rt| peers::tower_limit(rt, Echo)),
+        case("bulkhead, uncontended", RESILIENCE, "resilience-bulkhead", None, |rt| {
+            peers::resilience_bulkhead(rt, Echo)
+        }),
         case("timeout, inner ready", OURS, "timeout", Some(32.0), |rt| ours::timeout(rt, Echo)),
         case("timeout, inner ready", TOWER, "tower-timeout", None, |rt| peers::tower_timeout(rt, Echo)),
         case("timeout, inner ready", RESILIENCE, "resilience-timeout", None, |rt| {
@@ -97,12 +106,18 @@ pub(crate) fn all() -> Vec<Case> {
         case("timeout, inner ready", SEATBELT, "seatbelt-timeout", None, |rt| {
             peers::seatbelt_timeout(rt, Echo)
         }),
-        pending(OURS, "timeout-later", |rt| ours::timeout(rt, Later)),
-        pending(TOWER, "tower-timeout-later", |rt| peers::tower_timeout(rt, Later)),
-        pending(RESILIENCE, "resilience-timeout-later", |rt| peers::resilience_timeout(rt, Later)),
-        pending(SEATBELT, "seatbelt-timeout-later", |rt| peers::seatbelt_timeout(rt, Later)),
-        case("fallback, a value", OURS, "fallback", None, ours::fallback),
-        case("breaker, retry, bulkhead, timeout", OURS, "four", None, ours::four),
+        pending("timeout, inner pending once", OURS, "timeout-later", |rt| ours::timeout(rt, Later)),
+        pending("timeout, inner pending once", TOWER, "tower-timeout-later", |rt| {
+            peers::tower_timeout(rt, Later)
+        }),
+        pending("timeout, inner pending once", RESILIENCE, "resilience-timeout-later", |rt| {
+            peers::resilience_timeout(rt, Later)
+        }),
+        pending("timeout, inner pending once", SEATBELT, "seatbelt-timeout-later", |rt| {
+            peers::seatbelt_timeout(rt, Later)
+        }),
+        case("fallback, a value", OURS, "fallback", None, |rt| ours::fallback(rt, Echo)),
+        case("breaker, retry, bulkhead, timeout", OURS, "four", None, |rt| ours::four(rt, Echo)),
         case(
             "breaker, retry, bulkhead, timeout",
             RESILIENCE,
@@ -112,7 +127,33 @@ pub(crate) fn all() -> Vec<Case> {
         ),
         case("breaker, retry, timeout", OURS, "three", None, ours::three),
         case("breaker, retry, timeout", SEATBELT, "seatbelt-stack", None, peers::seatbelt_stack),
-        case("six layers", OURS, "six", Some(150.0), ours::six),
+        case("six layers", OURS, "six", Some(150.0), |rt| ours::six(rt, Echo)),
+        pending("breaker, count window, inner pending once", OURS, "breaker-later", |rt| {
+            ours::breaker(rt, Rule::Count, Later)
+        }),
+        pending("breaker, count window, inner pending once", RESILIENCE, "resilience-count-later", |rt| {
+            peers::resilience_breaker_count(rt, Later)
+        }),
+        pending("breaker, time window, inner pending once", SEATBELT, "seatbelt-breaker-later", |rt| {
+            peers::seatbelt_breaker(rt, Later)
+        }),
+        pending("retry, inner pending once", OURS, "retry-later", |rt| ours::retry(rt, false, Later)),
+        pending("retry, inner pending once", TOWER, "tower-retry-later", |rt| peers::tower_retry(rt, Later)),
+        pending("retry, inner pending once", RESILIENCE, "resilience-retry-later", |rt| {
+            peers::resilience_retry(rt, Later)
+        }),
+        pending("retry, inner pending once", SEATBELT, "seatbelt-retry-later", |rt| {
+            peers::seatbelt_retry(rt, Later)
+        }),
+        pending("bulkhead, inner pending once", OURS, "bulkhead-later", |rt| ours::bulkhead(rt, Later)),
+        pending("bulkhead, inner pending once", TOWER, "tower-limit-later", |rt| {
+            peers::tower_limit(rt, Later)
+        }),
+        pending("bulkhead, inner pending once", RESILIENCE, "resilience-bulkhead-later", |rt| {
+            peers::resilience_bulkhead(rt, Later)
+        }),
+        pending("fallback, inner pending once", OURS, "fallback-later", |rt| ours::fallback(rt, Later)),
+        pending("six layers, inner pending once", OURS, "six-later", |rt| ours::six(rt, Later)),
     ]
 }
 

@@ -11,6 +11,11 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::services::{Drive, Echo, Fault, drive};
 
+/// A bare service.
+pub(crate) trait Inner: Service<u64, Response = u64, Error = Fault> + Clone + 'static {}
+
+impl<S: Service<u64, Response = u64, Error = Fault> + Clone + 'static> Inner for S {}
+
 const LONG: Duration = Duration::from_secs(30);
 
 /// The bare service with our error type: the same cost, as a check.
@@ -47,8 +52,8 @@ pub(crate) fn breaker_of(rule: Rule) -> Breaker {
     made.build().expect("settings are fine")
 }
 
-pub(crate) fn breaker(runtime: &Rc<Runtime>, rule: Rule) -> Drive {
-    drive(runtime, breaker_of(rule).layer().layer(TypedErrorsLayer::new().layer(Echo)))
+pub(crate) fn breaker(runtime: &Rc<Runtime>, rule: Rule, inner: impl Inner) -> Drive {
+    drive(runtime, breaker_of(rule).layer().layer(TypedErrorsLayer::new().layer(inner)))
 }
 
 /// An open circuit: every call is refused.
@@ -70,16 +75,16 @@ fn retry_of(budget: bool) -> Retry {
     made.build().expect("settings are fine")
 }
 
-pub(crate) fn retry(runtime: &Rc<Runtime>, budget: bool) -> Drive {
-    drive(runtime, retry_of(budget).layer().layer(TypedErrorsLayer::new().layer(Echo)))
+pub(crate) fn retry(runtime: &Rc<Runtime>, budget: bool, inner: impl Inner) -> Drive {
+    drive(runtime, retry_of(budget).layer().layer(TypedErrorsLayer::new().layer(inner)))
 }
 
 pub(crate) fn bulkhead_of() -> Bulkhead {
     Bulkhead::builder("bench").max_concurrent(64).build().expect("settings are fine")
 }
 
-pub(crate) fn bulkhead(runtime: &Rc<Runtime>) -> Drive {
-    drive(runtime, bulkhead_of().layer().layer(TypedErrorsLayer::new().layer(Echo)))
+pub(crate) fn bulkhead(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
+    drive(runtime, bulkhead_of().layer().layer(TypedErrorsLayer::new().layer(inner)))
 }
 
 pub(crate) fn bulkhead_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sync {
@@ -91,27 +96,24 @@ fn timeout_of(limit: Duration) -> Timeout {
     Timeout::builder("bench").limit(limit).build().expect("settings are fine")
 }
 
-pub(crate) fn timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
-where
-    S: Service<u64, Response = u64, Error = Fault> + Clone + 'static,
-{
+pub(crate) fn timeout(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
     drive(runtime, timeout_of(LONG).layer().layer(TypedErrorsLayer::new().layer(inner)))
 }
 
-pub(crate) fn fallback(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn fallback(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
     let fallback = Fallback::builder("bench").build().expect("settings are fine");
-    drive(runtime, fallback.layer().value(0_u64).layer(TypedErrorsLayer::new().layer(Echo)))
+    drive(runtime, fallback.layer().value(0_u64).layer(TypedErrorsLayer::new().layer(inner)))
 }
 
 /// Breaker, retry, bulkhead, timeout: what tower-resilience's four layers are.
-pub(crate) fn four(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn four(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
     let service = ServiceBuilder::new()
         .breaker(breaker_of(Rule::Consecutive).layer())
         .retrying(retry_of(false).layer())
         .bulkhead(bulkhead_of().layer())
         .attempt_timeout(timeout_of(LONG).layer())
         .typed_errors()
-        .service(Echo);
+        .service(inner);
     drive(runtime, service)
 }
 
@@ -127,14 +129,11 @@ pub(crate) fn three(runtime: &Rc<Runtime>) -> Drive {
 }
 
 /// Fallback, total timeout, retry, breaker, bulkhead, attempt timeout.
-pub(crate) fn six(runtime: &Rc<Runtime>) -> Drive {
-    drive(runtime, six_of(Echo))
+pub(crate) fn six(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
+    drive(runtime, six_of(inner))
 }
 
-fn six_of<S>(inner: S) -> impl Service<u64, Error: FromRejection> + use<S>
-where
-    S: Service<u64, Response = u64, Error = Fault> + Clone,
-{
+fn six_of<S: Inner>(inner: S) -> impl Service<u64, Error: FromRejection> + use<S> {
     let fallback = Fallback::builder("bench").build().expect("settings are fine");
     ServiceBuilder::new()
         .fallback(fallback.layer().value(0_u64))

@@ -20,7 +20,15 @@ use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 use tower_resilience_retry::RetryLayer as ResilienceRetryLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
 
-use crate::services::{Drive, Echo, Fault, drive, drive_fn};
+use crate::{
+    ours::Inner,
+    services::{Drive, Echo, Fault, drive, drive_fn},
+};
+
+/// A bare service whose calls may be sent to another thread, which the peers that box ask for.
+pub(crate) trait Threaded: Inner<Future: Send> + Send + Sync {}
+
+impl<S: Inner<Future: Send> + Send + Sync> Threaded for S {}
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -44,12 +52,12 @@ impl<Res, E> Policy<u64, Res, E> for TwoMore {
     }
 }
 
-pub(crate) fn tower_retry(runtime: &Rc<Runtime>) -> Drive {
-    drive(runtime, RetryLayer::new(TwoMore(2)).layer(Echo))
+pub(crate) fn tower_retry(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
+    drive(runtime, RetryLayer::new(TwoMore(2)).layer(inner))
 }
 
-pub(crate) fn tower_limit(runtime: &Rc<Runtime>) -> Drive {
-    drive(runtime, ConcurrencyLimitLayer::new(64).layer(Echo))
+pub(crate) fn tower_limit(runtime: &Rc<Runtime>, inner: impl Inner) -> Drive {
+    drive(runtime, ConcurrencyLimitLayer::new(64).layer(inner))
 }
 
 pub(crate) fn tower_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
@@ -70,9 +78,9 @@ fn resilience_breaker() -> tower_resilience_circuitbreaker::CircuitBreakerConfig
     CircuitBreakerLayer::builder().failure_rate_threshold(0.5).minimum_number_of_calls(20)
 }
 
-pub(crate) fn resilience_breaker_count(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_breaker_count(runtime: &Rc<Runtime>, inner: impl Threaded) -> Drive {
     let layer = resilience_breaker().sliding_window_size(100).build().expect("settings are fine");
-    drive(runtime, layer.layer(Echo))
+    drive(runtime, layer.layer(inner))
 }
 
 pub(crate) fn resilience_breaker_time(runtime: &Rc<Runtime>) -> Drive {
@@ -90,14 +98,14 @@ pub(crate) fn resilience_breaker_shared() -> impl Fn(&Rc<Runtime>) -> Drive + Sy
     move |runtime| drive(runtime, layer.layer(Echo))
 }
 
-pub(crate) fn resilience_retry(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_retry(runtime: &Rc<Runtime>, inner: impl Threaded) -> Drive {
     let layer = ResilienceRetryLayer::<u64, u64, Fault>::builder().max_attempts(3).build();
-    drive(runtime, layer.layer(Echo))
+    drive(runtime, layer.layer(inner))
 }
 
-pub(crate) fn resilience_bulkhead(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn resilience_bulkhead(runtime: &Rc<Runtime>, inner: impl Threaded) -> Drive {
     let layer = BulkheadLayer::builder().max_concurrent_calls(64).build().expect("settings are fine");
-    drive(runtime, layer.layer(Echo))
+    drive(runtime, layer.layer(inner))
 }
 
 pub(crate) fn resilience_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive
@@ -130,20 +138,20 @@ fn recovery(outcome: &Result<u64, Fault>) -> RecoveryInfo {
     if outcome.is_ok() { RecoveryInfo::never() } else { RecoveryInfo::retry() }
 }
 
-pub(crate) fn seatbelt_breaker(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn seatbelt_breaker(runtime: &Rc<Runtime>, inner: impl Threaded) -> Drive {
     let layer = runtime.block_on(async {
         SeatbeltBreaker::layer("bench", &seatbelt())
             .recovery_with(|outcome, _| recovery(outcome))
             .rejected_input_error(|_, _| Fault)
     });
-    drive(runtime, ServiceBuilder::new().layer(layer).service(Echo))
+    drive(runtime, ServiceBuilder::new().layer(layer).service(inner))
 }
 
-pub(crate) fn seatbelt_retry(runtime: &Rc<Runtime>) -> Drive {
+pub(crate) fn seatbelt_retry(runtime: &Rc<Runtime>, inner: impl Threaded) -> Drive {
     let layer = runtime.block_on(async {
         SeatbeltRetry::layer("bench", &seatbelt()).clone_input().recovery_with(|outcome, _| recovery(outcome))
     });
-    drive(runtime, ServiceBuilder::new().layer(layer).service(Echo))
+    drive(runtime, ServiceBuilder::new().layer(layer).service(inner))
 }
 
 pub(crate) fn seatbelt_timeout<S>(runtime: &Rc<Runtime>, inner: S) -> Drive

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::get};
-use buttress::{Breaker, Bulkhead, HttpClassify, Registry, ServiceBuilderExt, Timeout};
+use buttress::{Breaker, Bulkhead, HttpClassify, Registry, ServiceBuilderExt, Timeout, test::MetricsProbe};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -144,4 +144,34 @@ async fn registry_keeps_one_breaker_however_often_it_is_asked() {
     }
     assert_eq!(made.load(SeqCst), 1);
     assert_eq!(registry.get("axum-registry").unwrap().snapshot().successes, 4);
+}
+
+/// What was emitted under one policy's name.
+fn series_of(probe: &MetricsProbe, policy: &str) -> usize {
+    probe.series().iter().filter(|series| format!("{series:?}").contains(policy)).count()
+}
+
+#[tokio::test]
+async fn number_of_series_stays_the_same_over_connections() {
+    let probe = MetricsProbe::install_global();
+    buttress::metrics::install();
+    let breaker = Breaker::builder("axum-series").build().unwrap();
+    let bulkhead = Bulkhead::builder("axum-series").build().unwrap();
+    let timeout = Timeout::builder("axum-series").limit(Duration::from_secs(5)).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .respond()
+        .breaker(breaker.layer())
+        .bulkhead(bulkhead.layer())
+        .attempt_timeout(timeout.layer())
+        .lift_errors();
+    let address = serve(Router::new().route("/", get(|| async { "ok" })).layer(stack)).await;
+    assert_eq!(ask(address, "/").await.0, 200);
+    let after_one = series_of(&probe, "axum-series");
+    for _ in 0..50 {
+        assert_eq!(ask(address, "/").await.0, 200);
+    }
+    assert!(after_one > 0);
+    assert_eq!(series_of(&probe, "axum-series"), after_one);
+    let successes = [("name", "axum-series"), ("result", "success")];
+    assert_eq!(probe.counter("circuit_breaker_calls_total", &successes), 51);
 }

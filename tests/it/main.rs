@@ -8,4 +8,5 @@ mod coverage;
 mod first_outage;
 mod fronts;
 mod recipes;
+mod six_layers;
 mod soak;

@@ -54,16 +54,16 @@ fn time_arithmetic(workspace: &Workspace) -> Result<Done> {
 pub(crate) fn loom(workspace: &Workspace) -> Result<Done> {
     let modelled = workspace.modelled();
     if modelled.is_empty() {
-        return Ok(Done::Skipped("no crate has tests/loom.rs".into()));
+        return Ok(Done::Skipped("no crate has models".into()));
     }
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     // A folder of its own, or every other build would start anew after this one. Crate by crate: with more
     // than one `-p`, cargo joins their features.
     let mut models = 0;
     for package in modelled {
-        let tally = Cmd::cargo("test --release --test loom --target-dir")
+        let tally = Cmd::cargo("test --release --lib --target-dir")
             .arg(workspace.scratch("loom"))
-            .args(["-p", &package.name])
+            .args(["-p", &package.name, "models"])
             .env("RUSTFLAGS", format!("{flags} --cfg buttress_loom").trim())
             .run_tests()?;
         models += tally.passed;

@@ -51,9 +51,9 @@ impl Workspace {
         self.target.join("xtask").join(name)
     }
 
-    /// The packages whose concurrency is modelled: those with a `tests/loom.rs`.
+    /// The packages whose concurrency is modelled: those with a module `models` that is only there for loom.
     pub(crate) fn modelled(&self) -> Vec<&Package> {
-        self.crates().filter(|package| package.folder().join("tests/loom.rs").is_file()).collect()
+        self.crates().filter(|package| has_models(&package.folder().join("src"))).collect()
     }
 }
 
@@ -78,4 +78,14 @@ impl Package {
 /// `-p NAME` for each.
 pub(crate) fn selecting<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<String> {
     packages.into_iter().flat_map(|package| ["-p".to_owned(), package.name.clone()]).collect()
+}
+
+fn has_models(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().map(|entry| entry.path()).any(|path| {
+        if path.is_dir() {
+            return has_models(&path);
+        }
+        std::fs::read_to_string(path).is_ok_and(|text| text.contains("#[cfg(all(test, buttress_loom))]"))
+    })
 }

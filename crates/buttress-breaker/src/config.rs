@@ -68,7 +68,9 @@ pub struct BreakerConfig {
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub open_for: Option<Duration>,
     /// How long the circuit stays open, longer each time it opens again without having closed; used where
-    /// `open_for` is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth.
+    /// `open_for` is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is
+    /// each of its fields that a settings file leaves out.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "text::open_backoff"))]
     pub open_backoff: Backoff,
     /// How many probes may be under way at once while half-open. Default 1.
     pub permitted_probes: u32,
@@ -384,6 +386,10 @@ impl BreakerConfig {
                 "must be longer than zero, or the circuit is never open",
             );
         }
+        if self.open_backoff.list.iter().any(Duration::is_zero) {
+            let why = "must have no wait of zero, or the circuit is never open";
+            return refuse("open_backoff.list", &self.open_backoff.list, why);
+        }
         if let Some(ramp) = self.ramp {
             check_ratio("ramp.start", ramp.start)?;
             check_positive("ramp.over", ramp.over)?;
@@ -552,6 +558,39 @@ pub(crate) struct Rules {
 #[cfg(feature = "serde")]
 mod text {
     use std::time::Duration;
+
+    use buttress_core::{Backoff, BackoffKind, Jitter};
+    use serde::Deserialize;
+
+    /// Reads a backoff that is the breaker's where it says nothing: what is usual between retries, full jitter from
+    /// 100 ms, would hardly keep a circuit open.
+    pub(super) fn open_backoff<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Text {
+            kind: Option<BackoffKind>,
+            #[serde(default, with = "buttress_core::duration::option")]
+            base: Option<Duration>,
+            factor: Option<f64>,
+            #[serde(default, with = "buttress_core::duration::option")]
+            step: Option<Duration>,
+            #[serde(default, with = "buttress_core::duration::option")]
+            max: Option<Duration>,
+            jitter: Option<Jitter>,
+            #[serde(default, with = "buttress_core::duration::list")]
+            list: Vec<Duration>,
+        }
+        let text = Text::deserialize(from)?;
+        let mut backoff = super::BreakerConfig::default().open_backoff;
+        backoff.kind = text.kind.unwrap_or(backoff.kind);
+        backoff.base = text.base.unwrap_or(backoff.base);
+        backoff.factor = text.factor.unwrap_or(backoff.factor);
+        backoff.step = text.step;
+        backoff.max = text.max.unwrap_or(backoff.max);
+        backoff.jitter = text.jitter.unwrap_or(backoff.jitter);
+        backoff.list = text.list;
+        Ok(backoff)
+    }
 
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
     #[serde(deny_unknown_fields)]

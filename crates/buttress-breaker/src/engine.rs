@@ -5,7 +5,7 @@ use std::{
     error::Error as StdError,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::Waker,
     time::Duration,
@@ -36,6 +36,9 @@ pub(crate) struct Shared {
     /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted. Written and
     /// read with the circuit's lock held.
     gone: AtomicBool,
+    /// For how many milliseconds whoever is refused should stay away at most. `u32::MAX`: until
+    /// it is over.
+    longest_wait: AtomicU32,
 }
 
 /// What all circuits of one breaker share: one circuit, or one for each key.
@@ -139,6 +142,9 @@ impl Pass {
 
 /// Stands for "the clock was not read", and for a wait of which the end is not known.
 pub(crate) const NO_TIME: u64 = u64::MAX;
+
+/// A millisecond.
+const MILLI: u64 = 1_000_000;
 
 /// The generation of calls that nobody records.
 pub(crate) const FREE: u64 = u64::MAX;
@@ -320,6 +326,7 @@ impl Shared {
             ignored: AtomicU64::new(0),
             used: AtomicBool::new(true),
             gone: AtomicBool::new(false),
+            longest_wait: AtomicU32::new(u32::MAX),
         })
     }
 
@@ -382,6 +389,13 @@ impl Shared {
         self.refusing().map(|refusal| refusal.wait.unwrap_or(NO_TIME))
     }
 
+    fn longest_wait(&self) -> u64 {
+        match self.longest_wait.load(Relaxed) {
+            u32::MAX => u64::MAX,
+            millis => u64::from(millis).saturating_mul(MILLI),
+        }
+    }
+
     /// Whether a call made now would be refused.
     #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
@@ -391,7 +405,7 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let until = self.front.blocked_until();
                 let wait = until.saturating_sub(self.common.now());
-                let told = wait.min(self.front.longest_wait());
+                let told = wait.min(self.longest_wait());
                 (wait > 0).then_some(Refusal { until: Some(until), wait: Some(told) })
             }
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
@@ -437,7 +451,7 @@ impl Shared {
             Kind::Open | Kind::HalfOpen => {
                 let now = self.common.now();
                 match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.front.longest_wait()))),
+                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.longest_wait()))),
                     _ => {
                         let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
                         self.after(said);
@@ -657,6 +671,8 @@ impl Shared {
     fn locked<T>(&self, f: impl FnOnce(&mut Opened<'_>) -> T) -> (T, bool) {
         let mut opened = self.front.open(self.common.emitter.is_on());
         let out = f(&mut opened);
+        let longest = opened.circuit().longest_wait().div_ceil(MILLI);
+        self.longest_wait.store(u32::try_from(longest).unwrap_or(u32::MAX), Relaxed);
         let said = opened.circuit().has_said();
         if said {
             // Under both locks, so that transitions are told in the order in which they happened.

@@ -104,7 +104,6 @@ impl Word {
 pub(crate) struct Front {
     word: AtomicU64,
     blocked_until: AtomicU64,
-    longest_wait: AtomicU64,
     settled_until: AtomicU64,
     back: Mutex<Back>,
 }
@@ -122,7 +121,6 @@ impl Front {
         let front = Self {
             word: AtomicU64::new(0),
             blocked_until: AtomicU64::new(0),
-            longest_wait: AtomicU64::new(0),
             settled_until: AtomicU64::new(0),
             back: Mutex::new(Back { circuit, rules, given: 0 }),
         };
@@ -139,11 +137,6 @@ impl Front {
     #[inline]
     pub(crate) fn blocked_until(&self) -> u64 {
         self.blocked_until.load(Relaxed)
-    }
-
-    /// How long whoever is refused should wait at most.
-    pub(crate) fn longest_wait(&self) -> u64 {
-        self.longest_wait.load(Relaxed)
     }
 
     /// Until when a success may be counted without a look at the clock; `u64::MAX`: for ever.
@@ -201,7 +194,6 @@ impl Front {
         };
         *given = circuit.allowance(rules, MOST, watched);
         self.blocked_until.store(blocked, Relaxed);
-        self.longest_wait.store(circuit.longest_wait(), Relaxed);
         self.settled_until.store(circuit.settled_until(), Relaxed);
         // Release: who sees the new word sees the times that belong to it.
         self.word.store(Word::new(circuit.generation(), rules.timed, kind, *given).0, Release);

@@ -1,7 +1,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use buttress_core::{
@@ -40,15 +43,13 @@ struct Shared {
     changes: broadcast::Sender<StateChange>,
 }
 
-/// A name that is asked for; its breaker is made by the first who holds the lock.
+/// A name that is asked for; its breaker is made by the first who holds the lock. Who only looks takes no lock.
 #[derive(Default)]
-struct Entry(Mutex<Made>);
-
-#[derive(Default)]
-struct Made {
-    breaker: Option<Breaker>,
+struct Entry {
+    breaker: OnceLock<Breaker>,
+    making: Mutex<()>,
     /// Its changes of state are passed on.
-    followed: bool,
+    followed: AtomicBool,
 }
 
 impl Registry {
@@ -59,7 +60,7 @@ impl Registry {
     }
 
     /// The breaker of this name; made with `settings` where there is none, by exactly one of those who ask at
-    /// the same time. The others wait for it.
+    /// the same time. The others wait for it; who only looks does not, and does not see it yet.
     ///
     /// # Errors
     /// Where the settings cannot work. Then there is still none, and the next one tries again.
@@ -71,19 +72,21 @@ impl Registry {
         let name = name.into();
         let entry = unpoisoned(&self.shared.entries).entry(name.as_str().into()).or_default().clone();
         // Not under the lock of the registry: the settings are somebody else's code.
-        let mut made = unpoisoned(&entry.0);
-        if let Some(breaker) = &made.breaker {
+        let making = unpoisoned(&entry.making);
+        if let Some(breaker) = entry.breaker.get() {
             return Ok(breaker.clone());
         }
         let built = settings(Breaker::builder(name.clone())).build();
         match built {
             Ok(breaker) => {
-                made.breaker = Some(breaker.clone());
-                self.shared.follow(&mut made);
+                // Before anybody can get it; and again for who subscribed meanwhile and did not find it.
+                self.shared.follow(&entry, &breaker);
+                let _ = entry.breaker.set(breaker.clone());
+                self.shared.follow(&entry, &breaker);
                 Ok(breaker)
             }
             Err(why) => {
-                drop(made);
+                drop(making);
                 self.forget_unmade(&name, &entry);
                 Err(why)
             }
@@ -92,32 +95,28 @@ impl Registry {
 
     /// Adds a breaker that exists, in place of one of the same name, which is returned.
     pub fn insert(&self, breaker: &Breaker) -> Option<Breaker> {
-        let mut made = Made { breaker: Some(breaker.clone()), followed: false };
-        self.shared.follow(&mut made);
-        let entry = Arc::new(Entry(Mutex::new(made)));
+        let entry = Arc::new(Entry { breaker: breaker.clone().into(), ..Entry::default() });
+        self.shared.follow(&entry, breaker);
         let old = unpoisoned(&self.shared.entries).insert(breaker.name().as_str().into(), entry)?;
-        let old = unpoisoned(&old.0);
-        old.breaker.clone()
+        let _made = unpoisoned(&old.making);
+        old.breaker.get().cloned()
     }
 
     /// The breaker of this name.
     pub fn get(&self, name: &str) -> Option<Breaker> {
-        let entry = unpoisoned(&self.shared.entries).get(name).cloned()?;
-        let made = unpoisoned(&entry.0);
-        made.breaker.clone()
+        unpoisoned(&self.shared.entries).get(name)?.breaker.get().cloned()
     }
 
     /// Takes the breaker of this name out. Those who hold it go on using it.
     pub fn remove(&self, name: &str) -> Option<Breaker> {
         let entry = unpoisoned(&self.shared.entries).remove(name)?;
-        let made = unpoisoned(&entry.0);
-        made.breaker.clone()
+        let _made = unpoisoned(&entry.making);
+        entry.breaker.get().cloned()
     }
 
     /// All breakers, by name.
     pub fn all(&self) -> Vec<Breaker> {
-        let entries: Vec<_> = unpoisoned(&self.shared.entries).values().cloned().collect();
-        entries.iter().filter_map(|entry| unpoisoned(&entry.0).breaker.clone()).collect()
+        unpoisoned(&self.shared.entries).values().filter_map(|entry| entry.breaker.get().cloned()).collect()
     }
 
     /// How many there are.
@@ -177,7 +176,9 @@ impl Registry {
         let changes = self.shared.changes.subscribe();
         let entries: Vec<_> = unpoisoned(&self.shared.entries).values().cloned().collect();
         for entry in entries {
-            self.shared.follow(&mut unpoisoned(&entry.0));
+            if let Some(breaker) = entry.breaker.get() {
+                self.shared.follow(&entry, breaker);
+            }
         }
         StateChanges { changes, missed: 0 }
     }
@@ -187,7 +188,7 @@ impl Registry {
         let mut entries = unpoisoned(&self.shared.entries);
         let same = entries.get(&**name).is_some_and(|kept| Arc::ptr_eq(kept, entry));
         // Somebody may be making it right now, or have made it.
-        let unmade = entry.0.try_lock().is_ok_and(|made| made.breaker.is_none());
+        let unmade = entry.making.try_lock().is_ok() && entry.breaker.get().is_none();
         if same && unmade {
             entries.remove(&**name);
         }
@@ -196,12 +197,10 @@ impl Registry {
 
 impl Shared {
     /// Passes the breaker's changes on, once somebody listens: a listener makes every call a little slower.
-    fn follow(&self, made: &mut Made) {
-        let Some(breaker) = &made.breaker else { return };
-        if made.followed || self.changes.receiver_count() == 0 {
+    fn follow(&self, entry: &Entry, breaker: &Breaker) {
+        if self.changes.receiver_count() == 0 || entry.followed.swap(true, Relaxed) {
             return;
         }
-        made.followed = true;
         let (name, changes) = (breaker.name().clone(), self.changes.clone());
         breaker.shared.common.emitter.add(Arc::new(Follow { name, changes }));
     }

@@ -265,11 +265,10 @@ impl Shared {
         }
     }
 
-    /// With the 1-based place in the line.
-    pub(crate) fn tell_queued(&self, position: usize) {
+    pub(crate) fn tell_queued(&self) {
         if self.emitter.is_on() {
             self.emitter.emit(Event::Note(Note::Queued));
-            self.emitter.emit(level(Level::QueueDepth, position as f64));
+            self.tell_queue_depth();
         }
     }
 
@@ -282,16 +281,31 @@ impl Shared {
     }
 
     fn tell_in_flight(&self) {
-        // Read now and not when it changed: the last one told is then the last value.
-        self.emitter.emit(level(Level::InFlight, f64::from(self.gate.in_flight())));
+        self.tell_level(Level::InFlight, || self.gate.in_flight());
     }
 
     fn tell_queue_depth(&self) {
-        self.tell(|| level(Level::QueueDepth, f64::from(self.gate.standing().queued)));
+        self.tell_level(Level::QueueDepth, || self.gate.standing().queued);
     }
 
     fn tell_limit(&self) {
-        self.tell(|| level(Level::Limit, f64::from(self.gate.limit())));
+        self.tell_level(Level::Limit, || self.gate.limit());
+    }
+
+    /// Tells a level, and again if it has changed meanwhile: of two threads that tell at once the one that read
+    /// first may be heard last. So the last value told is the last value.
+    fn tell_level(&self, what: Level, read: impl Fn() -> u32) {
+        if !self.emitter.is_on() {
+            return;
+        }
+        let mut value = read();
+        loop {
+            self.emitter.emit(level(what, f64::from(value)));
+            let told = std::mem::replace(&mut value, read());
+            if told == value {
+                return;
+            }
+        }
     }
 
     /// Makes, counts and tells a refusal.

@@ -1,9 +1,11 @@
+use std::fmt;
+
 use buttress_core::{Standard, Verdict};
 
 use crate::{Bulkhead, BulkheadService};
 
 /// Puts one [`Bulkhead`] before every service it wraps; made by [`Bulkhead::layer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BulkheadLayer<C = Standard> {
     bulkhead: Bulkhead,
     classify: C,
@@ -32,6 +34,13 @@ impl<C> BulkheadLayer<C> {
     /// The bulkhead it puts there.
     pub fn bulkhead(&self) -> &Bulkhead {
         &self.bulkhead
+    }
+}
+
+/// Also where `C` is a closure.
+impl<C> fmt::Debug for BulkheadLayer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadLayer").field("bulkhead", &self.bulkhead).finish_non_exhaustive()
     }
 }
 

@@ -114,7 +114,7 @@ impl Lease {
         // The ticket gets its owner before the timer is made, which panics outside of a runtime.
         let waiting = self.waiting.insert(waiting);
         waiting.as_mut().project().timer.set(deadline.map(sleep_until));
-        self.bulkhead.shared.tell_queued(place.position);
+        self.bulkhead.shared.tell_queued();
     }
 
     #[inline(never)]
@@ -180,14 +180,14 @@ impl Lease {
         let waiting = waiting.as_mut().project();
         let Some(ticket) = waiting.ticket.take() else { return };
         match shared.gate.leave(ticket) {
-            // Sent away already, and counted as that.
-            Some(Fate::Cleared | Fate::Closed) => {}
+            // Sent away already, and counted as that where the line was cleared.
+            Some(Fate::Cleared) => {}
             // Granted and dropped at the same time: the next in line gets it.
             Some(Fate::Granted) => {
                 shared.gate.release();
                 shared.stats.cancelled.fetch_add(1, Relaxed);
             }
-            None => {
+            Some(Fate::Closed) | None => {
                 shared.stats.cancelled.fetch_add(1, Relaxed);
             }
         }

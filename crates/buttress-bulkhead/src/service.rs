@@ -9,7 +9,7 @@ use tower_service::Service;
 use crate::{Bulkhead, BulkheadFuture, lease::Lease};
 
 /// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the line.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BulkheadService<S, C = Standard> {
     pub(crate) inner: S,
     pub(crate) bulkhead: Bulkhead,
@@ -52,6 +52,16 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         // `self.inner` was never polled, so that any clone of it will do.
         BulkheadFuture::new(self.inner.clone(), req, Lease::new(self.bulkhead.clone()), self.classify.clone())
+    }
+}
+
+/// Also where `C` is a closure.
+impl<S: fmt::Debug, C> fmt::Debug for BulkheadService<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkheadService")
+            .field("inner", &self.inner)
+            .field("bulkhead", &self.bulkhead)
+            .finish_non_exhaustive()
     }
 }
 

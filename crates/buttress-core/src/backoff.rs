@@ -45,7 +45,7 @@ pub struct Backoff {
     pub max: Duration,
     /// What chance adds or takes. Default none; [`Backoff::default`] has `Full`.
     pub jitter: Jitter,
-    /// The waits of `BackoffKind::List`, in order; the last one stays.
+    /// The waits of `BackoffKind::List`, in order; the last one stays. None may be above `max`.
     #[cfg_attr(
         feature = "serde",
         serde(with = "crate::duration::list", skip_serializing_if = "Vec::is_empty")
@@ -199,6 +199,9 @@ impl Backoff {
         }
         for wait in &self.list {
             check_bounded("list", *wait)?;
+            if *wait > self.max {
+                return Err(ConfigError::new("list", wait, "must not be above `max`, which would cut it"));
+            }
         }
         match self.jitter {
             Jitter::Additive(time) => check_bounded("jitter", time),
@@ -356,7 +359,9 @@ mod tests {
             (Backoff::none().with_max(Duration::ZERO), "max"),
             (Backoff::linear(ms(1)).with_step(Duration::MAX), "step"),
             (Backoff::list([]), "list"),
+            (Backoff::list([ms(1), ms(60_000)]).with_max(ms(30_000)), "list"),
             (Backoff::list([Duration::MAX]), "base"),
+            (Backoff::list([ms(1), ms(3)]).with_max(ms(2)), "list"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Proportional(f64::NAN)), "jitter"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Symmetric(-0.0001)), "jitter"),
             (Backoff::constant(ms(1)).with_jitter(Jitter::Symmetric(1.0001)), "jitter"),

@@ -97,6 +97,8 @@ pub enum Error<E> {
     /// The service failed.
     Inner(E),
     /// Every attempt failed, and the retry policy was asked to say so; with the last error.
+    ///
+    /// Its `source()` is the last error: once it is boxed, [`rejection`](fn@rejection) does not see this one.
     Exhausted(Rejection, E),
 }
 

@@ -471,8 +471,13 @@ impl Emitter {
     /// Adds a recorder for this policy alone.
     pub fn add(&self, recorder: Arc<dyn Recorder>) {
         WATCHED.store(true, Relaxed);
+        // What it raises while it learns the levels waits, as with every other event.
+        let telling = Telling::begin();
         self.shared.attach(&recorder);
         self.shared.tell_levels(&*recorder);
+        if let Some(telling) = telling {
+            telling.tell_later();
+        }
     }
 
     /// Adds an observer for this policy alone.
@@ -675,8 +680,10 @@ fn guarded(recorder: &dyn Recorder, event: &Event<'_>) {
 
 fn swallow(panic: Box<dyn Any + Send>) {
     PANICS.fetch_add(1, Relaxed);
-    // A payload whose drop panics must not get out either.
-    std::mem::forget(panic);
+    // A payload whose drop panics must not get out either. Only what that one panics with is never dropped.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(panic);
+    }
 }
 
 impl fmt::Debug for Emitter {
@@ -825,7 +832,10 @@ impl Events {
         if self.emitter.strong_count() == 0 {
             return Poll::Ready(None);
         }
-        waiting.waker = Some(cx.waker().clone());
+        let former = waiting.waker.replace(cx.waker().clone());
+        // The last waker of a task may drop the task, and with it a call that tells its end here.
+        drop(waiting);
+        drop(former);
         Poll::Pending
     }
 
@@ -838,10 +848,13 @@ impl Events {
 impl Drop for Shared {
     fn drop(&mut self) {
         // Whoever waits for an event of this policy must hear that none will come.
-        for mailbox in unpoisoned(&self.subscribers).iter().filter_map(Weak::upgrade) {
+        for mailbox in self.mailboxes() {
             let waker = unpoisoned(&mailbox.0).waker.take();
             if let Some(waker) = waker {
-                waker.wake();
+                // A panic must neither silence the others nor reach whoever dropped the last handle.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    swallow(panic);
+                }
             }
         }
     }

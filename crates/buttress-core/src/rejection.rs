@@ -87,16 +87,18 @@ impl From<&'static str> for RejectionKind {
 ///
 /// 24 bytes; making and cloning one allocates nothing. Times are kept in whole microseconds (limits) and whole
 /// milliseconds, rounded up (retry-after).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Rejection {
     policy: Name,
-    // Retry-after in ms, or for time-outs the limit in µs: no kind has both.
+    // Retry-after in ms, or for time-outs the limit in µs: none has both.
     detail: u64,
     // Attempts, or for time-outs how far past the limit the call ended, in µs.
     count: u32,
     kind: u8,
     slot: u8,
     sent: bool,
+    // A time-out of a call, of whatever kind: says which of the two `detail` and `count` are.
+    timed: bool,
 }
 
 const NO_DETAIL: u64 = u64::MAX;
@@ -108,11 +110,12 @@ impl Rejection {
     pub fn new(kind: impl Into<RejectionKind>, policy: &Name) -> Self {
         let kind = kind.into();
         let sent = kind.ends_a_sent_call();
+        let timed = matches!(kind, RejectionKind::Timeout | RejectionKind::CircuitTimeout);
         let (kind, slot) = match kind {
             RejectionKind::Custom(code) => (CUSTOM, policy.slot_of(code)),
             known => (known.place(), 0),
         };
-        Self { policy: policy.clone(), detail: NO_DETAIL, count: 0, kind, slot, sent }
+        Self { policy: policy.clone(), detail: NO_DETAIL, count: 0, kind, slot, sent, timed }
     }
 
     /// Makes the end of a call that ran into `limit` after `elapsed`.
@@ -126,12 +129,13 @@ impl Rejection {
         rejection.detail = u64::try_from(limit.as_micros()).unwrap_or(NO_DETAIL - 1);
         rejection.count = u32::try_from(elapsed.saturating_sub(limit).as_micros()).unwrap_or(u32::MAX);
         rejection.sent = true;
+        rejection.timed = true;
         rejection
     }
 
     /// Says when to try again, from now on. Rounded up to whole milliseconds. Without effect on time-outs.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
-        if !self.is_call_timeout() {
+        if !self.timed {
             let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
             self.detail = after.as_secs().saturating_mul(1_000).saturating_add(part).min(NO_DETAIL - 1);
         }
@@ -140,7 +144,7 @@ impl Rejection {
 
     /// Says how many attempts were made. Without effect on time-outs.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
-        if !self.is_call_timeout() {
+        if !self.timed {
             self.count = attempts;
         }
         self
@@ -180,7 +184,7 @@ impl Rejection {
 
     /// When a new try may succeed, from the moment of the refusal on. Whole milliseconds, rounded up.
     pub fn retry_after(&self) -> Option<Duration> {
-        (!self.is_call_timeout() && self.detail != NO_DETAIL).then(|| Duration::from_millis(self.detail))
+        (!self.timed && self.detail != NO_DETAIL).then(|| Duration::from_millis(self.detail))
     }
 
     /// Whether the request may have reached the inner service. `false` is certain; `true` means "do not assume
@@ -191,7 +195,7 @@ impl Rejection {
 
     /// The limit a call ran into, for time-outs.
     pub fn limit(&self) -> Option<Duration> {
-        (self.is_call_timeout() && self.detail != NO_DETAIL).then(|| Duration::from_micros(self.detail))
+        (self.timed && self.detail != NO_DETAIL).then(|| Duration::from_micros(self.detail))
     }
 
     /// How long the call had run when it was ended, for time-outs.
@@ -201,7 +205,7 @@ impl Rejection {
 
     /// How many attempts were made, where the policy says so.
     pub fn attempts(&self) -> Option<u32> {
-        (!self.is_call_timeout() && self.count > 0).then_some(self.count)
+        (!self.timed && self.count > 0).then_some(self.count)
     }
 
     /// Whether this stands for "it took too long": the time-outs, the queue time-out, and a rate limit whose
@@ -220,11 +224,18 @@ impl Rejection {
             _ => Verdict::Ignore,
         }
     }
+}
 
-    fn is_call_timeout(&self) -> bool {
-        matches!(self.kind(), RejectionKind::Timeout | RejectionKind::CircuitTimeout)
+impl PartialEq for Rejection {
+    fn eq(&self, other: &Self) -> bool {
+        // The slot says nothing by itself: each name numbers its custom codes in the order it met them.
+        self.kind() == other.kind()
+            && (&self.policy, self.detail, self.count, self.sent, self.timed)
+                == (&other.policy, other.detail, other.count, other.sent, other.timed)
     }
 }
+
+impl Eq for Rejection {}
 
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -339,6 +350,24 @@ mod tests {
         assert_eq!((made.limit(), made.elapsed()), (Some(limit), Some(elapsed)));
         assert_eq!(made.to_string(), "\"pay\" timed out: limit 30ms, ended after 30.5ms");
         assert_eq!(made.with_retry_after(limit).retry_after(), None);
+    }
+
+    #[test]
+    fn time_out_of_somebody_elses_policy_keeps_its_limit_and_invents_no_retry_after() {
+        let (limit, elapsed) = (Duration::from_millis(30), Duration::from_millis(40));
+        for kind in ["LEASE_TIMEOUT", "BULKHEAD_QUEUE_TIMEOUT"] {
+            let made = Rejection::timed_out(kind, &Name::new("p"), limit, elapsed);
+            assert_eq!((made.limit(), made.elapsed()), (Some(limit), Some(elapsed)), "{kind}");
+            assert_eq!((made.retry_after(), made.attempts()), (None, None), "{kind}");
+        }
+    }
+
+    #[test]
+    fn rejections_are_equal_by_what_they_say_not_by_what_their_names_met_before() {
+        let (one, other) = (Name::new("p"), Name::new("p"));
+        assert_ne!(Rejection::new("GATE_SHUT", &one), Rejection::new("DOOR_SHUT", &other));
+        // `GATE_SHUT` is the first code of one name and the second of the other.
+        assert_eq!(Rejection::new("GATE_SHUT", &one), Rejection::new("GATE_SHUT", &other));
     }
 
     #[test]

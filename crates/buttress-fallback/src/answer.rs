@@ -96,7 +96,6 @@ pub struct Nothing;
 through!(; Nothing);
 
 /// Answers with a clone of a value; made by [`FallbackLayer::value`](crate::FallbackLayer::value).
-#[derive(Debug)]
 pub struct Value<V>(Arc<V>);
 
 impl<V> Value<V> {
@@ -108,6 +107,12 @@ impl<V> Value<V> {
 impl<V> Clone for Value<V> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
+    }
+}
+
+impl<V> fmt::Debug for Value<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
     }
 }
 

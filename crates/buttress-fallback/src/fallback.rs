@@ -116,7 +116,7 @@ impl Fallback {
     {
         let plan = Plan { fallback: self.clone(), answer: With::new(answer), handles: Standard };
         let plan = Arc::new(plan);
-        FallbackFuture::start(&plan, (), op)
+        FallbackFuture::start(&plan, (), |_, ()| (), |()| op())
     }
 
     /// The name.

@@ -47,10 +47,16 @@ pin_project! {
 
 impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     #[inline(always)]
-    pub(crate) fn start(plan: &Arc<Plan<A, C>>, kept: K, call: impl FnOnce() -> F) -> Self {
+    pub(crate) fn start<Req>(
+        plan: &Arc<Plan<A, C>>,
+        req: Req,
+        keep: impl FnOnce(&A, &Req) -> K,
+        call: impl FnOnce(Req) -> F,
+    ) -> Self {
         let started = plan.fallback.started();
         let unless_returned = Unwound { fallback: &plan.fallback, started };
-        let call = call();
+        let kept = keep(&plan.answer, &req);
+        let call = call(req);
         mem::forget(unless_returned);
         let flight = Flight { plan: plan.clone(), started, outcome: Outcome::Cancelled };
         Self { phase: Phase::Primary { call, kept: Some(kept) }, flight: Some(flight) }

@@ -35,8 +35,14 @@ impl<Res, Err: FromRejection> Handles<Res, Err> for OnlyErrors {
 
 /// A classifier as a rule: failures and rejections are handled. Made by
 /// [`FallbackLayer::classify`](crate::FallbackLayer::classify).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Classified<C>(pub(crate) C);
+
+impl<C> fmt::Debug for Classified<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Classified(..)")
+    }
+}
 
 impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Classified<C> {
     fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {

@@ -1,4 +1,4 @@
-use std::{hash::Hash, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc};
 
 use buttress_core::{ByClone, ByFn, Standard, Verdict};
 use tower_layer::Layer;
@@ -11,7 +11,7 @@ use crate::{
 /// Answers for every service it wraps when that fails; made by [`Fallback::layer`].
 ///
 /// `A` is the answer, `C` says what is handled.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FallbackLayer<A = Nothing, C = Standard> {
     fallback: Fallback,
     answer: A,
@@ -184,6 +184,13 @@ impl<B, R, C> FallbackLayer<ByService<B, R>, C> {
         G: Fn(&Req) -> Option<Req>,
     {
         self.replay(ByFn(save))
+    }
+}
+
+/// Whatever the strategies are. They are not shown: an answer may hold what is not for logs.
+impl<A, C> fmt::Debug for FallbackLayer<A, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer").field("fallback", &self.fallback).finish_non_exhaustive()
     }
 }
 

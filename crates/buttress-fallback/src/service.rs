@@ -50,7 +50,6 @@ where
     // Inlined into the caller, so that the future is made where it stays.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        let kept = self.plan.answer.keep(&req);
-        FallbackFuture::start(&self.plan, kept, || self.inner.call(req))
+        FallbackFuture::start(&self.plan, req, A::keep, |req| self.inner.call(req))
     }
 }

@@ -279,9 +279,7 @@ impl<C, R> Run<C, R> {
             self.backoff = BackoffState::default();
         }
         let now = Instant::now();
-        let context = context::current();
-        let deadline = self.deadline.map_or(context, |own| context.until(own)).deadline;
-        decide::fits(delay, now.into_std(), deadline)?;
+        decide::fits(delay, now.into_std(), self.deadline_in_force())?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {
             let granted = budget.try_withdraw_after(failure, now.into_std());
@@ -303,7 +301,17 @@ impl<C, R> Run<C, R> {
         }
         // As the AWS SDKs do, by the backoff of ordinary failures also after throttling.
         let pause = settings.backoff(self.attempt, FailureKind::Transient, &mut before, &engine.chance);
+        // Nobody waits for an answer after the deadline.
+        let now = Instant::now().into_std();
+        let left = self.deadline_in_force().map(|deadline| deadline.saturating_duration_since(now));
+        let pause = left.map_or(pause, |left| pause.min(left));
         (!pause.is_zero()).then_some(pause)
+    }
+
+    /// The caller's deadline or the policy's own, whichever is earlier.
+    fn deadline_in_force(&self) -> Option<std::time::Instant> {
+        let context = context::current();
+        self.deadline.map_or(context, |own| context.until(own)).deadline
     }
 
     fn tell_retry<T, E>(&self, outcome: &Result<T, E>, rejection: Option<&Rejection>, delay: Duration)

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::Rejection;
+use buttress_core::{FromRejection, Rejection};
 use pin_project_lite::pin_project;
 use tokio::{
     task::coop,
@@ -61,6 +61,7 @@ impl<F, A, T, E> Future for TimeoutFuture<F, A>
 where
     F: Future<Output = Result<T, E>>,
     A: OnTimeout<T, E>,
+    E: FromRejection,
 {
     type Output = Result<T, E>;
 
@@ -80,15 +81,11 @@ where
                 // written to memory and copied from there.
                 return match result {
                     Ok(value) => {
-                        flight.finished(true);
+                        flight.succeeded();
                         self.over();
                         Poll::Ready(Ok(value))
                     }
-                    Err(error) => {
-                        flight.finished(false);
-                        self.over();
-                        Poll::Ready(Err(error))
-                    }
+                    Err(error) => self.failed(error),
                 };
             }
         }
@@ -105,22 +102,40 @@ impl<F, A> TimeoutFuture<F, A> {
         *this.flight = None;
     }
 
+    /// What becomes of an error of the inner call.
+    #[inline(never)]
+    fn failed<T, E>(mut self: Pin<&mut Self>, error: E) -> Poll<Result<T, E>>
+    where
+        A: OnTimeout<T, E>,
+        E: FromRejection,
+    {
+        let flight = self.as_mut().project().flight.as_mut().expect("what failed is in flight");
+        let why = flight.failed(error.rejection());
+        self.as_mut().over();
+        Poll::Ready(match why {
+            Some(why) => self.project().answer.answer(why),
+            None => Err(error),
+        })
+    }
+
     /// Goes on where the inner call was pending, or there is none.
     fn poll_on<T, E>(mut self: Pin<&mut Self>, had_budget: bool, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
         A: OnTimeout<T, E>,
+        E: FromRejection,
     {
         let this = self.as_mut().project();
         let flight = this.flight.as_mut().expect("polled after it resolved");
         let why = match this.phase.project() {
             PhaseProj::Calling { call, timer, graces } => {
                 match ready!(wait(call, timer, graces, flight, had_budget, cx)) {
-                    Ok(result) => {
-                        flight.finished(result.is_ok());
+                    Ok(Ok(value)) => {
+                        flight.succeeded();
                         self.over();
-                        return Poll::Ready(result);
+                        return Poll::Ready(Ok(value));
                     }
+                    Ok(Err(error)) => return self.failed(error),
                     Err(why) => why,
                 }
             }
@@ -141,6 +156,12 @@ fn wait<F: Future>(
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Rejection>> {
     let Some(deadline) = flight.deadline() else { return Poll::Pending };
+    if let Some(sleep) = timer.as_mut().as_pin_mut() {
+        // Polled in another context since, which has an earlier deadline. A grace that was given stays.
+        if *graces == GRACES && deadline < sleep.deadline() {
+            sleep.reset(deadline);
+        }
+    }
     loop {
         ready!(poll_timer(timer.as_mut(), deadline, had_budget, cx));
         // Another thread may have finished it since.

@@ -7,7 +7,8 @@ use crate::{Timeout, TimeoutService};
 
 /// Says how long one request may take.
 pub trait LimitOf<Req> {
-    /// The limit of this request. `None`: the configured one. Zero: polled once. Beyond what clocks reach: none.
+    /// The limit of this request. `None`: the configured one. Zero: only an answer that is there at
+    /// once. Beyond what clocks reach: none.
     fn limit_of(&self, req: &Req) -> Option<Duration>;
 }
 

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, mem,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -115,6 +115,7 @@ impl Timeouts {
     }
 
     /// Changes some settings of a name. One that is not registered starts from 30 s, and is registered by this.
+    /// Of two changes made at the same moment, one may be lost.
     ///
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
@@ -146,7 +147,13 @@ impl Timeouts {
     /// are.
     pub fn reset(&self) {
         let defaults = self.shared.defaults;
-        self.write().retain(|name, _| defaults.iter().any(|(kept, _)| **kept == **name));
+        let is_kept = |name: &str| defaults.iter().any(|(kept, _)| *kept == name);
+        let mut named = self.write();
+        let (kept, gone) = mem::take(&mut *named).into_iter().partition(|(name, _)| is_kept(name));
+        *named = kept;
+        drop(named);
+        // Whoever waits for events of what goes is woken by that: not under the lock.
+        drop::<BTreeMap<_, _>>(gone);
         for (name, seconds) in defaults {
             let config = TimeoutConfig::of(Duration::from_secs(*seconds));
             // The table's limits are within bounds, so this cannot fail.

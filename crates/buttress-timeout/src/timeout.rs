@@ -115,7 +115,7 @@ impl Timeout {
         self.run(None, op)
     }
 
-    /// The same with a limit for this call only. A limit of zero polls once.
+    /// The same with a limit for this call only. Zero: only an answer that is there at once.
     pub fn call_within<O, F, T, E>(&self, limit: Duration, op: O) -> TimeoutFuture<F>
     where
         O: FnOnce() -> F,
@@ -354,10 +354,22 @@ impl Flight {
         self.deadline.map(Instant::from_std)
     }
 
-    /// Settles a call that finished.
+    /// Settles a call that succeeded.
     #[inline]
-    pub(crate) fn finished(&mut self, ok: bool) {
-        self.outcome = Some(if ok { Outcome::Success } else { Outcome::Failure });
+    pub(crate) fn succeeded(&mut self) {
+        self.outcome = Some(Outcome::Success);
+    }
+
+    /// Settles a call that failed. A time-out inside obeys this one's deadline, and notices it first: what is up
+    /// then is this one's time, and it is this one that answers.
+    #[cold]
+    pub(crate) fn failed(&mut self, inner: Option<&Rejection>) -> Option<Rejection> {
+        self.outcome = Some(Outcome::Failure);
+        if !self.propagate || inner?.kind() != RejectionKind::Timeout {
+            return None;
+        }
+        let (deadline, now) = (self.deadline()?, Instant::now());
+        (now >= deadline).then(|| self.timed_out(deadline, now))
     }
 
     /// Settles a call at its limit.

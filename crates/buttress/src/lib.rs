@@ -44,9 +44,10 @@ pub mod prelude;
 
 pub use buttress_core::{
     Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance,
-    Classify, ConfigError, Emitter, Error, Event, FromRejection, Jitter, KeyOf, LiftErrors, LiftErrorsLayer,
-    Mode, Name, Never, Observer, OnlyErrors, Outcome, PolicyKind, Recorder, Rejection, RejectionKind, Replay,
-    Standard, TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
+    Classify, ConfigError, Emitter, Error, Event, FailureKind, FromRejection, Jitter, KeyOf, LiftErrors,
+    LiftErrorsLayer, Mode, Name, Never, Observer, OnlyErrors, Outcome, PolicyKind, ReadyInCall,
+    ReadyInCallLayer, Recorder, Rejection, RejectionKind, Replay, Standard, TokenBudgetConfig, TypedErrors,
+    TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
 
 /// The circuit breaker.
@@ -87,7 +88,7 @@ pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]
-pub use buttress_fallback::{Fallback, FallbackLayer};
+pub use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer};
 #[cfg(feature = "http")]
 pub use buttress_http::{HttpClassify, HttpReplay, RespondLayer};
 #[cfg(feature = "retry")]
@@ -106,3 +107,32 @@ struct Readme;
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../docs/first-outage.md")]
 struct FirstOutage;
+
+#[cfg(all(test, feature = "default"))]
+mod tests {
+    /// Whoever depends on this crate alone can name what the docs of the patterns tell to use.
+    #[test]
+    fn what_the_docs_of_the_patterns_name_is_here() {
+        use crate::{
+            Budget, Classify, FailureKind, FallbackConfig, ReadyInCallLayer, TokenBudgetConfig, Verdict,
+        };
+
+        struct Throttled;
+
+        impl Classify<(), ()> for Throttled {
+            fn classify(&self, _: Result<&(), &()>) -> Verdict {
+                Verdict::transient()
+            }
+
+            fn failure_kind(&self, _: Result<&(), &()>) -> FailureKind {
+                FailureKind::Throttled
+            }
+        }
+
+        assert_eq!(Throttled.failure_kind(Ok(&())), FailureKind::Throttled);
+        assert!(Budget::tokens(TokenBudgetConfig::default()).is_ok());
+        let owning = tower::ServiceBuilder::new().layer(ReadyInCallLayer);
+        assert_eq!(format!("{:?}", owning.service(())), "ReadyInCall { inner: () }");
+        assert!(FallbackConfig::default().validate().is_ok());
+    }
+}

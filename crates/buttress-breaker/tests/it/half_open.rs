@@ -65,6 +65,22 @@ async fn a_probe_that_hangs_loses_its_place_and_its_say() {
     assert_eq!(breaker.snapshot().late, 1);
 }
 
+// A probe of which nothing is heard may keep its place for long; the others need not stay away for as long.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_while_probes_are_under_way_asks_for_no_longer_a_wait_than_the_open_one() {
+    let breaker = tripped(Breaker::builder("x").probe_lease(secs(600)));
+    pass(secs(1)).await;
+    let _probe = breaker.try_acquire().unwrap();
+    assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let refused = tower::ServiceExt::oneshot(breaker.wrap(inner), ()).await.unwrap_err();
+    assert_eq!(buttress_core::rejection(&*refused).unwrap().retry_after(), Some(secs(1)));
+    assert_eq!(breaker.snapshot().next_probe_in, Some(secs(600)));
+    // An open one says how long it is open, however long that is.
+    breaker.force_open_for(secs(100 * 86_400));
+    assert_eq!(breaker.refused().retry_after(), Some(secs(100 * 86_400)));
+}
+
 // A circuit that was open for hours must not wait for a lost probe for hours.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
@@ -79,17 +95,4 @@ async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
     slow.success();
     breaker.is(State::Closed);
     drop(hung);
-}
-
-// A probe of which nothing is heard may keep its place for long; the others need not stay away for as long.
-#[tokio::test(start_paused = true)]
-async fn a_refusal_while_probes_are_under_way_asks_for_no_longer_a_wait_than_the_open_one() {
-    let breaker = tripped(Breaker::builder("x").probe_lease(secs(600)));
-    pass(secs(1)).await;
-    let _probe = breaker.try_acquire().unwrap();
-    assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
-    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
-    let refused = tower::ServiceExt::oneshot(breaker.wrap(inner), ()).await.unwrap_err();
-    assert_eq!(buttress_core::rejection(&*refused).unwrap().retry_after(), Some(secs(1)));
-    assert_eq!(breaker.snapshot().next_probe_in, Some(secs(600)));
 }

@@ -188,9 +188,12 @@ fn racers_for_one_key_share_one_circuit() {
     assert_eq!(tenants.len(), 1);
 }
 
+type Counts = Arc<Mutex<BTreeMap<String, f64>>>;
+
 /// The last count told of each state.
-fn counts() -> (Arc<Mutex<BTreeMap<String, f64>>>, impl Fn(&Event<'_>) + Send + Sync + 'static) {
-    let counts: Arc<Mutex<BTreeMap<String, f64>>> = Arc::default();
+#[allow(clippy::type_complexity, reason = "said once")]
+fn counts() -> (Counts, impl Fn(&Event<'_>) + Send + Sync + 'static) {
+    let counts = Counts::default();
     let to = counts.clone();
     let listener = move |event: &Event<'_>| {
         if let Event::Level { what: Level::Keys(state), value } = event {

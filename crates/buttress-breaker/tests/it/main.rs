@@ -11,6 +11,7 @@ mod readiness;
 mod registries;
 mod settings;
 mod shape;
+mod siblings;
 mod sources;
 mod steering;
 mod threads;

@@ -130,3 +130,23 @@ async fn a_subscription_covers_breakers_that_come_later() {
     assert!(changes.try_next().is_none());
     assert_eq!(changes.missed(), 0);
 }
+
+// The settings of one may depend on the others; and a page that lists them must not wait for a slow factory.
+#[test]
+fn settings_that_look_at_the_registry_do_not_wait_for_themselves() {
+    let (done, watchdog) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let registry = Registry::new();
+        let first = registry.get_or_create("first", |builder| builder.consecutive_failures(7)).unwrap();
+        let second = registry.get_or_create("second", |builder| {
+            assert!(registry.get("second").is_none());
+            assert_eq!((registry.len(), registry.health().total), (1, 1));
+            let _changes = registry.subscribe();
+            builder.config(registry.get("first").unwrap().config().as_ref().clone())
+        });
+        assert_eq!(second.unwrap().config(), first.config());
+        done.send(registry.len()).unwrap();
+    });
+    let len = watchdog.recv_timeout(std::time::Duration::from_secs(5)).expect("a deadlock");
+    assert_eq!(len, 2);
+}

@@ -85,6 +85,8 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("open_backoff.jitter", |c| {
             c.open_backoff = Backoff::exponential(secs(1)).with_jitter(Jitter::Symmetric(f64::NAN));
         }),
+        ("open_backoff.list", |c| c.open_backoff = Backoff::list([secs(1), Duration::ZERO])),
+        ("open_backoff.list", |c| c.open_backoff = Backoff::list([secs(1), secs(5)]).with_max(secs(2))),
         ("permitted_probes", |c| c.permitted_probes = 0),
         ("permitted_probes", |c| c.permitted_probes = u32::MAX),
         ("success_threshold", |c| c.success_threshold = 0),
@@ -194,7 +196,11 @@ fn settings_are_read_from_text_and_written_back() {
     assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
     let written = serde_json::to_string(&read).unwrap();
     assert_eq!(serde_json::from_str::<BreakerConfig>(&written).unwrap(), read);
+    // What is left out of the wait is the breaker's own: full jitter from 100 ms would hardly keep it open.
+    let read: BreakerConfig = serde_json::from_str(r#"{"open_backoff":{"max":"5m"}}"#).unwrap();
+    assert_eq!(read.open_backoff, BreakerConfig::default().open_backoff.with_max(secs(300)));
     for (wrong, says) in [
+        (r#"{"open_backoff":{"bass":"1s"}}"#, "unknown field `bass`"),
         (r#"{"faliure_rate":0.5}"#, "unknown field `faliure_rate`"),
         (r#"{"window":{"count":5,"time":"1s"}}"#, "either `count`, or `time`"),
         (r#"{"open_for":"30"}"#, "not a time"),

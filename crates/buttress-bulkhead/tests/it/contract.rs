@@ -32,6 +32,10 @@ fn everything_can_be_sent_shared_cloned_and_shown_whatever_the_request_is() {
     is::<BulkheadConfig>();
     is::<BulkheadLayer>();
     is::<BulkheadService<tower::util::BoxCloneSyncService<u32, NotClone, BoxError>>>();
+    fn shown<T: Clone + Send + Sync + Unpin + std::fmt::Debug>(_: &T) {}
+    let by_closure = bulkhead(1, 1).layer().classify_with(|_: Result<&(), &BoxError>| Verdict::Success);
+    shown(&by_closure);
+    shown(&by_closure.layer(())); // whatever the service is
     fn moves<T: Send + Sync + Unpin + std::fmt::Debug>() {}
     moves::<Permit>();
     moves::<Acquire>();

@@ -1,8 +1,17 @@
 //! What observers hear.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
 
-use buttress_core::{Mode, Verdict, observe::Happening};
+use buttress_core::{
+    Event, Mode, Verdict,
+    observe::{Happening, Level},
+};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task::spawn};
 use tower::BoxError;
@@ -178,4 +187,36 @@ async fn listener_may_use_the_handle() {
     drop(assert_ready!(b.poll()).unwrap());
     assert_eq!(bulkhead.snapshot().active, 0);
     *handle.lock().unwrap() = None;
+}
+
+#[test]
+fn last_level_told_is_the_last_value_also_where_two_threads_tell_at_once() {
+    let (reached, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (held, gauge) = (AtomicBool::new(false), Arc::new(Mutex::new(f64::NAN)));
+    let (reaches, waits, shown) = (reached.clone(), go_on.clone(), gauge.clone());
+    let bulkhead = builder(5, 0)
+        .on_event(move |event| {
+            // Holds the first thread that tells "two run" until one has gone, and that has been told.
+            if matches!(event, Event::Level { what: Level::InFlight, value: 2.0 }) && !held.swap(true, SeqCst)
+            {
+                reaches.wait();
+                waits.wait();
+            }
+        })
+        .on_event(move |event| {
+            if let Event::Level { what: Level::InFlight, value } = event {
+                *shown.lock().unwrap() = *value;
+            }
+        })
+        .build()
+        .unwrap();
+    let first = bulkhead.try_acquire().unwrap();
+    let other = bulkhead.clone();
+    let second = thread::spawn(move || other.try_acquire().unwrap());
+    reached.wait();
+    drop(first);
+    go_on.wait();
+    let _second = second.join().unwrap();
+    assert_eq!(bulkhead.snapshot().active, 1);
+    assert_eq!(*gauge.lock().unwrap(), 1.0);
 }

@@ -205,6 +205,17 @@ async fn closed_bulkhead_refuses_all_and_lets_running_calls_end() {
     assert!(bulkhead.is_closed() && bulkhead.snapshot().closed);
 }
 
+#[tokio::test(start_paused = true)]
+async fn waiter_that_is_dropped_before_it_hears_of_the_close_is_counted_as_cancelled() {
+    let bulkhead = bulkhead(1, 5);
+    let _running = bulkhead.try_acquire().unwrap();
+    let mut waiting = spawn(bulkhead.acquire());
+    assert_pending!(waiting.poll());
+    bulkhead.close();
+    drop(waiting);
+    assert_eq!((bulkhead.snapshot().cancelled, bulkhead.snapshot().rejected), (1, 0));
+}
+
 // vector K15
 #[tokio::test(start_paused = true)]
 async fn drain_and_a_waiting_call_both_hear_of_the_one_freed_slot() {

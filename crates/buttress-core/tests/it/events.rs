@@ -221,3 +221,45 @@ fn waker_that_panics_does_not_silence_the_policy() {
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(1));
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(2));
 }
+
+/// The last waker of a task that made a call: without it the task is dropped, and the call tells its end.
+struct LastOfItsTask(Emitter);
+
+impl Wake for LastOfItsTask {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for LastOfItsTask {
+    fn drop(&mut self) {
+        self.0.emit(cleared(1));
+    }
+}
+
+#[test]
+fn subscription_may_move_to_another_task_when_its_first_one_is_gone() {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let policy = emitter();
+        let mut events = policy.events();
+        let first = Waker::from(Arc::new(LastOfItsTask(policy.clone())));
+        assert!(poll_next(&mut events, &first).is_pending());
+        drop(first);
+        assert!(poll_next(&mut events, Waker::noop()).is_pending());
+        tell.send(poll_next(&mut events, Waker::noop())).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(5)), Ok(Poll::Ready(1)), "no deadlock");
+}
+
+#[test]
+fn waker_that_panics_at_the_end_of_a_policy_does_not_silence_the_others() {
+    let policy = emitter();
+    let (mut first, mut second) = (policy.events(), policy.events());
+    let other = emitter();
+    let wake = |panics| Arc::new(Inline { policy: other.clone(), woken: AtomicUsize::new(0), panics });
+    assert!(poll_next(&mut first, &wake(true).into()).is_pending());
+    let fine = wake(false);
+    assert!(poll_next(&mut second, &fine.clone().into()).is_pending());
+    let _alone = crate::listeners::PANICKING.lock();
+    drop(policy);
+    assert_eq!(fine.woken.load(SeqCst), 1);
+}

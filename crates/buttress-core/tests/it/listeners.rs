@@ -204,6 +204,16 @@ fn listener_that_panics_disturbs_nobody() {
     );
 }
 
+#[test]
+fn what_a_listener_panics_with_is_not_kept() {
+    let (kept, policy) = (Arc::new(()), emitter("panics for ever"));
+    let payload = kept.clone();
+    policy.add(recorder_fn(move |_| std::panic::resume_unwind(Box::new(payload.clone()))));
+    let _alone = PANICKING.lock();
+    (0..100).for_each(|_| policy.emit(done()));
+    assert_eq!(Arc::strong_count(&kept), 2); // here, and in the listener
+}
+
 /// A policy as they are: state behind a lock, which no event is emitted under.
 struct Policy {
     emitter: Emitter,
@@ -258,6 +268,25 @@ fn listener_may_use_the_handle_and_what_that_raises_is_told_afterwards() {
             "second: reset",
         ]
     );
+}
+
+#[test]
+fn what_a_recorder_raises_while_it_learns_the_levels_waits_too() {
+    let (log, policy, levels) = (Log::default(), emitter("learnt"), opened());
+    policy.set_levels(Arc::downgrade(&levels));
+    let (own, again) = (log.clone(), policy.clone());
+    policy.add(recorder_fn(move |event| {
+        own.lock().unwrap().push(format!("begin {}", text(event)));
+        if let Event::Level { .. } = event {
+            again.emit(done());
+        }
+        own.lock().unwrap().push("end".to_owned());
+    }));
+    let log = log.lock().unwrap();
+    assert_eq!(log.len(), 8, "{log:?}"); // two levels, and what each raised
+    for told in log.chunks(2) {
+        assert!(told[0].starts_with("begin") && told[1] == "end", "{log:?}"); // never two begun at once
+    }
 }
 
 #[test]

@@ -101,10 +101,13 @@ async fn panic_anywhere_reaches_the_caller_and_is_told_once() {
     });
     let svc = in_rule.layer(service_fn(|()| down()));
     assert!(tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic());
+    let key = |_: &()| assert!(!boom(), "in the key");
+    let mut in_key = fallback.layer().last_good(key, |_: &mut u32, _| {}).layer(service_fn(|()| down()));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(in_key.call(())))).is_err());
     let told: Vec<_> = heard.lock().unwrap().iter().map(|(outcome, _)| *outcome).collect();
-    assert_eq!(told, [Outcome::Panicked; 4]);
+    assert_eq!(told, [Outcome::Panicked; 5]);
     let snapshot = fallback.snapshot();
-    assert_eq!((snapshot.panicked, snapshot.failed, snapshot.cancelled), (4, 0, 0));
+    assert_eq!((snapshot.panicked, snapshot.failed, snapshot.cancelled), (5, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{BoxError, Standard};
+use buttress_core::{BoxError, Standard, Verdict};
 use buttress_fallback::{Fallback, FallbackLayer, FallbackService, Value};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 
@@ -46,8 +46,18 @@ fn types_are_what_connection_builders_need() {
     is_service(&last_good.layer(Inner));
     all(&fallback.layer().answer_for(|_: &Rc<()>, failed: Result<u32, BoxError>| failed));
     all(&fallback.layer().value(1).handle_with(|_: Result<&u32, &BoxError>| true));
+    let judged = fallback.layer().value(1).classify_with(|_: Result<&u32, &BoxError>| Verdict::transient());
+    all(&judged);
+    all(&judged.layer(Inner));
     fn is_send<T: Send + Debug>(_: &T) {}
     is_send(&fallback.call(down::<u32>, |_| Ok(1)));
+}
+
+// fault Z06
+#[test]
+fn answer_that_is_kept_ready_is_not_shown() {
+    let layer = fallback().layer().value("s3ntinel");
+    assert!(!format!("{layer:?} {:?}", layer.layer(())).contains("s3ntinel"));
 }
 
 #[tokio::test]
@@ -70,7 +80,7 @@ async fn ten_layers_infer_with_nothing_annotated() {
         .layer(f.layer().last_good(|n: &u32| *n, |_, _| {}))
         .layer(f.layer().service(backup))
         .layer(f.layer().value(0).handle_with(|outcome| outcome.is_err()))
-        .layer(f.layer().value(0).classify_with(|_| buttress_core::Verdict::Success))
+        .layer(f.layer().value(0).classify_with(|_| Verdict::Success))
         .layer(f.layer().answer_with(|_| Ok(5)))
         .layer(f.layer().value(0))
         .layer(f.layer().value(4))

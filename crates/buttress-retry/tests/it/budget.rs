@@ -236,6 +236,37 @@ async fn call_without_budget_may_wait_out_its_backoff_before_it_fails() {
     assert_eq!(recording.outcomes(), [Outcome::Failure, Outcome::Cancelled]);
 }
 
+// The backoff it waits out is that of ordinary failures, which may be longer than the one that fitted.
+#[tokio::test(start_paused = true)]
+async fn pause_without_budget_ends_at_the_deadline() {
+    let none = Budget::tokens(TokenBudgetConfig::default().with_capacity(0)).unwrap();
+    let retry = with(&none, 3)
+        .backoff(Backoff::constant(ms(5000)))
+        .throttle_backoff(Backoff::constant(ms(10)))
+        .max_elapsed(ms(1000))
+        .pause_without_budget(true)
+        .build()
+        .unwrap();
+    let layer = retry.layer().throttled_when(|outcome: Result<&&str, &BoxError>| outcome.is_err());
+    let start = Instant::now();
+    layer.layer(Script::failing().service()).oneshot("a").await.unwrap_err();
+    assert_eq!(start.elapsed(), ms(1000));
+    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 1);
+}
+
+// gRPC's "do not retry" push-back takes a token as any failure does: here a hint that nobody would obey.
+#[tokio::test(start_paused = true)]
+async fn half_rule_takes_a_token_also_for_a_push_back_that_ends_the_call() {
+    let budget = Budget::grpc(10, 0.5).unwrap();
+    let retry = with(&budget, 4).retry_after(buttress_retry::RetryAfter::Replace).build().unwrap();
+    let script = Script::failing();
+    let layer = retry
+        .layer()
+        .classify_with(|_: Result<&&str, &BoxError>| Verdict::retry_after(std::time::Duration::MAX));
+    layer.layer(script.service()).oneshot("a").await.unwrap_err();
+    assert_eq!((script.calls(), budget.available(now())), (1, 9.0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn time_out_and_rate_limit_have_their_own_price() {
     let config = TokenBudgetConfig::default().with_capacity(100).with_prices(1, 10, 30);

@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    task::{Context, Waker},
+};
 
 use buttress_core::{BoxError, CallContext, FromRejection, context};
 use buttress_timeout::Timeout;
@@ -38,6 +41,35 @@ async fn earlier_deadline_from_outside_wins() {
     assert_eq!(late.rejection().unwrap().limit(), Some(ms(100)));
 }
 
+/// A time-out of 100 ms around attempts that may take 500 ms each, and take longer.
+fn total_around_attempts() -> (Timeout, Timeout) {
+    let named = |name, limit| Timeout::builder(name).limit(ms(limit)).build().unwrap();
+    (named("total", 100), named("attempt", 500))
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_is_up_is_that_of_the_outer_time_out_though_the_inner_one_notices_first() {
+    let (total, attempt) = total_around_attempts();
+    let svc = total.layer().layer(attempt.layer().layer(service_fn(|()| taking(1_000))));
+    let late = svc.clone().oneshot(()).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().policy(), "total");
+    assert_eq!(late.rejection().unwrap().limit(), Some(ms(100)));
+    assert_eq!((total.snapshot().timeouts, total.snapshot().failures), (1, 0));
+    // The limit of an attempt that is reached before stays the attempt's.
+    attempt.reconfigure(buttress_timeout::TimeoutConfig::of(ms(99))).unwrap();
+    let late = svc.oneshot(()).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().policy(), "attempt");
+    assert_eq!((total.snapshot().timeouts, total.snapshot().failures), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn outer_time_out_answers_though_an_inner_one_notices_first() {
+    let (total, attempt) = total_around_attempts();
+    let inner = attempt.layer().layer(service_fn(|()| taking(1_000)));
+    let svc = total.layer().fallback(|| 7).layer(inner);
+    assert_eq!(svc.oneshot(()).await.unwrap(), 7);
+}
+
 #[tokio::test(start_paused = true)]
 async fn deadline_that_only_the_context_knows_ends_the_call() {
     let started = Instant::now();
@@ -65,6 +97,13 @@ async fn deadline_that_only_the_context_knows_ends_the_call() {
     let outer = CallContext::default().until(until.into_std());
     context::scope(outer, made).await.unwrap_err();
     assert_eq!(started.elapsed(), ms(210));
+    // Also where it was polled before, and has its timer.
+    let mut made = Box::pin(timeout.call(|| taking(1_000)));
+    assert!(made.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let until = Instant::now().checked_add(ms(70)).unwrap();
+    let outer = CallContext::default().until(until.into_std());
+    context::scope(outer, made).await.unwrap_err();
+    assert_eq!(started.elapsed(), ms(280));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,15 @@
-use std::{future::Future, pin::Pin, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    task::{Context, Wake},
+    thread,
+    time::Duration,
+};
 
 use buttress_core::{BoxError, FromRejection};
 use buttress_timeout::{Timeout, TimeoutConfig, TimeoutSnapshot, Timeouts, race};
@@ -152,4 +163,29 @@ async fn race_of_nobody_is_an_error() {
     let nobody: [(Timeout, std::future::Ready<Result<(), BoxError>>); 0] = [];
     let why = race(nobody).await.unwrap_err();
     assert_eq!(why.rejection().unwrap().code(), "NOTHING_TO_RACE");
+}
+
+/// Wakes an executor that polls right inside of `wake`, where the table is used again.
+struct Inline(Timeouts, AtomicBool);
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.get("api.search");
+        self.1.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn reset_locks_nothing_while_those_are_woken_who_followed_what_goes() {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let timeouts = Timeouts::new();
+        let mut events = timeouts.register("api.search", TimeoutConfig::default()).unwrap().events();
+        let inline = Arc::new(Inline(timeouts.clone(), AtomicBool::new(false)));
+        let waker = inline.clone().into();
+        assert!(Pin::new(&mut events).poll_next(&mut Context::from_waker(&waker)).is_pending());
+        timeouts.reset();
+        tell.send(inline.1.load(SeqCst)).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(5)), Ok(true), "no deadlock");
 }

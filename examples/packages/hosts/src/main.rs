@@ -17,6 +17,10 @@ use crate::hosts::{Policies, stack};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    run().await
+}
+
+async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let server = Policies::new("server")?;
     // A breaker of its own, which judges responses: the one in the stack only sees errors, of which axum has none.
     let judge = Policies::new("server-responses")?.breaker;
@@ -54,4 +58,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     assert!(connector.breaker.is_open(), "three failed connects open it");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    async fn one_stack_runs_over_axum_reqwest_and_its_connector() {
+        super::run().await.unwrap();
+    }
 }
