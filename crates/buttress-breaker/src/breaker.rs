@@ -62,10 +62,7 @@ impl Breaker {
     where
         F: FnOnce() -> Fut,
     {
-        match self.try_acquire() {
-            Ok(permit) => BreakerFuture::admitted(permit, Standard, f),
-            Err(why) => BreakerFuture::refused(why),
-        }
+        BreakerFuture::of(self.shared.clone(), Standard, f)
     }
 
     /// Asks for one call and returns a scope guard for it, to be told how the call ended.

@@ -119,7 +119,28 @@ pub(crate) struct Refusal {
     pub(crate) wait: Option<u64>,
 }
 
-/// Stands for "the clock was not read".
+/// Whether a call is let in, and as what. Plain data without overlaps, so that it stays in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    pub(crate) generation: u64,
+    /// When it was let in, or [`NO_TIME`]. Refused: the wait after which another try makes sense, likewise.
+    pub(crate) time: u64,
+    pub(crate) lease: u32,
+    pub(crate) refused: bool,
+}
+
+impl Pass {
+    #[inline(always)]
+    pub(crate) fn refused(wait: u64) -> Self {
+        Self { generation: FREE, time: wait, lease: 0, refused: true }
+    }
+
+    fn ticket(self) -> Ticket {
+        Ticket { generation: self.generation, lease: self.lease }
+    }
+}
+
+/// Stands for "the clock was not read", and for a wait of which the end is not known.
 pub(crate) const NO_TIME: u64 = u64::MAX;
 
 /// A millisecond.
@@ -142,6 +163,7 @@ impl Common {
         })
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
         let since = Instant::now().saturating_duration_since(self.epoch);
         // Cheaper than through u128, and as exact.
@@ -195,6 +217,7 @@ impl Common {
         self.keys.as_ref()?.get(place)
     }
 
+    #[inline]
     pub(crate) fn gated(&self) -> bool {
         self.hot.gated.load(Relaxed)
     }
@@ -315,11 +338,6 @@ impl Shared {
         self.by_hand(|opened, at| opened.reconfigure(rules, at));
     }
 
-    /// A permit for a call that nobody records.
-    pub(crate) fn free_permit(self: &Arc<Self>) -> Permit {
-        self.permit(Ticket { generation: FREE, lease: 0 })
-    }
-
     /// The state as it was left, whatever time has done to it since.
     pub(crate) fn stored_state(&self) -> State {
         match self.front.word().kind() {
@@ -359,6 +377,18 @@ impl Shared {
         }
     }
 
+    /// Whether no call is refused because of the state: one look at the word. A ramp refuses some of the calls,
+    /// not the service.
+    #[inline(always)]
+    pub(crate) fn flows(&self) -> bool {
+        self.front.word().flows()
+    }
+
+    /// How long a call made now would be refused for; [`NO_TIME`]: nobody knows. `None`: it would not be.
+    pub(crate) fn refused_for(&self) -> Option<u64> {
+        self.refusing().map(|refusal| refusal.wait.unwrap_or(NO_TIME))
+    }
+
     fn longest_wait(&self) -> u64 {
         match self.longest_wait.load(Relaxed) {
             u32::MAX => u64::MAX,
@@ -369,12 +399,6 @@ impl Shared {
     /// Whether a call made now would be refused.
     #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
-        // A ramp refuses some of the calls, not the service.
-        if self.front.word().flows() { None } else { self.refusing_at() }
-    }
-
-    #[cold]
-    fn refusing_at(&self) -> Option<Refusal> {
         match self.front.word().kind() {
             _ if self.common.hot.shadow.load(Relaxed) => None,
             Kind::Isolated => Some(Refusal { until: None, wait: None }),
@@ -392,30 +416,31 @@ impl Shared {
 
     #[inline]
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Permit, Rejection> {
-        match self.admit_plain() {
-            Some(permit) => Ok(permit),
-            None => self.admit_at(self.front.word()),
-        }
+        let pass = self.enter();
+        if pass.refused { Err(self.refuse(pass.time)) } else { Ok(Permit::new(self.clone(), pass)) }
     }
 
-    /// Lets a call in where that takes no more than a look at the word.
-    #[inline]
-    pub(crate) fn admit_plain(self: &Arc<Self>) -> Option<Permit> {
+    /// Lets a call in or not. Whoever is let in has to say how it ended; a refusal is yet to be counted.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> Pass {
         let word = self.front.word();
-        (word.is_plain() && !self.common.emitter.is_on()).then(|| {
-            let ticket = Ticket { generation: word.generation(), lease: 0 };
-            Permit::new(self.clone(), ticket, NO_TIME)
-        })
+        if word.is_plain() && !self.common.emitter.is_on() {
+            return Pass { generation: word.generation(), time: NO_TIME, lease: 0, refused: false };
+        }
+        // Taken apart, so that it need not be in memory because this one is.
+        let Pass { generation, time, lease, refused } = self.enter_at(word);
+        Pass { generation, time, lease, refused }
     }
 
-    fn permit(self: &Arc<Self>, ticket: Ticket) -> Permit {
+    fn pass(&self, ticket: Ticket) -> Pass {
         let timed = self.front.word().is_timed() || self.common.emitter.is_timed();
-        let started = if timed { self.common.now() } else { NO_TIME };
-        Permit::new(self.clone(), ticket, started)
+        let time = if timed { self.common.now() } else { NO_TIME };
+        Pass { generation: ticket.generation, time, lease: ticket.lease, refused: false }
     }
 
     #[inline(never)]
-    fn admit_at(self: &Arc<Self>, word: Word) -> Result<Permit, Rejection> {
+    fn enter_at(&self, word: Word) -> Pass {
+        let free = Ticket { generation: FREE, lease: 0 };
         let admission = match word.kind() {
             Kind::Closed | Kind::MetricsOnly => {
                 Admission::Admitted(Ticket { generation: word.generation(), lease: 0 })
@@ -436,14 +461,15 @@ impl Shared {
             }
         };
         match admission {
-            Admission::Admitted(ticket) => Ok(self.permit(ticket)),
-            Admission::Free => Ok(self.permit(Ticket { generation: FREE, lease: 0 })),
+            Admission::Admitted(ticket) => self.pass(ticket),
+            Admission::Free => self.pass(free),
             Admission::Refused(wait) => {
-                let rejection = self.refuse(wait);
-                if self.common.hot.shadow.load(Relaxed) {
-                    return Ok(self.permit(Ticket { generation: FREE, lease: 0 }));
+                let wait = wait.unwrap_or(NO_TIME);
+                if !self.common.hot.shadow.load(Relaxed) {
+                    return Pass::refused(wait);
                 }
-                Err(rejection)
+                self.count_refusal(wait);
+                self.pass(free)
             }
         }
     }
@@ -473,86 +499,131 @@ impl Shared {
     }
 
     /// Makes, counts and tells a refusal.
-    pub(crate) fn refuse(&self, wait: Option<u64>) -> Rejection {
-        let mut rejection = Rejection::new(RejectionKind::CircuitOpen, self.common.emitter.name());
-        if let Some(wait) = wait {
-            rejection = rejection.with_retry_after(Duration::from_nanos(wait));
-        }
+    fn refuse(&self, wait: u64) -> Rejection {
+        self.count_refusal(wait);
+        self.rejection(wait)
+    }
+
+    /// Counts and tells a refusal.
+    #[inline]
+    pub(crate) fn count_refusal(&self, wait: u64) {
         let shadow = self.common.hot.shadow.load(Relaxed);
         let counter = if shadow { &self.would_reject } else { &self.rejected };
         counter.fetch_add(1, Relaxed);
         if self.common.emitter.is_on() {
-            self.common.emitter.emit(Event::Refused { rejection: &rejection, shadow });
+            self.tell_refusal(wait, shadow);
         }
-        rejection
     }
 
-    /// Records how a call ended.
+    #[cold]
+    fn tell_refusal(&self, wait: u64, shadow: bool) {
+        self.common.emitter.emit(Event::Refused { rejection: &self.rejection(wait), shadow });
+    }
+
+    /// Makes what a refused call comes to.
     #[inline]
-    pub(crate) fn settle(
-        &self,
-        ticket: Ticket,
-        started: u64,
-        ending: Ending,
-        outcome: Outcome,
-        error: Option<&(dyn StdError + 'static)>,
-    ) {
-        let untimed = started == NO_TIME && self.front.settled_until() == u64::MAX;
-        let plain = ending == Ending::Success && ticket.lease == 0;
-        if untimed && plain && self.front.success(ticket.generation) {
+    pub(crate) fn rejection(&self, wait: u64) -> Rejection {
+        let rejection = Rejection::new(RejectionKind::CircuitOpen, self.common.emitter.name());
+        if wait == NO_TIME {
+            return rejection;
+        }
+        rejection.with_retry_after(Duration::from_nanos(wait))
+    }
+
+    /// Records that a call succeeded.
+    #[inline(always)]
+    pub(crate) fn succeed(&self, pass: Pass) {
+        let untimed = pass.time == NO_TIME && self.front.settled_until() == u64::MAX;
+        // No probe gets past this: while the circuit is half-open, the word leaves no success to count.
+        if untimed && self.front.success(pass.generation) {
             if self.common.emitter.is_on() {
-                self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+                self.tell_success();
             }
             return;
         }
-        self.settle_at(ticket, started, ending, outcome, error);
+        self.succeed_at(pass.generation, pass.time, pass.lease);
     }
 
-    fn settle_at(
+    #[cold]
+    fn tell_success(&self) {
+        let outcome = Outcome::Success;
+        self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+    }
+
+    /// As [`succeed`](Self::succeed), where a clock has to be read or the circuit has to hear of it.
+    #[inline(never)]
+    fn succeed_at(&self, generation: u64, time: u64, lease: u32) {
+        let pass = Pass { generation, time, lease, refused: false };
+        let watched = self.common.emitter.is_on();
+        if pass.generation == FREE && !watched {
+            return;
+        }
+        let now = self.common.now();
+        let slow = self.is_slow(pass, now);
+        let counted = pass.lease == 0 && !slow && self.count_success(pass, now);
+        if !counted || watched {
+            self.finish(pass, now, Ending::Success, Outcome::Success, None, counted);
+        }
+    }
+
+    /// Records that a call ended in another way.
+    #[cold]
+    pub(crate) fn settle(
         &self,
-        ticket: Ticket,
-        started: u64,
+        pass: Pass,
         ending: Ending,
         outcome: Outcome,
         error: Option<&(dyn StdError + 'static)>,
     ) {
-        if ticket.generation == FREE && !self.common.emitter.is_on() {
+        if pass.generation == FREE && !self.common.emitter.is_on() {
             return;
         }
-        let now = self.common.now();
-        let elapsed = if started == NO_TIME { 0 } else { now.saturating_sub(started) };
-        let slow = elapsed > self.common.hot.slow.load(Relaxed);
-        let said = if ticket.generation == FREE {
-            false
-        } else if ticket.lease == 0 && ending == Ending::Success && !slow {
-            !self.count_success(ticket, started, now)
-                && self.settle_locked(ticket, started, ending, slow, now, error)
-        } else if ticket.lease == 0
+        let ignored = pass.lease == 0
             && ending == Ending::Ignored
-            && ticket.generation == self.front.word().generation()
-        {
+            && pass.generation == self.front.word().generation();
+        if ignored {
             self.ignored.fetch_add(1, Relaxed);
-            false
-        } else {
-            self.settle_locked(ticket, started, ending, slow, now, error)
-        };
+        }
+        self.finish(pass, self.common.now(), ending, outcome, error, ignored);
+    }
+
+    /// Tells how a call ended: the circuit, unless it knows by now (`counted`), and who listens.
+    #[cold]
+    fn finish(
+        &self,
+        pass: Pass,
+        now: u64,
+        ending: Ending,
+        outcome: Outcome,
+        error: Option<&(dyn StdError + 'static)>,
+        counted: bool,
+    ) {
+        let slow = self.is_slow(pass, now);
+        let told = counted || pass.generation == FREE;
+        let said = !told && self.settle_locked(pass.ticket(), pass.time, ending, slow, now, error);
         if self.common.emitter.is_on() {
-            let elapsed = (started != NO_TIME).then(|| Duration::from_nanos(elapsed));
+            let elapsed = (pass.time != NO_TIME).then(|| Duration::from_nanos(now.saturating_sub(pass.time)));
             self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
         }
         self.after(said);
     }
 
+    #[inline]
+    fn is_slow(&self, pass: Pass, now: u64) -> bool {
+        pass.time != NO_TIME && now.saturating_sub(pass.time) > self.common.hot.slow.load(Relaxed)
+    }
+
     /// Counts a success that was in time, without the lock where that is possible.
-    fn count_success(&self, ticket: Ticket, began: u64, now: u64) -> bool {
+    #[inline]
+    fn count_success(&self, pass: Pass, now: u64) -> bool {
         let until = self.front.settled_until();
         let interval = self.common.hot.interval.load(Relaxed);
-        if interval > 0 && began < until.saturating_sub(interval) {
+        if interval > 0 && pass.time < until.saturating_sub(interval) {
             return false;
         }
         // At the end of a bucket one call moves the window on, under the lock. Those that find it at that do not
         // wait: they are counted with the new bucket, if not with the old one.
-        (now < until || self.front.is_busy()) && self.front.success(ticket.generation)
+        (now < until || self.front.is_busy()) && self.front.success(pass.generation)
     }
 
     #[cold]

@@ -128,7 +128,7 @@ impl Front {
         front
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn word(&self) -> Word {
         Word(self.word.load(Acquire))
     }

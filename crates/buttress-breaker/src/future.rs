@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,7 +10,12 @@ use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard,
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-use crate::{Permit, config::nanos, permit::Held};
+use crate::{
+    Permit,
+    config::nanos,
+    engine::{Pass, Shared},
+    permit::{Entering, Held},
+};
 
 pin_project! {
     /// Resolves as the inner call does, or at once to a rejection.
@@ -17,25 +23,22 @@ pin_project! {
     /// # Cancellation
     /// Dropping it cancels the call; `on_cancel` says what that means to the circuit.
     pub struct BreakerFuture<F, C = Standard> {
+        permit: Permit,
         #[pin]
-        phase: Phase<F, C>,
+        call: Call<F>,
+        classify: C,
+        // Boxed, and made only where a call with a limit of its own has to wait: in place it would make every
+        // future five times as large, and every call slower for being moved.
+        limit: Option<Pin<Box<Sleep>>>,
     }
 }
 
 pin_project! {
-    #[project = PhaseProj]
-    enum Phase<F, C> {
-        Admitted {
-            permit: Permit,
-            classify: C,
-            #[pin]
-            call: F,
-            // Boxed, and made only where a call with a limit of its own has to wait: in place it would make
-            // every future five times as large, and every call slower for being moved.
-            limit: Option<Pin<Box<Sleep>>>,
-        },
-        Refused { why: Option<Rejection> },
-        Ended,
+    #[project = CallProj]
+    enum Call<F> {
+        Made { #[pin] call: F },
+        // Refused, or ended at the breaker's own limit.
+        None,
     }
 }
 
@@ -50,26 +53,39 @@ impl<F> BreakerFuture<F> {
 
     /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
     pub fn classify<D>(self, classify: D) -> BreakerFuture<F, D> {
-        let phase = match self.phase {
-            Phase::Admitted { permit, call, limit, .. } => Phase::Admitted { permit, classify, call, limit },
-            Phase::Refused { why } => Phase::Refused { why },
-            Phase::Ended => Phase::Ended,
-        };
-        BreakerFuture { phase }
+        let Self { permit, call, limit, .. } = self;
+        BreakerFuture { permit, call, classify, limit }
     }
 }
 
 impl<F, C> BreakerFuture<F, C> {
-    #[inline]
-    pub(crate) fn admitted(mut permit: Permit, classify: C, call: impl FnOnce() -> F) -> Self {
-        permit.held = Held::Busy;
-        let call = call();
-        permit.held = Held::Idle;
-        Self { phase: Phase::Admitted { permit, classify, call, limit: None } }
+    /// The future of a call that was let in and made.
+    #[inline(always)]
+    pub(crate) fn made(call: F, shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
+        let permit = Permit::held_by(Held::Idle, shared, pass);
+        Self { permit, call: Call::Made { call }, classify, limit: None }
     }
 
-    pub(crate) fn refused(why: Rejection) -> Self {
-        Self { phase: Phase::Refused { why: Some(why) } }
+    /// The future of a call that was refused. It holds what the rejection is made of when it is polled: one more
+    /// thing to drop in here, and the compiler moves whole futures back and forth at every call.
+    #[inline(always)]
+    pub(crate) fn refused(shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
+        shared.count_refusal(pass.time);
+        let permit = Permit::held_by(Held::Refused, shared, pass);
+        Self { permit, call: Call::None, classify, limit: None }
+    }
+
+    /// Makes a call, if it is let in.
+    #[inline]
+    pub(crate) fn of(shared: Arc<Shared>, classify: C, call: impl FnOnce() -> F) -> Self {
+        let pass = shared.enter();
+        if pass.refused {
+            return Self::refused(shared, pass, classify);
+        }
+        let entering = Entering::new(&shared, pass);
+        let call = call();
+        entering.done();
+        Self::made(call, shared, pass, classify)
     }
 }
 
@@ -81,50 +97,63 @@ where
 {
     type Output = Result<T, E>;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        let mut phase = self.project().phase;
-        match phase.as_mut().project() {
-            PhaseProj::Admitted { permit, classify, call, limit } => {
-                // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
-                permit.held = Held::Busy;
-                // The call first: one that has finished wins over a limit that has passed.
-                if let Poll::Ready(outcome) = call.poll(cx) {
-                    settle(permit, classify, &outcome);
-                    return Poll::Ready(outcome);
-                }
-                permit.held = Held::Idle;
-                match poll_limit(permit, limit, cx) {
-                    None => Poll::Pending,
-                    Some(why) => {
-                        permit.time_out(&why);
-                        phase.set(Phase::Ended);
-                        Poll::Ready(Err(E::from_rejection(why)))
+    // Inlined into whoever awaits it, as the service's `call` is, so that the future is made where it stays. What
+    // waits, fails or was refused goes on outside.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let this = self.as_mut().project();
+        let permit = this.permit;
+        if let CallProj::Made { call } = this.call.project() {
+            // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
+            permit.held = Held::Busy;
+            // The call first: one that has finished wins over a limit that has passed.
+            match call.poll(cx) {
+                Poll::Ready(Ok(value)) => {
+                    match this.classify.classify(Ok(&value)) {
+                        Verdict::Success => permit.succeed(),
+                        verdict => permit.settle(verdict, false, None),
                     }
+                    return Poll::Ready(Ok(value));
                 }
+                Poll::Ready(Err(error)) => {
+                    let verdict = this.classify.classify(Err(&error));
+                    fail(permit, verdict, &error);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => permit.held = Held::Idle,
             }
-            PhaseProj::Refused { why } => {
-                let why = why.take().expect("polled after it resolved");
-                Poll::Ready(Err(E::from_rejection(why)))
+            if permit.started().is_none() {
+                return Poll::Pending;
             }
-            PhaseProj::Ended => panic!("polled after it resolved"),
         }
+        self.poll_on(cx)
     }
 }
 
-#[inline]
-fn settle<C, T, E>(permit: &mut Permit, classify: &C, outcome: &Result<T, E>)
-where
-    C: Classify<T, E>,
-    E: FromRejection,
-{
-    let verdict = classify.classify(outcome.as_ref());
-    match outcome {
-        Err(error) if verdict.is_failure() => {
-            let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
-            permit.settle(verdict, timed_out, error.as_error());
+impl<F, C> BreakerFuture<F, C> {
+    /// Goes on where the inner call is pending, or there is none.
+    #[inline(never)]
+    fn poll_on<T, E: FromRejection>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let mut this = self.project();
+        let permit = this.permit;
+        if permit.held == Held::Refused {
+            return Poll::Ready(Err(E::from_rejection(permit.rejection())));
         }
-        _ => permit.settle(verdict, false, None),
+        assert!(permit.held != Held::Settled, "polled after it resolved");
+        let Some(why) = poll_limit(permit, this.limit, cx) else { return Poll::Pending };
+        permit.time_out(&why);
+        this.call.set(Call::None);
+        Poll::Ready(Err(E::from_rejection(why)))
+    }
+}
+
+#[cold]
+fn fail<E: FromRejection>(permit: &mut Permit, verdict: Verdict, error: &E) {
+    if verdict.is_failure() {
+        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
+        permit.settle(verdict, timed_out, error.as_error());
+    } else {
+        permit.settle(verdict, false, None);
     }
 }
 
@@ -156,16 +185,16 @@ fn poll_limit(
 impl<F, C> BreakerFuture<F, C> {
     /// Whether the call was refused.
     pub fn is_refused(&self) -> bool {
-        matches!(self.phase, Phase::Refused { .. })
+        self.permit.held == Held::Refused
     }
 }
 
 impl<F, C> fmt::Debug for BreakerFuture<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match &self.phase {
-            Phase::Admitted { .. } => "admitted",
-            Phase::Refused { .. } => "refused",
-            Phase::Ended => "ended",
+        let phase = match self.permit.held {
+            Held::Refused => "refused",
+            Held::Settled => "ended",
+            _ => "admitted",
         };
         f.debug_struct("BreakerFuture").field("phase", &phase).finish_non_exhaustive()
     }

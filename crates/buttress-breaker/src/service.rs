@@ -11,7 +11,8 @@ use tower_service::Service;
 
 use crate::{
     Breaker, BreakerFuture,
-    engine::{Common, Refusal},
+    engine::{Common, NO_TIME, Pass, Refusal},
+    permit::Entering,
 };
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
@@ -25,7 +26,7 @@ pub struct BreakerService<S, C = Standard> {
     inner_ready: bool,
     /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
     /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
-    refused_for: Option<u64>,
+    refused_for: u64,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -53,7 +54,7 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, refused_for: None, waiting: None }
+        Self { inner, breaker, classify, inner_ready: false, refused_for: NO_TIME, waiting: None }
     }
 
     /// The breaker.
@@ -104,10 +105,31 @@ impl<S, C> BreakerService<S, C> {
     }
 
     #[cold]
-    fn poll_refusing(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> Poll<Asked>
+    fn stop_waiting(&mut self) {
+        self.waiting = None;
+    }
+
+    #[inline(never)]
+    fn poll_refusing(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
     where
         S: Clone,
     {
+        if self.waiting.is_some() || self.breaker.shared.common.gated() {
+            return self.poll_waiting(cx);
+        }
+        let Some(wait) = self.breaker.shared.refused_for() else { return Poll::Ready(Asked::NotAnyMore) };
+        // Ready to refuse. The inner service is left alone, ready or not.
+        self.refused_for = wait;
+        Poll::Ready(Asked::Refuses)
+    }
+
+    /// Goes on where the service was not ready before, or must not be now.
+    #[cold]
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
+    where
+        S: Clone,
+    {
+        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         let gated = self.breaker.shared.common.gated();
         // A refusal is not called inside, and behind the gate nothing is for as long as the circuit refuses.
         if self.waiting.as_ref().is_some_and(|waiting| waiting.in_line) || gated && self.inner_ready {
@@ -116,9 +138,8 @@ impl<S, C> BreakerService<S, C> {
         if gated {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
-        // Ready to refuse. The inner service is left alone, ready or not.
         self.waiting = None;
-        self.refused_for = refusal.wait;
+        self.refused_for = refusal.wait.unwrap_or(NO_TIME);
         Poll::Ready(Asked::Refuses)
     }
 
@@ -162,7 +183,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.refused_for = refusal.wait;
+                self.refused_for = refusal.wait.unwrap_or(NO_TIME);
                 Poll::Ready(())
             }
             _ => {
@@ -185,10 +206,10 @@ where
     type Error = S::Error;
     type Future = BreakerFuture<S::Future, C>;
 
-    #[inline]
+    #[inline(always)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if let Some(refusal) = self.breaker.shared.refusing() {
-            match ready!(self.poll_refusing(refusal, cx)) {
+        if !self.breaker.shared.flows() {
+            match ready!(self.poll_refusing(cx)) {
                 Asked::Refuses => return Poll::Ready(Ok(())),
                 Asked::NotAnyMore => {}
             }
@@ -197,7 +218,7 @@ where
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
                 if self.waiting.is_some() {
-                    self.waiting = None;
+                    self.stop_waiting();
                 }
                 Poll::Ready(ready)
             }
@@ -205,31 +226,28 @@ where
         }
     }
 
-    #[inline]
+    // Inlined into the caller, so that the future is made where it stays: every copy of it costs more than the
+    // whole decision. For the same reason the decision is plain data, and the permit is made after the call.
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let shared = &self.breaker.shared;
-        if !std::mem::take(&mut self.inner_ready) {
-            // The circuit refused when readiness was asked for, so the inner service was not asked. Whatever the
-            // state is by now, it cannot be called.
-            return BreakerFuture::refused(shared.refuse(self.refused_for));
-        }
-        // Apart, so that the permit is made where the future is and not moved there.
-        if let Some(permit) = shared.admit_plain() {
-            let inner = &mut self.inner;
-            return BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req));
-        }
-        match shared.admit() {
-            Ok(permit) => {
-                let inner = &mut self.inner;
-                BreakerFuture::admitted(permit, self.classify.clone(), || inner.call(req))
-            }
-            Err(why) => {
-                // The inner was polled ready and is not called: only dropping that instance gives back what it
-                // reserved. A clone holds no reservation.
+        let was_ready = std::mem::take(&mut self.inner_ready);
+        // Not ready: the circuit refused when readiness was asked for, so the inner service was not asked. Whatever
+        // the state is by now, it cannot be called.
+        let pass = if was_ready { shared.enter() } else { Pass::refused(self.refused_for) };
+        if pass.refused {
+            if was_ready {
+                // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no
+                // reservation.
                 self.inner = self.inner.clone();
-                BreakerFuture::refused(why)
             }
+            return BreakerFuture::refused(shared.clone(), pass, self.classify.clone());
         }
+        let entering = Entering::new(shared, pass);
+        let call = self.inner.call(req);
+        let classify = self.classify.clone();
+        entering.done();
+        BreakerFuture::made(call, shared.clone(), pass, classify)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use buttress_core::observe::Note;
 
 use crate::{
-    Permit, State,
+    State,
     circuit::Said,
     config::{Rules, nanos},
     engine::{Common, Shared},
@@ -227,9 +227,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         *unpoisoned(&self.template) = Template { rules, state };
     }
 
-    pub(super) fn untracked(&self) -> Permit {
+    pub(super) fn untracked(&self) -> Arc<Shared> {
         self.untracked.fetch_add(1, Relaxed);
-        self.free.free_permit()
+        self.free.clone()
     }
 }
 

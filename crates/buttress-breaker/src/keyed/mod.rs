@@ -87,10 +87,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        match self.shared.circuit(key) {
-            Some(circuit) => circuit.admit(),
-            None => Ok(self.shared.keys.untracked()),
-        }
+        self.shared.circuit(key).admit()
     }
 
     /// Makes one call of this key under its circuit. As [`Breaker::call`].
@@ -100,10 +97,7 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         F: FnOnce() -> Fut,
     {
-        match self.try_acquire(key) {
-            Ok(permit) => BreakerFuture::admitted(permit, buttress_core::Standard, f),
-            Err(why) => BreakerFuture::refused(why),
-        }
+        BreakerFuture::of(self.shared.circuit(key), buttress_core::Standard, f)
     }
 
     /// The circuit of this key, if it has one: to see and steer it. Its settings are those of all.
@@ -195,13 +189,14 @@ where
 }
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
-    /// The circuit of a key, made where there is none and there is room.
-    fn circuit<Q>(&self, key: &Q) -> Option<Arc<Shared>>
+    /// The circuit of a key, made where there is none; the one that lets everything pass, where there is no room.
+    fn circuit<Q>(&self, key: &Q) -> Arc<Shared>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.keys.find(key).or_else(|| self.keys.make(key, &self.common))
+        let circuit = self.keys.find(key).or_else(|| self.keys.make(key, &self.common));
+        circuit.unwrap_or_else(|| self.keys.untracked())
     }
 }
 
