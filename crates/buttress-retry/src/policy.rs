@@ -87,8 +87,8 @@ impl Drop for Unwound<'_> {
     }
 }
 
-/// Runs a piece of the inner service. The context is asked at every poll and not kept, its deadline too: who is
-/// outside puts it in force around every poll.
+/// Runs a piece of the inner service. The caller's context is asked at every poll and not kept: who is outside puts
+/// it in force around every poll. The policy's own deadline was made when the call began.
 #[inline(always)]
 fn inside<T>(
     deadline: Option<std::time::Instant>,
