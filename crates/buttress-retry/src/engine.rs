@@ -25,7 +25,6 @@ pub(crate) struct Engine {
     settings: RwLock<Arc<Settings>>,
     made: Instant,
     budget_told_millis: AtomicU64,
-    calls: AtomicU64,
     retries: AtomicU64,
     stopped: [AtomicU64; REASONS.len()],
 }
@@ -89,7 +88,6 @@ impl Engine {
             settings: RwLock::new(Arc::new(Settings { config, curve })),
             made: Instant::now(),
             budget_told_millis: AtomicU64::new(0),
-            calls: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             stopped: Default::default(),
         });
@@ -109,14 +107,45 @@ impl Engine {
         (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Whether a call can begin without the clock, and nothing is told or paid at its beginning.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.is_heard() && self.max_elapsed_nanos.load(Relaxed) == UNLIMITED
+    }
+
+    /// Whether somebody is to be told of a success: an observer, or the budget.
+    #[inline(always)]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.budget.is_some() || self.emitter.is_on()
+    }
+
+    /// Begins a call that is not [plain](Self::is_plain): pays into the budget. When that was, if anything asks.
+    #[inline(never)]
+    pub(crate) fn start(&self) -> Option<Instant> {
+        let timed_budget = self.budget.as_ref().is_some_and(Budget::is_timed);
+        let needs_clock = timed_budget || self.max_elapsed().is_some() || self.emitter.is_timed();
+        let started = needs_clock.then(Instant::now);
+        if let (Some(budget), Some(now)) = (&self.budget, started) {
+            budget.deposit(now.into_std());
+        }
+        started
+    }
+
+    /// Tells budget and observers of a success.
+    #[inline(never)]
+    pub(crate) fn succeeded(&self, started: Option<Instant>, attempts: u32, retried: Option<FailureKind>) {
+        if let Some(budget) = &self.budget {
+            budget.succeeded(retried);
+            if self.emitter.is_on() {
+                self.tell_budget_now_and_then(started.unwrap_or_else(Instant::now));
+            }
+        }
+        self.tell_end(Outcome::Success, started, attempts);
+    }
+
     /// Not for the path of a call that succeeds at once: it takes a lock for a moment.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    #[inline]
-    pub(crate) fn count_call(&self) {
-        self.calls.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_retry(&self) {
@@ -150,12 +179,17 @@ impl Engine {
         }
     }
 
-    #[inline]
     pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
         if self.emitter.is_on() {
             let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
             self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
         }
+    }
+
+    /// Tells of a call that panicked before its first attempt had a future.
+    #[cold]
+    pub(crate) fn panicked(&self, started: Option<Instant>) {
+        self.tell_end(Outcome::Panicked, started, 1);
     }
 
     pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
@@ -176,10 +210,8 @@ impl Engine {
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {
-        let calls = self.calls.load(Relaxed);
         RetrySnapshot {
-            calls,
-            attempts: calls.saturating_add(self.retries.load(Relaxed)),
+            retries: self.retries.load(Relaxed),
             stopped: std::array::from_fn(|at| self.stopped[at].load(Relaxed)),
             budget_available: self.budget.as_ref().map(|b| b.available(Instant::now().into_std())),
         }
@@ -196,22 +228,22 @@ impl Levels for Engine {
 }
 
 /// What a policy has counted since it was made; from [`Retry::snapshot`](crate::Retry::snapshot).
+///
+/// Calls and their first attempts are told to observers and not counted here: a shared count would be the dearest
+/// part of a call that succeeds at once, and the more so the more threads make calls.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetrySnapshot {
-    /// Calls begun.
-    pub calls: u64,
-    /// Calls of the inner service: one per call, and one per retry that came to be made.
-    pub attempts: u64,
     /// Retries left in the budget, if there is one.
     pub budget_available: Option<f64>,
+    retries: u64,
     stopped: [u64; REASONS.len()],
 }
 
 impl RetrySnapshot {
-    /// Attempts after the first ones.
+    /// Attempts that were made after the first ones of their calls.
     pub fn retries(&self) -> u64 {
-        self.attempts.saturating_sub(self.calls)
+        self.retries
     }
 
     /// How many calls ended because of this reason, although another attempt was wanted or possible.

@@ -2,6 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use buttress_core::{Classify, FromRejection, Replay, Verdict};
@@ -22,23 +23,37 @@ pin_project! {
         S: Service<Req>,
     {
         #[pin]
-        phase: Phase<S::Future, S::Response, S::Error>,
+        attempt: Option<S::Future>,
+        // What is done where there is no attempt.
+        between: Between<S::Response, S::Error>,
         // What a further attempt is made with; `None` where none may follow.
         again: Option<Again<S, Req>>,
-        // Behind `phase`: the attempt is gone when the run tells how the call ended.
+        // Behind `attempt`: that is gone when the run tells how the call ended.
         run: Run<C, R>,
     }
 }
 
+/// What a call does between two attempts, or after the last one. Apart from the attempt, and its timer in a box,
+/// because a call that succeeds at once then needs room for little more than the attempt, and one look to drop it.
+enum Between<T, E> {
+    /// Nothing, but to poll the attempt while there is one.
+    Nothing,
+    Waiting(Pin<Box<Wait<T, E>>>),
+    Readying,
+}
+
 pin_project! {
-    #[project = PhaseProj]
-    enum Phase<F, T, E> {
-        Calling { #[pin] attempt: F },
-        Waiting { #[pin] timer: Sleep },
-        Readying,
-        // The answer is there and kept back for a while. Boxed, so that all other calls need no room for it.
-        Pausing { #[pin] timer: Sleep, answer: Option<Box<(Result<T, E>, Ending)>> },
-        Ended,
+    struct Wait<T, E> {
+        #[pin]
+        timer: Sleep,
+        // Not for a further attempt: the answer is there and kept back for a while.
+        answer: Option<(Result<T, E>, Ending)>,
+    }
+}
+
+impl<T, E> Between<T, E> {
+    fn wait(delay: Duration, answer: Option<(Result<T, E>, Ending)>) -> Self {
+        Self::Waiting(Box::pin(Wait { timer: sleep(delay), answer }))
     }
 }
 
@@ -48,6 +63,11 @@ pub(crate) struct Again<S, Req> {
     pub(crate) req: Option<Req>,
 }
 
+type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
+/// How an attempt ended, and what that means if that was asked already.
+type Ended<S, Req> = (Answer<S, Req>, Option<Verdict>);
+
 /// After so many attempts without a wait, the task yields.
 const ATTEMPTS_PER_POLL: u32 = 64;
 
@@ -55,95 +75,17 @@ impl<S, Req, C, R> RetryFuture<S, Req, C, R>
 where
     S: Service<Req>,
 {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn calling(attempt: S::Future, again: Option<Again<S, Req>>, run: Run<C, R>) -> Self {
-        Self { phase: Phase::Calling { attempt }, again, run }
+        Self { attempt: Some(attempt), between: Between::Nothing, again, run }
     }
-}
 
-impl<S, Req, C, R> RetryFuture<S, Req, C, R>
-where
-    S: Service<Req>,
-    S::Error: FromRejection,
-    C: Classify<S::Response, S::Error>,
-    R: Replay<Req>,
-{
-    #[inline]
-    fn advance(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, S::Error>> {
+    /// Drops the attempt that has ended, and what another one would be made with.
+    #[inline(always)]
+    fn over(self: Pin<&mut Self>) {
         let mut this = self.project();
-        let run = this.run;
-        let mut attempts_left = ATTEMPTS_PER_POLL;
-        loop {
-            match this.phase.as_mut().project() {
-                PhaseProj::Calling { attempt } => {
-                    let outcome = ready!(run.inside(|| attempt.poll(cx)));
-                    let verdict = run.classify(&outcome);
-                    if verdict == Verdict::Success {
-                        this.phase.set(Phase::Ended);
-                        *this.again = None;
-                        run.succeed();
-                        return Poll::Ready(outcome);
-                    }
-                    let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-                    match run.judge(verdict, &outcome, replayable) {
-                        // Set at once, here and below: the attempt that has ended may hold a permit of a policy
-                        // inside for as long as it lives.
-                        Next::Retry(delay) if delay.is_zero() => this.phase.set(Phase::Readying),
-                        Next::Retry(delay) => this.phase.set(Phase::Waiting { timer: sleep(delay) }),
-                        Next::End(ending) => {
-                            this.phase.set(Phase::Ended);
-                            *this.again = None;
-                            run.stop(ending);
-                            run.end(ending);
-                            return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
-                        }
-                        Next::Pause(pause, ending) => {
-                            let answer = Some(Box::new((outcome, ending)));
-                            this.phase.set(Phase::Pausing { timer: sleep(pause), answer });
-                            *this.again = None;
-                            run.stop(ending);
-                        }
-                    }
-                }
-                PhaseProj::Waiting { timer } => {
-                    ready!(timer.poll(cx));
-                    this.phase.set(Phase::Readying);
-                }
-                PhaseProj::Readying => {
-                    let again = this.again.as_mut().expect("kept until the last attempt");
-                    if let Err(error) = ready!(run.inside(|| again.inner.poll_ready(cx))) {
-                        // Nobody may use a service any more that says so: no further attempt.
-                        this.phase.set(Phase::Ended);
-                        *this.again = None;
-                        run.stop(Ending::NOT_READY);
-                        run.end(Ending::NOT_READY);
-                        return Poll::Ready(Err(run.last_error(error, Ending::NOT_READY)));
-                    }
-                    let req = again.req.take().expect("saved before the attempt that failed");
-                    run.advance();
-                    again.req = run.save(&req);
-                    let attempt = run.inside(|| again.inner.call(req));
-                    if again.req.is_none() {
-                        *this.again = None;
-                    }
-                    this.phase.set(Phase::Calling { attempt });
-                    attempts_left -= 1;
-                    if attempts_left == 0 {
-                        // Nothing made this call wait. Other tasks want their turn.
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
-                PhaseProj::Pausing { timer, answer } => {
-                    ready!(timer.poll(cx));
-                    let (outcome, ending) = *answer.take().expect("kept until the pause is over");
-                    this.phase.set(Phase::Ended);
-                    run.end(ending);
-                    return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
-                }
-                PhaseProj::Ended => panic!("polled after it resolved"),
-            }
-        }
+        this.attempt.set(None);
+        *this.again = None;
     }
 }
 
@@ -156,12 +98,160 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
+    // Inlined into whoever awaits it, as `call` is: the future is then made where it stays. What fails and what
+    // waits stays outside.
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        let ended = match this.attempt.as_mut().as_pin_mut() {
+            None => None,
+            Some(attempt) => {
+                this.run.set_busy(true);
+                // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be
+                // written to memory and copied from there.
+                match this.run.inside(|| attempt.poll(cx)) {
+                    Poll::Pending => {
+                        this.run.set_busy(false);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(response)) => {
+                        let verdict = this.run.classify(Ok(&response));
+                        if verdict == Verdict::Success {
+                            self.as_mut().over();
+                            self.project().run.succeed();
+                            return Poll::Ready(Ok(response));
+                        }
+                        Some((Ok(response), Some(verdict)))
+                    }
+                    Poll::Ready(Err(error)) => Some((Err(error), None)),
+                }
+            }
+        };
+        // What a function returns that is not inlined goes through memory. Apart from the answer of a call that
+        // succeeds at once, which would go the same way.
+        let mut answer = None;
+        self.poll_on(ended, &mut answer, cx);
+        match answer {
+            None => Poll::Pending,
+            Some(Ok(response)) => Poll::Ready(Ok(response)),
+            Some(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl<S, Req, C, R> RetryFuture<S, Req, C, R>
+where
+    S: Service<Req>,
+    S::Error: FromRejection,
+    C: Classify<S::Response, S::Error>,
+    R: Replay<Req>,
+{
+    /// Goes on from an attempt that ended, or a wait.
+    #[inline(never)]
+    fn poll_on(
+        mut self: Pin<&mut Self>,
+        ended: Option<Ended<S, Req>>,
+        answer: &mut Option<Answer<S, Req>>,
+        cx: &mut Context<'_>,
+    ) {
+        assert!(!self.run.is_done(), "polled after it resolved");
         self.as_mut().project().run.set_busy(true);
-        let polled = self.as_mut().advance(cx);
-        self.project().run.set_busy(false);
-        polled
+        match self.as_mut().advance(ended, cx) {
+            Poll::Pending => self.project().run.set_busy(false),
+            Poll::Ready(outcome) => *answer = Some(outcome),
+        }
+    }
+
+    fn advance(
+        mut self: Pin<&mut Self>,
+        mut ended: Option<Ended<S, Req>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, Req>> {
+        let mut attempts_left = ATTEMPTS_PER_POLL;
+        loop {
+            if let Some((outcome, verdict)) = ended.take() {
+                let verdict = verdict.unwrap_or_else(|| self.run.classify(outcome.as_ref()));
+                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
+                    return Poll::Ready(answer);
+                }
+            }
+            let mut this = self.as_mut().project();
+            let run = this.run;
+            match this.between {
+                Between::Nothing => {
+                    let attempt = this.attempt.as_pin_mut().expect("there until the call is over");
+                    let outcome = ready!(run.inside(|| attempt.poll(cx)));
+                    ended = Some((outcome, None));
+                }
+                Between::Waiting(wait) => {
+                    let wait = wait.as_mut().project();
+                    ready!(wait.timer.poll(cx));
+                    if let Some((outcome, ending)) = wait.answer.take() {
+                        *this.between = Between::Nothing;
+                        run.end(ending);
+                        return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
+                    }
+                    *this.between = Between::Readying;
+                }
+                Between::Readying => {
+                    let again = this.again.as_mut().expect("kept until the last attempt");
+                    if let Err(error) = ready!(run.inside(|| again.inner.poll_ready(cx))) {
+                        // Nobody may use a service any more that says so: no further attempt.
+                        return Poll::Ready(self.fail(Err(error), Ending::NOT_READY));
+                    }
+                    let req = again.req.take().expect("saved before the attempt that failed");
+                    run.advance();
+                    again.req = run.save(&req);
+                    let attempt = run.inside(|| again.inner.call(req));
+                    if again.req.is_none() {
+                        *this.again = None;
+                    }
+                    this.attempt.set(Some(attempt));
+                    *this.between = Between::Nothing;
+                    attempts_left -= 1;
+                    if attempts_left == 0 {
+                        // Nothing made this call wait. Other tasks want their turn.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes from an attempt to what follows it, or answers.
+    fn judge(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, verdict: Verdict) -> Option<Answer<S, Req>> {
+        if verdict == Verdict::Success {
+            self.as_mut().over();
+            self.project().run.succeed();
+            return Some(outcome);
+        }
+        let mut this = self.as_mut().project();
+        let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
+        let next = match this.run.judge(verdict, &outcome, replayable) {
+            Next::Retry(delay) if delay.is_zero() => Between::Readying,
+            Next::Retry(delay) => Between::wait(delay, None),
+            Next::End(ending) => return Some(self.fail(outcome, ending)),
+            Next::Pause(pause, ending) => {
+                *this.again = None;
+                this.run.stop(ending);
+                Between::wait(pause, Some((outcome, ending)))
+            }
+        };
+        // At once: the attempt that has ended may hold a permit of a policy inside for as long as it lives.
+        this.attempt.set(None);
+        *this.between = next;
+        None
+    }
+
+    /// The call ends without success.
+    fn fail(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, ending: Ending) -> Answer<S, Req> {
+        self.as_mut().over();
+        let this = self.project();
+        *this.between = Between::Nothing;
+        this.run.stop(ending);
+        this.run.end(ending);
+        outcome.map_err(|error| this.run.last_error(error, ending))
     }
 }
 
@@ -170,12 +260,11 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.phase {
-            Phase::Calling { .. } => "calling",
-            Phase::Waiting { .. } => "waiting",
-            Phase::Readying => "readying",
-            Phase::Pausing { .. } => "pausing",
-            Phase::Ended => "ended",
+        let phase = match self.between {
+            _ if self.run.is_done() => "ended",
+            Between::Nothing => "calling",
+            Between::Waiting(_) => "waiting",
+            Between::Readying => "readying",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()
     }

@@ -43,7 +43,7 @@ impl<C, R> RetryLayer<C, R> {
     /// });
     /// let svc = layer.layer(service_fn(|status: u16| async move { Ok::<_, BoxError>(status) }));
     /// assert_eq!(svc.oneshot(503).await?, 503); // the last response comes out
-    /// assert_eq!(retry.snapshot().attempts, 3);
+    /// assert_eq!(retry.snapshot().retries(), 2);
     /// # Ok::<_, BoxError>(()) }).unwrap();
     /// ```
     pub fn classify_with<F, Res, E>(self, classify: F) -> RetryLayer<F, R>
@@ -133,6 +133,7 @@ impl<C, R> RetryLayer<C, R> {
 
     /// Calls `attempt` until it succeeds or the policy stops, with the strategies of this layer; see
     /// [`Retry::call`](crate::Retry::call).
+    #[inline]
     pub fn call<F, Fut, T, E>(&self, attempt: F) -> RetryFuture<Repeat<F>, (), C, R>
     where
         F: FnMut() -> Fut,

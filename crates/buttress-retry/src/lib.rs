@@ -20,7 +20,7 @@
 //!     async move { if failed { Err(BoxError::from("connection reset")) } else { Ok(n + 1) } }
 //! });
 //! assert_eq!(retry.layer().layer(flaky).oneshot(1).await?, 2);
-//! assert_eq!(retry.snapshot().attempts, 3);
+//! assert_eq!(retry.snapshot().retries(), 2);
 //! # Ok::<_, BoxError>(()) }).unwrap();
 //! ```
 //!
@@ -69,10 +69,10 @@
 //!            │  ▼
 //!            └─ readying    until the inner service is ready for a further attempt
 //! ```
-//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, and the
-//! deadline, which is the caller's or `max_elapsed`, whichever is earlier.
+//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, where
+//! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
 //!
-//! A call that succeeds at once allocates nothing and takes no lock. It reads the clock only where `max_elapsed`, a
+//! A call that succeeds at once allocates nothing and takes no lock; a wait before a further attempt is boxed. It reads the clock only where `max_elapsed`, a
 //! budget by time or an observer of durations is set. Waits need a tokio runtime with its timer on.
 //!
 //! # Defaults

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    BackoffState, Budget, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind,
-    Replay, Verdict, context,
+    BackoffState, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind, Replay,
+    Verdict, context,
     observe::{AttemptReason, StopReason},
 };
 use tokio::time::Instant;
@@ -19,96 +19,96 @@ pub(crate) struct Policy<C, R> {
 }
 
 impl<C, R> Policy<C, R> {
-    /// Begins a call. The first attempt is made with what is returned, see [`First`].
-    #[inline]
-    pub(crate) fn begin(&self) -> First<'_> {
+    /// Begins a call.
+    #[inline(always)]
+    pub(crate) fn begin(&self) -> Begun {
         let engine = &*self.engine;
-        engine.count_call();
-        let timed_budget = engine.budget.as_ref().is_some_and(Budget::is_timed);
-        let max_elapsed = engine.max_elapsed();
-        let needs_clock = timed_budget || max_elapsed.is_some() || engine.emitter.is_timed();
-        let started = needs_clock.then(Instant::now);
-        if let (Some(budget), Some(now)) = (&engine.budget, started) {
-            budget.deposit(now.into_std());
-        }
-        First {
-            engine,
-            started,
-            deadline: deadline(started, max_elapsed),
-            max_attempts: engine.max_attempts(),
-        }
+        let started = if engine.is_plain() { None } else { engine.start() };
+        // Made once: new settings do not move the deadline of a call that has begun.
+        let deadline = if started.is_some() { deadline(started, engine.max_elapsed()) } else { None };
+        Begun { started, deadline, max_attempts: engine.max_attempts() }
     }
 }
 
-/// A call until its first attempt has a future: dropped before, the service has panicked.
-///
-/// Not a [`Run`] yet, because that is made where it stays: moving what was just written costs more than all the
-/// rest of a call that succeeds at once.
-pub(crate) struct First<'a> {
-    engine: &'a Engine,
+/// A call until its first attempt has a future. Plain data, and not part of the [`Run`] until then: what `call`
+/// makes is put where it stays, without a copy of a half-made future, which would cost more than all the rest of a
+/// call that succeeds at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun {
     started: Option<Instant>,
     deadline: Option<std::time::Instant>,
     max_attempts: u32,
 }
 
-impl First<'_> {
-    pub(crate) fn is_last(&self) -> bool {
+impl Begun {
+    #[inline(always)]
+    pub(crate) fn is_last(self) -> bool {
         self.max_attempts <= 1
     }
 
+    /// Tells of a panic, unless it is forgotten.
+    #[inline(always)]
+    pub(crate) fn unwound(self, engine: &Engine) -> Unwound<'_> {
+        Unwound { engine, started: self.started }
+    }
+
     /// Runs a piece of the inner service, which sees the number of the attempt.
-    #[inline]
-    pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
+    #[inline(always)]
+    pub(crate) fn inside<T>(self, inner: impl FnOnce() -> T) -> T {
         inside(self.deadline, 1, self.max_attempts, inner)
     }
 
     /// The call under way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run<C, R>(self, policy: &Arc<Policy<C, R>>) -> Run<C, R> {
-        let Self { started, deadline, max_attempts, .. } = self;
-        std::mem::forget(self);
         Run {
             policy: policy.clone(),
-            started,
-            deadline,
+            started: self.started,
+            deadline: self.deadline,
             backoff: BackoffState::default(),
             attempt: 1,
-            max_attempts,
+            max_attempts: self.max_attempts,
             retried: None,
             state: State::Idle,
         }
     }
 }
 
-impl Drop for First<'_> {
+/// Tells of a call that panicked before its first attempt had a future.
+pub(crate) struct Unwound<'a> {
+    engine: &'a Engine,
+    started: Option<Instant>,
+}
+
+impl Drop for Unwound<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.engine.tell_end(Outcome::Panicked, self.started, 1);
+        self.engine.panicked(self.started);
     }
 }
 
-#[inline]
+/// Runs a piece of the inner service. The context is asked at every poll and not kept, its deadline too: who is
+/// outside puts it in force around every poll.
+#[inline(always)]
 fn inside<T>(
     deadline: Option<std::time::Instant>,
     attempt: u32,
     max_attempts: u32,
     inner: impl FnOnce() -> T,
 ) -> T {
-    match deadline {
-        None if max_attempts == 1 => inner(),
-        None => {
-            let _entered = context::enter_attempt(attempt);
-            inner()
-        }
-        Some(deadline) => {
-            // The rest is read at every poll and not kept: who is outside puts it in force around every poll.
-            let _entered = context::enter(context::current().attempt(attempt).until(deadline));
-            inner()
-        }
-    }
+    // Where there is one attempt only, that of a retry outside stays.
+    let shown = if max_attempts > 1 { attempt } else { context::current().attempt };
+    let _attempt = context::enter_attempt(shown);
+    if deadline.is_some() { inside_deadline(deadline, inner) } else { inner() }
+}
+
+#[inline(never)]
+fn inside_deadline<T>(deadline: Option<std::time::Instant>, inner: impl FnOnce() -> T) -> T {
+    let _deadline = context::enter_deadline(deadline);
+    inner()
 }
 
 /// When no further attempt may start, by the policy's own `max_elapsed`.
-#[inline]
 fn deadline(started: Option<Instant>, max_elapsed: Option<Duration>) -> Option<std::time::Instant> {
     started?.checked_add(max_elapsed?).map(Instant::into_std)
 }
@@ -183,26 +183,29 @@ impl<C, R> Run<C, R> {
         self.policy.engine.count_retry();
     }
 
+    /// Whether it was told how the call ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
     /// Runs a piece of the inner service, which sees the number of the attempt.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn inside<T>(&self, inner: impl FnOnce() -> T) -> T {
         inside(self.deadline, self.attempt, self.max_attempts, inner)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_busy(&mut self, busy: bool) {
-        if self.state != State::Done {
-            self.state = if busy { State::Busy } else { State::Idle };
-        }
+        self.state = if busy { State::Busy } else { State::Idle };
     }
 
     /// What an attempt that has ended says about the service.
-    #[inline]
-    pub(crate) fn classify<T, E>(&self, outcome: &Result<T, E>) -> Verdict
+    #[inline(always)]
+    pub(crate) fn classify<T, E>(&self, outcome: Result<&T, &E>) -> Verdict
     where
         C: Classify<T, E>,
     {
-        self.policy.classify.classify(outcome.as_ref())
+        self.policy.classify.classify(outcome)
     }
 
     /// Decides on an attempt that was no success.
@@ -349,17 +352,12 @@ impl<C, R> Run<C, R> {
     }
 
     /// The call succeeded.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn succeed(&mut self) {
         self.state = State::Done;
-        let engine = &*self.policy.engine;
-        if let Some(budget) = &engine.budget {
-            budget.succeeded(self.retried);
-            if engine.emitter.is_on() {
-                engine.tell_budget_now_and_then(self.started.unwrap_or_else(Instant::now));
-            }
+        if self.policy.engine.is_heard() {
+            self.policy.engine.succeeded(self.started, self.attempt, self.retried);
         }
-        engine.tell_end(Outcome::Success, self.started, self.attempt);
     }
 
     /// No further attempt is made.
@@ -374,16 +372,19 @@ impl<C, R> Run<C, R> {
         self.state = State::Done;
         self.policy.engine.tell_end(ending.outcome, self.started, self.attempt);
     }
+
+    #[cold]
+    fn dropped(&self) {
+        let outcome = if self.state == State::Busy { Outcome::Panicked } else { Outcome::Cancelled };
+        self.policy.engine.tell_end(outcome, self.started, self.attempt);
+    }
 }
 
 impl<C, R> Drop for Run<C, R> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        let outcome = match self.state {
-            State::Done => return,
-            State::Idle => Outcome::Cancelled,
-            State::Busy => Outcome::Panicked,
-        };
-        self.policy.engine.tell_end(outcome, self.started, self.attempt);
+        if self.state != State::Done {
+            self.dropped();
+        }
     }
 }

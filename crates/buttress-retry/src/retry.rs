@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -27,7 +27,7 @@ use crate::{
 ///     }
 /// });
 /// assert_eq!(answer.await?, "third time lucky");
-/// assert_eq!(retry.snapshot().attempts, 3);
+/// assert_eq!(retry.snapshot().retries(), 2);
 /// # Ok::<_, BoxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -67,6 +67,7 @@ impl Retry {
     ///
     /// # Cancellation
     /// Dropping the future drops the running attempt, or the wait for the next one.
+    #[inline]
     pub fn call<F, Fut, T, E>(&self, attempt: F) -> RetryFuture<Repeat<F>, (), Standard, ByClone>
     where
         F: FnMut() -> Fut,
@@ -123,6 +124,7 @@ impl fmt::Debug for Retry {
     }
 }
 
+#[inline(always)]
 pub(crate) fn repeat<F, Fut, T, E, C, R>(
     policy: &Arc<Policy<C, R>>,
     attempt: F,
@@ -131,12 +133,14 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let first = policy.begin();
+    let begun = policy.begin();
+    let unless_returned = begun.unwound(&policy.engine);
     let mut inner = Repeat { attempt };
-    let attempt = first.inside(|| inner.call(()));
+    let attempt = begun.inside(|| inner.call(()));
     // Nothing to save: a closure can always be called again.
-    let again = (!first.is_last()).then(|| Again { inner, req: Some(()) });
-    RetryFuture::calling(attempt, again, first.run(policy))
+    let again = (!begun.is_last()).then(|| Again { inner, req: Some(()) });
+    mem::forget(unless_returned);
+    RetryFuture::calling(attempt, again, begun.run(policy))
 }
 
 /// A closure that makes attempts, as a service; what [`Retry::call`] calls.

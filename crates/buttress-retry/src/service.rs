@@ -1,5 +1,5 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -43,20 +43,25 @@ where
     type Error = S::Error;
     type Future = RetryFuture<S, Req, C, R>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    // Inlined into the caller, so that the future is made where it stays.
+    #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        let first = self.policy.begin();
-        let replay = &self.policy.replay;
-        let saved = if first.is_last() || !replay.ever() { None } else { replay.save(&req) };
-        let attempt = first.inside(|| self.inner.call(req));
+        let policy = &*self.policy;
+        let begun = policy.begin();
+        let unless_returned = begun.unwound(&policy.engine);
+        let replay = &policy.replay;
+        let saved = if begun.is_last() || !replay.ever() { None } else { replay.save(&req) };
+        let attempt = begun.inside(|| self.inner.call(req));
         // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
         // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
         let again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
-        RetryFuture::calling(attempt, again, first.run(&self.policy))
+        mem::forget(unless_returned);
+        RetryFuture::calling(attempt, again, begun.run(&self.policy))
     }
 }
 
