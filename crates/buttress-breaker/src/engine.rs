@@ -116,7 +116,8 @@ struct Parked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) until: Option<u64>,
-    pub(crate) wait: Option<u64>,
+    /// Or [`NO_TIME`].
+    pub(crate) wait: u64,
 }
 
 /// Whether a call is let in, and as what. Plain data without overlaps, so that it stays in registers.
@@ -163,7 +164,6 @@ impl Common {
         })
     }
 
-    #[inline]
     pub(crate) fn now(&self) -> u64 {
         let since = Instant::now().saturating_duration_since(self.epoch);
         // Cheaper than through u128, and as exact.
@@ -386,7 +386,7 @@ impl Shared {
 
     /// How long a call made now would be refused for; [`NO_TIME`]: nobody knows. `None`: it would not be.
     pub(crate) fn refused_for(&self) -> Option<u64> {
-        self.refusing().map(|refusal| refusal.wait.unwrap_or(NO_TIME))
+        self.refusing().map(|refusal| refusal.wait)
     }
 
     fn longest_wait(&self) -> u64 {
@@ -401,12 +401,12 @@ impl Shared {
     pub(crate) fn refusing(&self) -> Option<Refusal> {
         match self.front.word().kind() {
             _ if self.common.hot.shadow.load(Relaxed) => None,
-            Kind::Isolated => Some(Refusal { until: None, wait: None }),
+            Kind::Isolated => Some(Refusal { until: None, wait: NO_TIME }),
             Kind::Open | Kind::HalfOpen => {
                 let until = self.front.blocked_until();
                 let wait = until.saturating_sub(self.common.now());
                 let told = wait.min(self.longest_wait());
-                (wait > 0).then_some(Refusal { until: Some(until), wait: Some(told) })
+                (wait > 0).then_some(Refusal { until: Some(until), wait: told })
             }
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
@@ -424,8 +424,9 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn enter(&self) -> Pass {
         let word = self.front.word();
-        if word.is_plain() && !self.common.emitter.is_on() {
-            return Pass { generation: word.generation(), time: NO_TIME, lease: 0, refused: false };
+        if word.is_closed() && !self.common.emitter.is_on() {
+            let time = if word.is_timed() { self.common.now() } else { NO_TIME };
+            return Pass { generation: word.generation(), time, lease: 0, refused: false };
         }
         // Taken apart, so that it need not be in memory because this one is.
         let Pass { generation, time, lease, refused } = self.enter_at(word);
@@ -578,9 +579,8 @@ impl Shared {
         if pass.generation == FREE && !self.common.emitter.is_on() {
             return;
         }
-        let ignored = pass.lease == 0
-            && ending == Ending::Ignored
-            && pass.generation == self.front.word().generation();
+        let ignored =
+            pass.lease == 0 && ending == Ending::Ignored && pass.generation == self.front.word().generation();
         if ignored {
             self.ignored.fetch_add(1, Relaxed);
         }

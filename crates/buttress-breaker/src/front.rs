@@ -74,12 +74,13 @@ impl Word {
         KINDS.get((self.0 >> 24 & 0b111) as usize).copied().unwrap_or(Kind::Closed)
     }
 
-    /// Closed, and no rule needs to know when a call began.
-    #[inline]
-    pub(crate) fn is_plain(self) -> bool {
-        self.0 >> 24 & 0xF == Kind::Closed as u64
+    #[inline(always)]
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 >> 24 & 0b111 == Kind::Closed as u64
     }
 
+    /// Whether a rule needs to know when a call began.
+    #[inline(always)]
     pub(crate) fn is_timed(self) -> bool {
         self.0 >> 27 & 1 == 1
     }

@@ -103,7 +103,8 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.as_mut().project();
         let permit = this.permit;
-        if let CallProj::Made { call } = this.call.project() {
+        // What is told once is not told again, whatever the inner future does when it is polled too often.
+        if let (CallProj::Made { call }, true) = (this.call.project(), permit.held < Held::Settled) {
             // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
             permit.held = Held::Busy;
             // The call first: one that has finished wins over a limit that has passed.

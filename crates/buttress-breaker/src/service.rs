@@ -139,7 +139,7 @@ impl<S, C> BreakerService<S, C> {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.refused_for = refusal.wait.unwrap_or(NO_TIME);
+        self.refused_for = refusal.wait;
         Poll::Ready(Asked::Refuses)
     }
 
@@ -183,7 +183,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.refused_for = refusal.wait.unwrap_or(NO_TIME);
+                self.refused_for = refusal.wait;
                 Poll::Ready(())
             }
             _ => {

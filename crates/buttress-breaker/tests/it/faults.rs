@@ -374,3 +374,20 @@ async fn a_panic_elsewhere_cancels_the_calls_it_drops_and_fails_none() {
     let seen = breaker.snapshot();
     assert_eq!((seen.failures, seen.cancelled, seen.state), (0, 1, State::Closed));
 }
+
+// An inner future that can be polled again and again must not be counted again and again.
+#[tokio::test(start_paused = true)]
+async fn a_call_polled_again_after_its_end_is_told_once() {
+    for fails in [false, true] {
+        let breaker = Breaker::builder("x").build().unwrap();
+        let again = move |_: &mut std::task::Context<'_>| {
+            std::task::Poll::Ready(if fails { Err(BoxError::from("down")) } else { Ok(()) })
+        };
+        let mut call = task::spawn(breaker.call(|| std::future::poll_fn(again)));
+        assert!(call.poll().is_ready());
+        assert!(catch_unwind(AssertUnwindSafe(|| call.poll())).is_err());
+        drop(call);
+        let snapshot = breaker.snapshot();
+        assert_eq!((snapshot.successes, snapshot.failures), (u64::from(!fails), u64::from(fails)));
+    }
+}
