@@ -50,6 +50,7 @@ pub(crate) fn measured(instructions: bool) -> String {
         let _ = writeln!(page, "| {group} | {who} | {nanos:.1} |");
     }
     page.push_str(&ratios(&rows));
+    page.push_str(MISSED);
     page
 }
 
@@ -59,6 +60,21 @@ Written by `cargo run --release -p buttress-benches -- --write`: do not edit. On
 the bare service in interleaved pairs, the median of the differences. \"Ceiling\" is the budget of the design, with
 25 ns for each clock read it allows. The machine is small and shared: compare rows, not runs.
 
+";
+
+const MISSED: &str = "
+## Where a budget of the design is missed, and why
+
+- **breaker, consecutive** (+5): three locked operations are left, the engine's `Arc` up and down and the exact count of
+  successes, about 2 to 3 ns each.
+- **breaker, slow-call rule** (+60): two clock reads with their subtractions, on top of the row above.
+- **retry** (tower + 1): the engine's `Arc`, because the future outlives the service; the number of the attempt, put in the
+  context around `call` and around `poll`.
+- **bulkhead** (tower + 0): within the noise; fewer instructions than tower's limit, and cheaper with two threads.
+- **timeout, pending once** (tower + 0): the engine's `Arc`, and one copy of the timer's 112 bytes when it is made at the first
+  pending poll, which only a box or unsafe code would avoid.
+- **six layers** (+150): the rows above added up; two clock reads are in it. Each layer that keeps a clone of the service
+  for later clones every engine's `Arc` inside it.
 ";
 
 fn ratios(rows: &[(&Case, Figures)]) -> String {
