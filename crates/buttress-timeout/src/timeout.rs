@@ -360,16 +360,20 @@ impl Flight {
         self.outcome = Some(Outcome::Success);
     }
 
-    /// Settles a call that failed. A time-out inside obeys this one's deadline, and notices it first: what is up
-    /// then is this one's time, and it is this one that answers.
+    /// Settles a call that failed. A time-out inside obeys this one's deadline, as the line of a bulkhead does, and
+    /// notices it first: what is up then is this one's time, and it is this one that answers.
     #[cold]
     pub(crate) fn failed(&mut self, inner: Option<&Rejection>) -> Option<Rejection> {
         self.outcome = Some(Outcome::Failure);
-        if !self.propagate || inner?.kind() != RejectionKind::Timeout {
-            return None;
-        }
+        let inner = inner.filter(|_| self.propagate)?;
+        let sent = match inner.kind() {
+            RejectionKind::Timeout => true,
+            // A call that only waited for its turn is nothing to hold against the service.
+            RejectionKind::BulkheadQueueTimeout => inner.was_sent(),
+            _ => return None,
+        };
         let (deadline, now) = (self.deadline()?, Instant::now());
-        (now >= deadline).then(|| self.timed_out(deadline, now))
+        (now >= deadline).then(|| self.timed_out(deadline, now).with_sent(sent))
     }
 
     /// Settles a call at its limit.
