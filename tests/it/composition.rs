@@ -2,8 +2,16 @@
 
 use std::{future::Future, pin::pin, time::Duration};
 
-use buttress::{BoxError, Breaker, Bulkhead, Retry, Timeout, breaker::State};
-use tower::{Service, ServiceExt, service_fn};
+use buttress::{
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Retry, ServiceBuilderExt, Timeout, Verdict,
+    breaker::State,
+    metrics::{HandleMode, Metrics},
+    rejection,
+    test::MetricsProbe,
+};
+use tower::{
+    Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, load_shed::error::Overloaded, service_fn,
+};
 
 async fn down(_: u32) -> Result<u32, BoxError> {
     Err("down".into())
@@ -54,4 +62,112 @@ async fn polling_a_resolved_future_counts_nothing_twice() {
     let hanging = service_fn(|_: u32| std::future::pending::<Result<u32, BoxError>>());
     polled_twice(timeout.wrap(hanging).ready().await.unwrap().call(1)).await;
     assert_eq!(timeout.snapshot().timeouts, 1);
+}
+
+// SX-04
+#[tokio::test(start_paused = true)]
+async fn one_classifier_is_obeyed_by_every_layer_and_by_the_metrics() {
+    fn judge(outcome: Result<&u16, &BoxError>) -> Verdict {
+        match outcome {
+            Ok(200) => Verdict::Success,
+            Ok(404) => Verdict::Ignore,
+            Ok(_) => Verdict::transient(),
+            // The caller's own fault, not the service's.
+            Err(_) => Verdict::Ignore,
+        }
+    }
+    let probe = MetricsProbe::new();
+    let _local = probe.set_local();
+    // The recorder is this thread's.
+    let metrics = || Metrics::builder().handle_mode(HandleMode::PerCall).build().unwrap();
+    let fallback = Fallback::builder("one").observe(metrics()).build().unwrap();
+    let retry =
+        Retry::builder("one").max_attempts(2).backoff(Backoff::none()).observe(metrics()).build().unwrap();
+    let breaker = Breaker::builder("one").consecutive_failures(9).observe(metrics()).build().unwrap();
+    let bulkhead = Bulkhead::builder("one").observe(metrics()).build().unwrap();
+    let mut stack = ServiceBuilder::new()
+        .fallback(fallback.layer().value(299).classify_with(judge))
+        .retrying(retry.layer().classify_with(judge))
+        .breaker(breaker.layer().classify_with(judge))
+        .bulkhead(bulkhead.layer().classify_with(judge))
+        .service(service_fn(|status: u16| async move {
+            if status == 0 { Err::<u16, BoxError>("no such request".into()) } else { Ok(status) }
+        }));
+    for (status, answer) in [(200, Some(200)), (404, Some(404)), (503, Some(299)), (0, None)] {
+        assert_eq!(stack.ready().await.unwrap().call(status).await.ok(), answer);
+    }
+
+    // One success, two outcomes that say nothing, and one failure that was tried twice.
+    let (seen, held) = (breaker.snapshot(), bulkhead.snapshot());
+    assert_eq!((seen.successes, seen.ignored, seen.failures), (1, 2, 2));
+    assert_eq!((held.completed, held.failed, retry.snapshot().retries()), (3, 2, 1));
+    assert_eq!((fallback.snapshot().answered, fallback.snapshot().not_handled), (1, 1));
+    let told = |name, result| probe.counter(name, &[("name", "one"), ("result", result)]);
+    for (result, count) in [("success", 1), ("ignored", 2), ("failure", 2)] {
+        assert_eq!(told("circuit_breaker_calls_total", result), count, "{result}");
+    }
+    assert_eq!((told("bulkhead_calls_total", "completed"), told("bulkhead_calls_total", "failed")), (3, 2));
+    assert_eq!(probe.counter("retry_attempts_total", &[("name", "one")]), 1);
+    assert_eq!(told("fallback_calls_total", "fallback_success"), 1);
+}
+
+// Known from a total time-out with a fallback, around a bulkhead: who waited in line got the line's refusal.
+#[tokio::test(start_paused = true)]
+async fn total_time_out_answers_for_calls_that_waited_in_line_until_then() {
+    let total = Timeout::builder("total").limit(Duration::from_secs(1)).build().unwrap();
+    let bulkhead = Bulkhead::builder("line").max_concurrent(1).build().unwrap();
+    let _slot = bulkhead.try_acquire().unwrap();
+    let stack = ServiceBuilder::new().deadline(total.layer()).bulkhead(bulkhead.layer());
+    let why = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
+    let why = rejection(&*why).unwrap();
+    assert_eq!((why.code(), why.policy(), why.was_sent()), ("TIMEOUT", "total", false));
+    let stack = ServiceBuilder::new().deadline(total.layer().fallback(|| 7)).bulkhead(bulkhead.layer());
+    assert_eq!(stack.service(service_fn(down)).oneshot(1).await.unwrap(), 7);
+    assert_eq!((total.snapshot().timeouts, bulkhead.snapshot().queue_timeouts), (2, 2));
+}
+
+// A refusal from `poll_ready` would close a buffer for good, and be one for everybody behind it.
+#[tokio::test(start_paused = true)]
+async fn buffer_around_a_stack_outlives_its_refusals() {
+    let breaker = Breaker::builder("buffered").consecutive_failures(9).build().unwrap();
+    let bulkhead = Bulkhead::builder("buffered").max_concurrent(2).max_queue(0).build().unwrap();
+    let slow = service_fn(|n: u32| async move {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        Ok::<_, BoxError>(n)
+    });
+    let stack = ServiceBuilder::new().breaker(breaker.layer()).bulkhead(bulkhead.layer()).service(slow);
+    let buffered = Buffer::new(stack, 4);
+    let calls: Vec<_> = (0..50).map(|n| tokio::spawn(buffered.clone().oneshot(n))).collect();
+    let mut refused = 0;
+    for call in calls {
+        if let Err(error) = call.await.unwrap() {
+            assert_eq!(rejection(&*error).unwrap().code(), "BULKHEAD_QUEUE_FULL");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 48);
+    breaker.isolate();
+    let error = buffered.clone().oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&*error).unwrap().code(), "CIRCUIT_OPEN");
+    breaker.force_close();
+    assert_eq!(buffered.oneshot(7).await.unwrap(), 7);
+}
+
+// Refusals come from `call`, so that load shedding outside has nothing to shed, unless the gate is asked for.
+#[tokio::test(start_paused = true)]
+async fn load_shedding_outside_sheds_only_what_is_not_ready() {
+    for gated in [false, true] {
+        let breaker = Breaker::builder("shed").gate_readiness(gated).build().unwrap();
+        let echo = service_fn(|n: u32| async move { Ok::<_, BoxError>(n) });
+        let stack = ServiceBuilder::new().load_shed().layer(breaker.layer()).service(echo);
+        breaker.force_open();
+        let error = stack.clone().oneshot(1).await.unwrap_err();
+        assert_eq!((error.is::<Overloaded>(), rejection(&*error).is_some()), (gated, !gated));
+        breaker.force_close();
+        assert_eq!(stack.oneshot(2).await.unwrap(), 2);
+    }
+    let bulkhead = Bulkhead::builder("shed").max_concurrent(1).max_queue(0).build().unwrap();
+    let _slot = bulkhead.try_acquire().unwrap();
+    let stack = ServiceBuilder::new().load_shed().service(bulkhead.layer().layer(service_fn(down)));
+    assert!(rejection(&*stack.oneshot(1).await.unwrap_err()).is_some());
 }
