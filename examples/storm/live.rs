@@ -11,7 +11,7 @@ use crossterm::style::{Color, Print, ResetColor, SetForegroundColor};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, queue};
 
-use crate::engine::{Command, Storm, View};
+use crate::engine::{Command, Lane, Storm, View};
 use crate::layers::{Layer, Layers, Switch};
 use crate::tally::Second;
 
@@ -87,12 +87,17 @@ impl Live {
         // One scale for all that is counted in requests per second.
         let top = (plan.healthy_capacity().max(plan.rate.into())).max(1.0);
         let capacity = (0..axis.seconds).map(|s| Some(plan.capacity(axis.first + s))).collect::<Vec<_>>();
-        let value = format!("{:6.0}/s", plan.capacity(now));
+        let held = self.forced.map(|phase| plan.script.health(phase, 0.0, plan.permits).capacity());
+        let value = format!("{:6.0}/s", held.unwrap_or_else(|| plan.capacity(now)));
         lines.push(axis.line("capacity", Color::DarkGrey, &capacity, top, &value));
 
+        let seconds = |lane: &Lane| (axis.first..done).map(|s| lane.tally.get(s)).collect::<Vec<_>>();
+        // And one for both queues: that one of them is a hundred times the other is to be seen.
+        let longest =
+            storm.lanes.iter().flat_map(&seconds).map(|s| s.queued).max().unwrap_or(0).max(50) as f64;
         for (n, lane) in storm.lanes.iter().enumerate() {
             let colour = if n == 0 { Color::Red } else { Color::Green };
-            let seconds: Vec<Second> = (axis.first..done).map(|s| lane.tally.get(s)).collect();
+            let seconds = seconds(lane);
             let last = seconds.last().cloned().unwrap_or_default();
             let of = |f: Figure<'_>| seconds.iter().map(|s| Some(f(s))).collect::<Vec<_>>();
             let total = lane.tally.sum(axis.first, done);
@@ -119,7 +124,6 @@ impl Live {
                 }
                 lines.push(axis.line(label, colour, &of(f), top, &format!("{:6.0}/s", f(&last))));
             }
-            let longest = seconds.iter().map(|s| s.queued).max().unwrap_or(0).max(50) as f64;
             let queued = of(&|s| s.queued as f64);
             lines.push(axis.line("queue", colour, &queued, longest, &format!("{:8}", last.queued)));
             if !last.breaker.is_empty() {
