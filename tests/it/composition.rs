@@ -3,11 +3,8 @@
 use std::{future::Future, pin::pin, time::Duration};
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Fallback, Retry, ServiceBuilderExt, Timeout, Verdict,
-    breaker::State,
-    metrics::{HandleMode, Metrics},
-    rejection,
-    test::MetricsProbe,
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Rejection, RejectionKind, Retry, ServiceBuilderExt,
+    Timeout, Verdict, breaker::State, rejection, test::MetricsProbe,
 };
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, load_shed::error::Overloaded, service_fn,
@@ -76,15 +73,12 @@ async fn one_classifier_is_obeyed_by_every_layer_and_by_the_metrics() {
             Err(_) => Verdict::Ignore,
         }
     }
-    let probe = MetricsProbe::new();
-    let _local = probe.set_local();
-    // The recorder is this thread's.
-    let metrics = || Metrics::builder().handle_mode(HandleMode::PerCall).build().unwrap();
-    let fallback = Fallback::builder("one").observe(metrics()).build().unwrap();
-    let retry =
-        Retry::builder("one").max_attempts(2).backoff(Backoff::none()).observe(metrics()).build().unwrap();
-    let breaker = Breaker::builder("one").consecutive_failures(9).observe(metrics()).build().unwrap();
-    let bulkhead = Bulkhead::builder("one").observe(metrics()).build().unwrap();
+    let probe = MetricsProbe::install_global();
+    buttress::metrics::install();
+    let fallback = Fallback::builder("one-classifier").build().unwrap();
+    let retry = Retry::builder("one-classifier").max_attempts(2).backoff(Backoff::none()).build().unwrap();
+    let breaker = Breaker::builder("one-classifier").consecutive_failures(9).build().unwrap();
+    let bulkhead = Bulkhead::builder("one-classifier").build().unwrap();
     let mut stack = ServiceBuilder::new()
         .fallback(fallback.layer().value(299).classify_with(judge))
         .retrying(retry.layer().classify_with(judge))
@@ -102,12 +96,12 @@ async fn one_classifier_is_obeyed_by_every_layer_and_by_the_metrics() {
     assert_eq!((seen.successes, seen.ignored, seen.failures), (1, 2, 2));
     assert_eq!((held.completed, held.failed, retry.snapshot().retries()), (3, 2, 1));
     assert_eq!((fallback.snapshot().answered, fallback.snapshot().not_handled), (1, 1));
-    let told = |name, result| probe.counter(name, &[("name", "one"), ("result", result)]);
+    let told = |name, result| probe.counter(name, &[("name", "one-classifier"), ("result", result)]);
     for (result, count) in [("success", 1), ("ignored", 2), ("failure", 2)] {
         assert_eq!(told("circuit_breaker_calls_total", result), count, "{result}");
     }
     assert_eq!((told("bulkhead_calls_total", "completed"), told("bulkhead_calls_total", "failed")), (3, 2));
-    assert_eq!(probe.counter("retry_attempts_total", &[("name", "one")]), 1);
+    assert_eq!(probe.counter("retry_attempts_total", &[("name", "one-classifier")]), 1);
     assert_eq!(told("fallback_calls_total", "fallback_success"), 1);
 }
 
@@ -170,4 +164,45 @@ async fn load_shedding_outside_sheds_only_what_is_not_ready() {
     let _slot = bulkhead.try_acquire().unwrap();
     let stack = ServiceBuilder::new().load_shed().service(bulkhead.layer().layer(service_fn(down)));
     assert!(rejection(&*stack.oneshot(1).await.unwrap_err()).is_some());
+}
+
+// Known from a write that had timed out, whose retry was refused: "not sent", said the refusal.
+#[tokio::test(start_paused = true)]
+async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
+    let policies = || {
+        let breaker = Breaker::builder("attempts").consecutive_failures(1).build().unwrap();
+        (Retry::builder("attempts").backoff(Backoff::none()).build().unwrap(), breaker)
+    };
+    let (retry, breaker) = policies();
+    let whole = Breaker::builder("whole").consecutive_failures(9).build().unwrap();
+    let outer = Retry::builder("outer").backoff(Backoff::none()).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .retrying(outer.layer())
+        .breaker(whole.layer())
+        .retrying(retry.layer())
+        .breaker(breaker.layer())
+        .service(service_fn(down));
+    let error = stack.clone().oneshot(1).await.unwrap_err();
+    let why = error.downcast_ref::<Rejection>().unwrap();
+    assert_eq!((why.policy(), why.code(), why.was_sent()), ("attempts", "CIRCUIT_OPEN", true));
+    // The call has failed, and to repeat it would work against whoever refused.
+    assert_eq!((outer.snapshot().retries(), whole.snapshot().failures), (0, 1));
+    // The only attempt of this one was not sent.
+    let error = stack.oneshot(1).await.unwrap_err();
+    assert!(!rejection(&*error).unwrap().was_sent());
+    assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (1, 1));
+
+    let (retry, breaker) = policies();
+    let stack = ServiceBuilder::new().retrying(retry.layer()).breaker(breaker.layer()).typed_errors();
+    let broken = service_fn(|_: u32| async { Err::<u32, _>(std::io::Error::other("down")) });
+    let error = stack.service(broken).oneshot(1).await.unwrap_err();
+    assert!(error.rejection().unwrap().was_sent());
+    // Nor were those of one that was refused again and again.
+    breaker.isolate();
+    let again =
+        Retry::builder("again").backoff(Backoff::none()).retry_rejections([RejectionKind::CircuitOpen]);
+    let again = again.build().unwrap();
+    let stack = ServiceBuilder::new().retrying(again.layer()).breaker(breaker.layer());
+    let error = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
+    assert_eq!((again.snapshot().retries(), rejection(&*error).unwrap().was_sent()), (2, false));
 }

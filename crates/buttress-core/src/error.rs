@@ -23,6 +23,11 @@ pub trait FromRejection {
     /// The rejection this error carries, if it is one.
     fn rejection(&self) -> Option<&Rejection>;
 
+    /// The same, to be amended on the way out; `None` where this error is more than the rejection.
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        None
+    }
+
     /// What this error says of itself; `None` leaves it to the classifier.
     fn verdict(&self) -> Option<Verdict> {
         None
@@ -50,6 +55,10 @@ impl FromRejection for BoxError {
 
     fn rejection(&self) -> Option<&Rejection> {
         rejection(&**self)
+    }
+
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        self.downcast_mut()
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
@@ -138,6 +147,13 @@ where
 
     fn rejection(&self) -> Option<&Rejection> {
         self.rejection()
+    }
+
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {

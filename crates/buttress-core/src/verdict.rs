@@ -267,6 +267,9 @@ mod tests {
         assert_eq!(verdict(Rejection::new("BULKHEAD_QUEUE_FULL", &name).into()), Verdict::Ignore);
         assert_eq!(verdict(Rejection::new("TIMEOUT", &name).into()), Verdict::transient());
         assert_eq!(verdict(Rejection::new("RETRIES_EXHAUSTED", &name).into()), Verdict::permanent());
+        // What a retry returns where an earlier attempt had been sent.
+        let refused = Rejection::new("CIRCUIT_OPEN", &name).with_sent(true);
+        assert_eq!(verdict(refused.into()), Verdict::permanent());
     }
 
     // S1-033, S1-034, S4-007

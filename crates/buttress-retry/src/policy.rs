@@ -65,6 +65,7 @@ impl Begun {
             policy: policy.clone(),
             started: self.started,
             deadline: self.deadline,
+            sent: false,
             backoff: BackoffState::default(),
             attempt: 1,
             max_attempts: self.max_attempts,
@@ -118,6 +119,8 @@ pub(crate) struct Run<C, R> {
     policy: Arc<Policy<C, R>>,
     started: Option<Instant>,
     deadline: Option<std::time::Instant>,
+    /// An attempt before this one may have reached the service.
+    sent: bool,
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
@@ -228,6 +231,7 @@ impl<C, R> Run<C, R> {
         let before = self.backoff;
         match self.next(verdict, rejection, failure, replayable) {
             Ok(delay) => {
+                self.sent |= rejection.is_none_or(Rejection::was_sent);
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
@@ -343,6 +347,10 @@ impl<C, R> Run<C, R> {
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
+        if let Some(refused) = error.rejection_mut().filter(|_| self.sent) {
+            // That this attempt was not sent must not read as "nothing has happened".
+            *refused = refused.clone().with_sent(true);
+        }
         if ending.why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
