@@ -46,7 +46,9 @@ impl Live {
     }
 
     fn draw(&self, storm: &Storm) -> io::Result<()> {
-        let (width, height) = terminal::size().unwrap_or((80, 24));
+        // Nobody has told a pseudo-terminal its size that says 0: `script -c` without a terminal around it.
+        let size = terminal::size().ok().filter(|(width, height)| *width > 0 && *height > 0);
+        let (width, height) = size.unwrap_or((80, 24));
         let mut out = stdout().lock();
         for (row, line) in self.screen(storm).into_iter().take(height.into()).enumerate() {
             queue!(out, cursor::MoveTo(0, row as u16))?;
