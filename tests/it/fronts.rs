@@ -47,7 +47,7 @@ async fn wrapped_services_and_calls_share_one_policy() {
     assert_eq!(bulkhead.call(|| async { Ok::<_, BoxError>(5) }).await.unwrap(), 5);
 
     let fallback = Fallback::builder("fronts").build().unwrap();
-    assert_eq!(fallback.layer().value(7_u32).layer(failing()).oneshot(1).await.unwrap(), 7);
+    assert_eq!(fallback.layer().value(7_u32).wrap(failing()).oneshot(1).await.unwrap(), 7);
     assert_eq!(fallback.call(down, |failed| failed.or(Ok(8))).await.unwrap(), 8);
     assert_eq!(fallback.snapshot().answered, 2);
 }
