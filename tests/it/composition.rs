@@ -206,3 +206,26 @@ async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
     let error = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
     assert_eq!((again.snapshot().retries(), rejection(&*error).unwrap().was_sent()), (2, false));
 }
+
+// vector T02: what cannot be cancelled keeps its slot for as long as it runs
+#[tokio::test]
+async fn slot_moved_into_work_that_outlives_its_time_out_is_held_until_that_ends() {
+    let bulkhead = Bulkhead::builder("blocking").max_concurrent(1).max_queue(0).build().unwrap();
+    let timeout = Timeout::builder("blocking").limit(Duration::from_millis(20)).build().unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let slots = bulkhead.clone();
+    let call = timeout.call(|| async move {
+        let permit = slots.acquire().await?;
+        let work = move || {
+            let _permit = permit;
+            let _ = wait.recv();
+        };
+        tokio::task::spawn_blocking(work).await.map_err(BoxError::from)
+    });
+    assert_eq!(rejection(&*call.await.unwrap_err()).unwrap().code(), "TIMEOUT");
+    assert_eq!(bulkhead.snapshot().active, 1, "the caller has gone, the work has not");
+    assert_eq!(bulkhead.try_acquire().unwrap_err().code(), "BULKHEAD_QUEUE_FULL");
+    go.send(()).unwrap();
+    bulkhead.drain().await;
+    drop(bulkhead.try_acquire().unwrap());
+}
