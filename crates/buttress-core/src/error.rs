@@ -23,7 +23,8 @@ pub trait FromRejection {
     /// The rejection this error carries, if it is one.
     fn rejection(&self) -> Option<&Rejection>;
 
-    /// The same, to be amended on the way out; `None` where this error is more than the rejection.
+    /// The same, to be amended on the way out: a retry notes in it that an earlier attempt had been sent. `None`
+    /// where this error is more than the rejection, or cannot give it away.
     fn rejection_mut(&mut self) -> Option<&mut Rejection> {
         None
     }
