@@ -7,6 +7,7 @@ use buttress_test::{
     contract::{self, Contract, Rule, Scenario},
 };
 use tower::{
+    ServiceExt,
     balance::p2c::Balance,
     buffer::BufferLayer,
     discover::ServiceList,
@@ -17,6 +18,7 @@ use tower::{
     load::{CompleteOnResponse, PendingRequestsDiscover},
     load_shed::LoadShedLayer,
     retry::{Policy, RetryLayer},
+    service_fn,
     spawn_ready::SpawnReadyLayer,
     timeout::TimeoutLayer,
     util::{
@@ -128,4 +130,21 @@ fn balancer_of_one_waits_for_another_one_after_a_readiness_error() {
     let report = Contract::new(balanced).run_without_clones();
     let found: Vec<_> = report.violations().iter().map(|one| (one.rule, one.scenario)).collect();
     assert_eq!(found, [(Rule::NoHang, Scenario::ReadinessFails)], "{report}");
+}
+
+// A layer that sleeps first was taken for one that hangs: nobody answered the call it had yet to make.
+#[test]
+fn layer_that_takes_its_time_before_it_calls_keeps_the_contract() {
+    for wait in [1, 100, 60_000] {
+        let late = move |inner: Probe| {
+            service_fn(move |n: u32| {
+                let inner = inner.clone();
+                async move {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    inner.oneshot(n).await
+                }
+            })
+        };
+        Contract::new(move || layer_fn(late)).owning().drops_finished().run().assert_clean();
+    }
 }
