@@ -3,6 +3,7 @@
 use crate::{
     Result,
     command::Cmd,
+    emitted,
     report::{Done, Step},
     tools,
     workspace::{Workspace, selecting},
@@ -20,7 +21,8 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
             passed(Cmd::cargo("clippy --workspace --all-targets --all-features -- -D warnings").run())
         }),
         Step::new("time arithmetic", || time_arithmetic(workspace)),
-        Step::new("tests", || tests("test --workspace --all-features --no-fail-fast")),
+        Step::new("tests", || tests(workspace)),
+        Step::new("metrics", || emitted::compare(workspace)),
         Step::new("loom models", || loom(workspace)),
         Step::new("rustdoc", || {
             passed(
@@ -38,8 +40,10 @@ fn passed(outcome: Result) -> Result<Done> {
     outcome.map(|()| Done::Passed)
 }
 
-fn tests(arguments: &str) -> Result<Done> {
-    let tally = Cmd::cargo(arguments).run_tests()?;
+fn tests(workspace: &Workspace) -> Result<Done> {
+    let emitted = emitted::empty_folder(workspace)?;
+    let tests = Cmd::cargo("test --workspace --all-features --no-fail-fast");
+    let tally = tests.env(emitted::VARIABLE, emitted).run_tests()?;
     Ok(Done::Noted(format!("{} tests", tally.passed)))
 }
 

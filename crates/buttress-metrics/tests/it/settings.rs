@@ -7,7 +7,7 @@ use crate::{Seen, done_after, policy};
 
 #[test]
 fn there_is_no_prefix_unless_one_is_set() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().prefix("buttress_").build().unwrap();
     let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
@@ -23,7 +23,7 @@ fn there_is_no_prefix_unless_one_is_set() {
 
 #[test]
 fn histograms_can_be_turned_off_and_then_nobody_reads_a_clock_for_them() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().histograms(false).build().unwrap();
     let timed = |metrics| policy(PolicyKind::Timeout, "payments", metrics).is_timed();
@@ -50,7 +50,7 @@ fn settings_that_cannot_work_name_the_field_and_the_value() {
 
 #[test]
 fn patterns_without_metrics_are_left_alone() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let chaos = policy(PolicyKind::Chaos, "payments", &Metrics::default());
     chaos.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 });
@@ -59,7 +59,7 @@ fn patterns_without_metrics_are_left_alone() {
 
 #[test]
 fn all_metrics_are_described_with_unit_and_help() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     Metrics::builder().prefix("acme_").build().unwrap().describe_all();
     let described = seen.0.descriptions();
