@@ -49,7 +49,7 @@ fn has(page: &str, lines: &[&str]) {
     }
 }
 
-// S1-084, C-30
+// C-30
 #[tokio::test]
 async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_gauges() {
     buttress::metrics::install();

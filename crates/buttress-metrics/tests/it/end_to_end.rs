@@ -107,12 +107,15 @@ async fn breaker_tells_durations_and_slow_calls() {
     let breaker = Breaker::builder("payments")
         .slow_call_duration(Duration::from_secs(2))
         .slow_call_rate(1.0)
-        .minimum_calls(100)
+        .minimum_calls(2)
         .observe(Metrics::default())
         .build()
         .unwrap();
     breaker.call(|| sleep_for(1)).await.unwrap();
     breaker.call(|| sleep_for(3)).await.unwrap();
+    let ratio = |name| seen.gauge(name, &[("name", "payments")]);
+    assert_eq!(ratio("circuit_breaker_slow_ratio"), Some(0.5));
+    assert_eq!(ratio("circuit_breaker_failure_ratio"), Some(0.0));
     let success = [("name", "payments"), ("result", "success")];
     assert_eq!(seen.counter("circuit_breaker_calls_total", &success), 2);
     assert_eq!(seen.counter("circuit_breaker_slow_calls_total", &success), 1);

@@ -18,7 +18,11 @@ fn there_is_no_prefix_unless_one_is_set() {
     assert_eq!(seen.counter("buttress_timeout_operations_total", &[("result", "success")]), 1);
     assert_eq!(seen.counter("timeout_operations_total", &[("result", "success")]), 1);
     assert_eq!(seen.0.histogram("buttress_timeout_operation_duration_seconds", &[]), [0.001]);
-    assert_eq!(seen.gauge("buttress_build_info", &[]), Some(1.0)); // not twice
+    // The prefix is not put before what begins with it.
+    let names = seen.0.names();
+    let of_the_build: Vec<_> = names.keys().filter(|name| name.ends_with("build_info")).collect();
+    assert_eq!(of_the_build, ["buttress_build_info"]);
+    assert_eq!(seen.gauge("buttress_build_info", &[]), Some(1.0));
 }
 
 #[test]
