@@ -189,7 +189,11 @@ impl Backoff {
         check_bounded("step", self.step.unwrap_or_default())?;
         check_positive("max", self.max)?;
         if self.base > self.max {
-            return Err(ConfigError::new("base", self.base, "must not be above `max`"));
+            return Err(ConfigError::new(
+                "base",
+                self.base,
+                "must not be above `max`; raise that as well (30 s unless set)",
+            ));
         }
         if !(self.factor.is_finite() && (1.0..=1e9).contains(&self.factor)) {
             return Err(ConfigError::new("factor", self.factor, "must be a number from 1.0 to 1e9"));
