@@ -548,7 +548,13 @@ impl Shared {
     #[cold]
     fn tell_success(&self) {
         let outcome = Outcome::Success;
-        self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+        self.common.emitter.emit(Event::Done {
+            outcome,
+            elapsed: None,
+            slow: false,
+            attempts: 1,
+            error: None,
+        });
     }
 
     /// As [`succeed`](Self::succeed), where a clock has to be read or the circuit has to hear of it.
@@ -603,7 +609,7 @@ impl Shared {
         let said = !told && self.settle_locked(pass.ticket(), pass.time, ending, slow, now, error);
         if self.common.emitter.is_on() {
             let elapsed = (pass.time != NO_TIME).then(|| Duration::from_nanos(now.saturating_sub(pass.time)));
-            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
+            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1, error });
         }
         self.after(said);
     }

@@ -82,6 +82,9 @@ pub enum Event<'a> {
         slow: bool,
         /// How many attempts it took; 1 where the policy makes one.
         attempts: u32,
+        /// What it failed with, where the policy still has that as it tells, and the type can be shown as an error:
+        /// a breaker does. What is told later, because another event is being told, comes without it.
+        error: Option<&'a (dyn StdError + 'static)>,
     },
     /// A call was refused, or in shadow mode would have been.
     Refused {
@@ -729,8 +732,8 @@ impl OwnedEvent {
         Self::Plain(match *event {
             Event::Refused { rejection, shadow } => return Self::Refused(rejection.clone(), shadow),
             Event::Attempt { n, delay, reason, .. } => Event::Attempt { n, delay, reason, error: None },
-            Event::Done { outcome, elapsed, slow, attempts } => {
-                Event::Done { outcome, elapsed, slow, attempts }
+            Event::Done { outcome, elapsed, slow, attempts, .. } => {
+                Event::Done { outcome, elapsed, slow, attempts, error: None }
             }
             Event::Transition { from, to, cause, detail } => Event::Transition { from, to, cause, detail },
             Event::Level { what, value } => Event::Level { what, value },

@@ -16,7 +16,7 @@
 //! // What a policy named "payments" does when a call succeeds:
 //! let policy = Emitter::new(PolicyKind::Timeout, Name::new("payments"));
 //! let elapsed = Some(Duration::from_millis(12));
-//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1 });
+//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1, error: None });
 //!
 //! assert!(page.render().contains(r#"timeout_operations_total{name="payments",result="success"} 1"#));
 //! ```

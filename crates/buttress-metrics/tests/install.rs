@@ -17,7 +17,8 @@ fn install_counts_once_however_often_it_is_called_and_finds_a_recorder_that_come
     assert_eq!(other.field(), "metrics");
     assert!(builder().max_names(0).install().is_err());
 
-    let done = Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 };
+    let done =
+        Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1, error: None };
     let after = Emitter::new(PolicyKind::Timeout, Name::new("after"));
     before.emit(done);
     after.emit(done); // nowhere to go yet

@@ -4,6 +4,7 @@ mod support;
 
 mod errors;
 mod faults;
+mod guide;
 mod half_open;
 mod keyed;
 mod peers;

@@ -97,6 +97,7 @@ fn slow_calls_and_durations_go_by_the_result() {
         elapsed: Some(Duration::from_millis(2500)),
         slow: true,
         attempts: 1,
+        error: None,
     };
     breaker.emit(slow(Outcome::Success));
     breaker.emit(slow(Outcome::Cancelled));

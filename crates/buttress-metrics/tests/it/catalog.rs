@@ -31,7 +31,7 @@ fn tell_all(policy: &Emitter) {
     let elapsed = Some(Duration::from_millis(5));
     for outcome in OUTCOMES {
         for attempts in [1, 3] {
-            policy.emit(Event::Done { outcome, elapsed, slow: true, attempts });
+            policy.emit(Event::Done { outcome, elapsed, slow: true, attempts, error: None });
         }
     }
     for kind in [

@@ -88,7 +88,7 @@ fn done(outcome: Outcome) -> Event<'static> {
 }
 
 fn done_after(outcome: Outcome, elapsed: Option<Duration>) -> Event<'static> {
-    Event::Done { outcome, elapsed, slow: false, attempts: 1 }
+    Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None }
 }
 
 /// Real time: what is tested with it waits for exporters and for the age of handles, and these know no other.

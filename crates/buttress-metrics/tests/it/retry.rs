@@ -20,7 +20,7 @@ fn attempts_count_those_after_the_first() {
             retry.emit(Event::Attempt { n, delay, reason: *reason, error: None });
         }
         let attempts = reasons.len() as u32 + 1;
-        retry.emit(Event::Done { outcome, elapsed: None, slow: false, attempts });
+        retry.emit(Event::Done { outcome, elapsed: None, slow: false, attempts, error: None });
     };
     call(&[], Outcome::Success);
     call(&[AttemptReason::Error, AttemptReason::Timeout], Outcome::Success);

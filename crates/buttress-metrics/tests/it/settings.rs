@@ -57,7 +57,13 @@ fn patterns_without_metrics_are_left_alone() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let chaos = policy(PolicyKind::Chaos, "payments", &Metrics::default());
-    chaos.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 });
+    chaos.emit(Event::Done {
+        outcome: Outcome::Success,
+        elapsed: None,
+        slow: false,
+        attempts: 1,
+        error: None,
+    });
     assert!(seen.0.series().is_empty());
 }
 

@@ -231,8 +231,13 @@ fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
 fn refusals_timeouts_and_fallbacks_are_told_at_debug_and_a_failed_fallback_at_error() {
     let why = Rejection::new(RejectionKind::CircuitOpen, &Name::new("payments"))
         .with_retry_after(Duration::from_secs(3));
-    let done =
-        |outcome| Event::Done { outcome, elapsed: Some(Duration::from_millis(30)), slow: false, attempts: 1 };
+    let done = |outcome| Event::Done {
+        outcome,
+        elapsed: Some(Duration::from_millis(30)),
+        slow: false,
+        attempts: 1,
+        error: None,
+    };
     let refused = lines(PolicyKind::Breaker, &[Event::Refused { rejection: &why, shadow: true }]);
     assert_eq!(refused[0].head(), ("DEBUG", "buttress::breaker", "refused"));
     assert_eq!(refused[0].field("code"), Some("CIRCUIT_OPEN"));
