@@ -5,7 +5,7 @@
 //!   further try; every other response is a success. For other response types, such as reqwest's, use
 //!   [`verdict_of`].
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`.
-//! - [`RespondLayer`]: answers 503 or 429 with `Retry-After`, or 504, instead of failing, so that axum's
+//! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's
 //!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500.
 //! - [`connector`]: a stack around a connector, for hyper-util's client.
 //!
