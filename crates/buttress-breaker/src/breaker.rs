@@ -184,7 +184,11 @@ impl Breaker {
     }
 
     /// Refuses every call until [`force_close`](Self::force_close), [`reset`](Self::reset) or another change by
-    /// hand. No time ends it, so its refusals do not say when to try again.
+    /// hand.
+    ///
+    /// No time ends it, so its refusals cannot know when to try again. They give a hint all the same, how long a
+    /// first opening would last by the settings (`open_for`, or the first wait of `open_backoff` without jitter):
+    /// a client that is told nothing tends to come back at once.
     pub fn isolate(&self) {
         self.force(State::Isolated);
     }

@@ -64,7 +64,7 @@ pub(crate) enum Admission {
     Admitted(Ticket),
     /// To pass unrecorded.
     Free,
-    /// Refused; the wait after which another try makes sense, where that is known.
+    /// Refused; the wait after which another try makes sense, where that is known: only an isolated circuit cannot.
     Refused(Option<u64>),
 }
 
@@ -217,12 +217,13 @@ impl Circuit {
     }
 
     fn probe(&mut self, rules: &Rules, at: Moment) -> Admission {
-        if self.cold.trial.leases.len() >= rules.probes {
-            if let Some(expired) = self.cold.trial.leases.iter().position(|lease| lease.until <= at.now) {
-                self.cold.trial.leases.swap_remove(expired);
-                self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
-                self.cold.said.push(Said::Note(Note::LeaseExpired));
-            }
+        // More than one, where new settings allow fewer probes than are under way.
+        while self.cold.trial.leases.len() >= rules.probes {
+            let mut leases = self.cold.trial.leases.iter();
+            let Some(expired) = leases.position(|lease| lease.until <= at.now) else { break };
+            self.cold.trial.leases.swap_remove(expired);
+            self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
+            self.cold.said.push(Said::Note(Note::LeaseExpired));
         }
         if self.cold.trial.leases.len() >= rules.probes {
             let free = self.probe_free_at(rules).saturating_sub(at.now);

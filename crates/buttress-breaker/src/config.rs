@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, ConfigError, Jitter, Mode,
+    Backoff, BackoffKind, ConfigError, Jitter, Mode,
     config::{MAX_DURATION, check_positive, check_ratio},
 };
 
@@ -513,6 +513,15 @@ impl BreakerConfig {
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
         }
+    }
+}
+
+impl Rules {
+    /// The wait of a first opening, before chance; at least 1.
+    pub(crate) fn first_wait(&self) -> u64 {
+        let Backoff { base, ref list, max, .. } = self.open;
+        let first = if self.open.kind == BackoffKind::List { list.first().copied() } else { None };
+        nanos(first.unwrap_or(base).min(max)).max(1)
     }
 }
 

@@ -57,6 +57,12 @@
 //! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit
 //! not ready instead, until the wait is over or somebody changes the state.
 //!
+//! # When to try again
+//! Every refusal has a [`retry_after`](buttress_core::Rejection::retry_after), of 1 ms at least: what is left of the
+//! open wait; while half-open, until a probe's place comes back, but no longer than the circuit was open; during a
+//! ramp, a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
+//! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
+//!
 //! # Many circuits
 //! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit
 //! for each key found in the request (tenant, host), with one set of settings and a bound on their number.

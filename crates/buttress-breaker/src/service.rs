@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::{
     Breaker, BreakerFuture,
-    engine::{Common, NO_TIME, Pass, Refusal},
+    engine::{Common, FREE, Pass, Refusal},
     permit::Entering,
 };
 
@@ -27,6 +27,8 @@ pub struct BreakerService<S, C = Standard> {
     /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
     /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
     refused_for: u64,
+    /// The generation of the circuit in which that was so.
+    refused_in: u64,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -54,7 +56,8 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, refused_for: NO_TIME, waiting: None }
+        let (refused_for, refused_in) = (0, FREE);
+        Self { inner, breaker, classify, inner_ready: false, refused_for, refused_in, waiting: None }
     }
 
     /// The breaker.
@@ -117,10 +120,23 @@ impl<S, C> BreakerService<S, C> {
         if self.waiting.is_some() || self.breaker.shared.common.gated() {
             return self.poll_waiting(cx);
         }
-        let Some(wait) = self.breaker.shared.refused_for() else { return Poll::Ready(Asked::NotAnyMore) };
-        // Ready to refuse. The inner service is left alone, ready or not.
-        self.refused_for = wait;
+        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
+        // The inner service is left alone, ready or not.
+        self.ready_to_refuse(refusal);
         Poll::Ready(Asked::Refuses)
+    }
+
+    fn ready_to_refuse(&mut self, refusal: Refusal) {
+        (self.refused_for, self.refused_in) = (refusal.wait, refusal.generation);
+    }
+
+    /// What to tell whoever calls though the inner service is not ready.
+    fn refusal(&mut self) -> Pass {
+        let shared = &self.breaker.shared;
+        // Once, and not where the state has changed since: what was found then is not so any more.
+        let found_in = std::mem::replace(&mut self.refused_in, FREE);
+        let still = found_in == shared.front.word().generation();
+        Pass::refused(if still { self.refused_for } else { shared.wait_if_called_unready() })
     }
 
     /// Goes on where the service was not ready before, or must not be now.
@@ -139,7 +155,7 @@ impl<S, C> BreakerService<S, C> {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.refused_for = refusal.wait;
+        self.ready_to_refuse(refusal);
         Poll::Ready(Asked::Refuses)
     }
 
@@ -183,7 +199,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.refused_for = refusal.wait;
+                self.ready_to_refuse(refusal);
                 Poll::Ready(())
             }
             _ => {
@@ -230,11 +246,11 @@ where
     // whole decision. For the same reason the decision is plain data, and the permit is made after the call.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        let shared = &self.breaker.shared;
         let was_ready = std::mem::take(&mut self.inner_ready);
         // Not ready: the circuit refused when readiness was asked for, so the inner service was not asked. Whatever
         // the state is by now, it cannot be called.
-        let pass = if was_ready { shared.enter() } else { Pass::refused(self.refused_for) };
+        let pass = if was_ready { self.breaker.shared.enter() } else { self.refusal() };
+        let shared = &self.breaker.shared;
         if pass.refused {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no

@@ -57,7 +57,7 @@ async fn forced_open_recovers_and_isolated_stays() {
     breaker.isolate();
     pass(secs(3_600)).await;
     breaker.is(State::Isolated);
-    assert_eq!(breaker.refused().retry_after(), None);
+    assert_eq!(breaker.refused().retry_after(), Some(secs(5)));
     breaker.force_close();
     breaker.is(State::Closed);
 }
