@@ -91,7 +91,7 @@ pub struct BreakerConfig {
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
     /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
-    /// that has to wait takes a boxed timer of tokio, whose runtime must have time enabled.
+    /// that has to wait takes a timer of tokio, whose runtime must have time enabled.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].

@@ -127,6 +127,7 @@ mod service;
 mod snapshot;
 mod state;
 mod sync;
+mod timer;
 mod window;
 
 pub use crate::{

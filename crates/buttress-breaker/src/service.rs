@@ -1,18 +1,17 @@
 use std::{
     fmt,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
-use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
     Breaker, BreakerFuture,
     engine::{Common, FREE, Pass, Refusal},
     permit::Entering,
+    timer::Timer,
 };
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
@@ -29,7 +28,7 @@ pub struct BreakerService<S, C = Standard> {
     refused_for: u64,
     /// The generation of the circuit in which that was so.
     refused_in: u64,
-    waiting: Option<Box<Waiting>>,
+    waiting: Option<Waiting>,
 }
 
 /// How a service that is not ready hears that it may be by now.
@@ -37,7 +36,7 @@ struct Waiting {
     common: Arc<Common>,
     place: usize,
     /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// The inner service was asked and said "not yet": this instance may stand in its line.
     in_line: bool,
 }
@@ -88,8 +87,9 @@ impl<S, C> BreakerService<S, C> {
             Some(waiting) => _ = common.park(Some(waiting.place), cx.waker()),
             None => {
                 let place = common.park(None, cx.waker());
-                let waiting = Waiting { common: common.clone(), place, timer: None, in_line: false };
-                self.waiting = Some(Box::new(waiting));
+                let waiting =
+                    Waiting { common: common.clone(), place, timer: Timer::default(), in_line: false };
+                self.waiting = Some(waiting);
             }
         }
     }
@@ -167,15 +167,9 @@ impl<S, C> BreakerService<S, C> {
         loop {
             if let Some(timer) = &mut timer {
                 match refusal.until.map(|until| shared.common.instant(until)) {
-                    None => **timer = None,
-                    Some(end) => {
-                        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-                        if timer.deadline() != end {
-                            timer.as_mut().reset(end);
-                        }
-                        // Only so that it keeps the waker: whether it is time is asked of the breaker.
-                        let _ = timer.as_mut().poll(cx);
-                    }
+                    None => **timer = Timer::default(),
+                    // Only so that it keeps the waker: whether it is time is asked of the breaker.
+                    Some(end) => _ = timer.poll_until(end, cx),
                 }
             }
             // Asked again with the wakers in place: a change before that has woken nobody.
