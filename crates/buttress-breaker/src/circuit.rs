@@ -144,7 +144,7 @@ struct Cold {
     /// The length of the present or last wait.
     wait: u64,
     backoff: BackoffState,
-    /// When the circuit left closed, and how many calls had been refused by then.
+    /// When the circuit began to refuse, and how many calls had been refused by then.
     left_closed: Option<(u64, u64)>,
     ramp_until: u64,
     reason: Option<OpenReason>,
@@ -476,7 +476,7 @@ impl Circuit {
         }
     }
 
-    fn go(&mut self, to: State, cause: Cause, detail: TransitionDetail, at: Moment) {
+    fn go(&mut self, to: State, cause: Cause, mut detail: TransitionDetail, at: Moment) {
         let from = std::mem::replace(&mut self.state, to);
         // Whatever was admitted until now belongs to the past, also where the state stays the same.
         self.generation = self.generation.wrapping_add(1) & GENERATIONS;
@@ -493,6 +493,16 @@ impl Circuit {
             self.cold.frozen = Counts::default();
             (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
         }
+        if matches!(to, State::Open | State::HalfOpen | State::Isolated) {
+            self.cold.left_closed.get_or_insert((at.now, at.refused));
+        }
+        if let Some((when, refused)) = self.cold.left_closed {
+            detail.rejected = at.refused.saturating_sub(refused);
+            if to == State::Closed {
+                detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+                self.cold.left_closed = None;
+            }
+        }
         if from != to {
             self.cold.said.push(Said::Changed { from, to, cause, detail });
         }
@@ -504,7 +514,6 @@ impl Circuit {
         self.cold.wait = wait;
         self.cold.open_until = at.now.saturating_add(wait);
         self.cold.reason = Some(reason);
-        self.cold.left_closed.get_or_insert((at.now, at.refused));
         let mut detail = ratios(counts);
         detail.open_for = Some(Duration::from_nanos(wait));
         self.go(State::Open, cause, detail, at);
@@ -519,11 +528,7 @@ impl Circuit {
     }
 
     fn close(&mut self, rules: &Rules, cause: Cause, at: Moment) {
-        let mut detail = ratios(self.trial_counts());
-        if let Some((when, refused)) = self.cold.left_closed.take() {
-            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
-            detail.rejected = at.refused.saturating_sub(refused);
-        }
+        let detail = ratios(self.trial_counts());
         self.cold.backoff = BackoffState::default();
         self.cold.last_error = None;
         let was_closed = self.state == State::Closed;
