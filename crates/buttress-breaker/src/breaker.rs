@@ -100,7 +100,7 @@ impl Breaker {
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
     ///
-    /// Takes no lock.
+    /// Takes no lock, but where the circuit was half-open for longer than `half_open_timeout`.
     pub fn state(&self) -> State {
         self.shared.state()
     }

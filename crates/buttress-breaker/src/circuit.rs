@@ -143,6 +143,9 @@ struct Cold {
     open_until: u64,
     /// The length of the present or last wait.
     wait: u64,
+    /// Half-open without a verdict by then, it opens again, for a wait that this number decides on.
+    half_open_until: u64,
+    half_open_unit: f64,
     backoff: BackoffState,
     /// When the circuit began to refuse, and how many calls had been refused by then.
     left_closed: Option<(u64, u64)>,
@@ -260,7 +263,8 @@ impl Circuit {
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time.
+    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time. Returns
+    /// the new generation, if this very result has opened the circuit.
     pub(crate) fn settle(
         &mut self,
         rules: &Rules,
@@ -269,10 +273,11 @@ impl Circuit {
         ending: Ending,
         slow: bool,
         at: Moment,
-    ) {
+    ) -> Option<u64> {
+        self.end_trial(rules, at);
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
-            return;
+            return None;
         }
         self.window.advance(at.now);
         let flowing = matches!(self.state, State::Closed | State::MetricsOnly);
@@ -280,7 +285,7 @@ impl Circuit {
         {
             // Let in while other counts were kept: an older generation as well.
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
-            return;
+            return None;
         }
         match self.state {
             State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
@@ -291,6 +296,7 @@ impl Circuit {
             // No call is admitted in these with their own generation.
             State::Open | State::Isolated | State::Disabled => {}
         }
+        (self.state == State::Open && self.generation != ticket.generation).then_some(self.generation)
     }
 
     fn record(&mut self, rules: &Rules, ending: Ending, slow: bool, at: Moment) {
@@ -471,8 +477,17 @@ impl Circuit {
 
     /// Does what time alone has done already: an open circuit whose wait is over is half-open.
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
+        self.end_trial(rules, at);
         if self.state == State::Open && at.now >= self.cold.open_until {
             self.half_open(rules, Cause::Rule, at);
+        }
+    }
+
+    /// Opens, as of when it was over, where it was half-open for too long.
+    fn end_trial(&mut self, rules: &Rules, at: Moment) {
+        if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
+            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
+            self.open(rules, OpenReason::HalfOpenTimeout, Cause::Rule, None, over);
         }
     }
 
@@ -524,6 +539,8 @@ impl Circuit {
             // It never was open: its leases need a length all the same.
             self.cold.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
         }
+        self.cold.half_open_until = at.now.saturating_add(rules.half_open);
+        self.cold.half_open_unit = at.unit;
         self.go(State::HalfOpen, cause, TransitionDetail::default(), at);
     }
 
@@ -650,16 +667,29 @@ impl Circuit {
         }
     }
 
-    /// Until when the front may count successes without a look at the clock.
+    /// Until when the front may go by what it was told: no bucket ends, and no half-open state is over.
     pub(crate) fn settled_until(&self) -> u64 {
-        self.window.settled_until()
+        if self.state == State::HalfOpen { self.cold.half_open_until } else { self.window.settled_until() }
+    }
+
+    /// The state as a call made `now` would find it, and until when such calls are refused.
+    pub(crate) fn found(&self, rules: &Rules, now: u64) -> (State, u64) {
+        let open_until = match self.state {
+            State::Open => self.cold.open_until,
+            State::HalfOpen if now >= self.cold.half_open_until => {
+                let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
+                self.cold.half_open_until.saturating_add(nanos(wait).max(1))
+            }
+            state => return (state, self.blocked_until(rules)),
+        };
+        if now < open_until { (State::Open, open_until) } else { (State::HalfOpen, 0) }
     }
 
     /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
     pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
         match self.state {
             State::Open => self.cold.open_until,
-            State::HalfOpen => self.probe_free_at(rules),
+            State::HalfOpen => self.probe_free_at(rules).min(self.cold.half_open_until),
             State::Isolated => u64::MAX,
             State::Closed => self.cold.ramp_until,
             State::Disabled | State::MetricsOnly => 0,

@@ -83,6 +83,12 @@ pub struct BreakerConfig {
     /// impossible. Then `success_threshold` only says how large the sample is, where `half_open_sample` does not.
     /// Default: no such rule.
     pub half_open_failure_rate: Option<f64>,
+    /// Opens again after being half-open for this long without a verdict, as resilience4j's
+    /// `maxWaitDurationInHalfOpenState`: for callers who would rather wait for an open circuit than be refused by
+    /// one that is half-open and gets no answers. Begins with the call that finds the wait over. Default, and zero:
+    /// no limit.
+    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    pub half_open_timeout: Option<Duration>,
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
     /// each lease that ran out since.
@@ -281,6 +287,7 @@ impl Default for BreakerConfig {
             success_threshold: 2,
             half_open_sample: None,
             half_open_failure_rate: None,
+            half_open_timeout: None,
             probe_lease: None,
             ramp: None,
             call_timeout: None,
@@ -449,6 +456,9 @@ impl BreakerConfig {
             }
             _ => {}
         }
+        if let Some(limit) = self.half_open_timeout.filter(|limit| !limit.is_zero()) {
+            check_positive("half_open_timeout", limit)?;
+        }
         self.probe_lease.map_or(Ok(()), |lease| check_positive("probe_lease", lease))
     }
 
@@ -507,6 +517,7 @@ impl BreakerConfig {
             sample,
             failed_probes,
             slow_probes: self.slow_call_rate.map_or(u64::MAX, |rate| self.comparison.least(sample, rate)),
+            half_open: self.half_open_timeout.map(nanos).filter(|limit| *limit > 0).unwrap_or(u64::MAX),
             lease: self.probe_lease.map(nanos),
             timed: self.slow_call_duration.is_some() || self.call_timeout.is_some() || interval > 0,
             interval: if windowed { interval } else { 0 },
@@ -555,6 +566,8 @@ pub(crate) struct Rules {
     pub(crate) sample: u64,
     pub(crate) failed_probes: u64,
     pub(crate) slow_probes: u64,
+    /// How long it may be half-open.
+    pub(crate) half_open: u64,
     pub(crate) lease: Option<u64>,
     /// Something needs to know when a call began.
     pub(crate) timed: bool,

@@ -377,8 +377,25 @@ impl Shared {
 
     pub(crate) fn state(&self) -> State {
         match self.stored_state() {
-            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            State::Open | State::HalfOpen => self.found(self.common.now()).0,
             stored => stored,
+        }
+    }
+
+    /// The state as a call made `now` would find it, and until when such calls are refused. Takes the lock only
+    /// where the circuit was half-open for longer than it may be.
+    fn found(&self, now: u64) -> (State, u64) {
+        let (stored, until) = (self.stored_state(), self.front.blocked_until());
+        match stored {
+            State::Open if now >= until => (State::HalfOpen, 0),
+            State::HalfOpen if now >= self.front.settled_until() => {
+                let (found, _) = self.locked(|opened| {
+                    let (circuit, rules) = opened.parts();
+                    circuit.found(rules, now)
+                });
+                found
+            }
+            stored => (stored, until),
         }
     }
 
@@ -417,9 +434,10 @@ impl Shared {
             _ if self.common.hot.shadow.load(Relaxed) => None,
             Kind::Isolated => Some(Refusal { generation, until: None, wait: self.isolated_for() }),
             Kind::Open | Kind::HalfOpen => {
-                let until = self.front.blocked_until();
-                let wait = until.saturating_sub(self.common.now());
-                let told = wait.min(self.longest_wait());
+                let now = self.common.now();
+                let (state, until) = self.found(now);
+                let wait = until.saturating_sub(now);
+                let told = if state == State::HalfOpen { wait.min(self.longest_wait()) } else { wait };
                 (wait > 0).then_some(Refusal { generation, until: Some(until), wait: told })
             }
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
@@ -650,11 +668,8 @@ impl Shared {
     ) -> bool {
         let watched = self.common.emitter.is_on();
         let ((opened, levels), said) = self.locked(|back| {
-            let before = back.circuit().generation();
-            back.settle(ticket, began, ending, slow, self.moment(now));
+            let opened = back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
-            let opened = circuit.state() == State::Open && circuit.generation() != before;
-            let opened = opened.then(|| circuit.generation());
             (opened, watched.then(|| circuit.look(now).ratios(rules)))
         });
         if let Some(generation) = opened {
@@ -731,8 +746,7 @@ impl Shared {
         let now = self.common.now();
         let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
         let ignored = self.ignored.load(Relaxed);
-        let state = self.state();
-        let blocked = self.front.blocked_until();
+        let (state, blocked) = self.found(now);
         self.looked(|view, rules| {
             let (tally, window, trial) = (view.tally(), view.window(), view.trial());
             let (failure_ratio, slow_ratio) = view.ratios(rules);

@@ -134,6 +134,12 @@ impl KeyedBuilder {
         self
     }
 
+    /// Opens again after being half-open for this long. See [`BreakerConfig::half_open_timeout`].
+    pub fn half_open_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.inner = self.inner.half_open_timeout(limit);
+        self
+    }
+
     /// How long a probe keeps its place. See [`BreakerConfig::probe_lease`].
     pub fn probe_lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.inner = self.inner.probe_lease(lease);
