@@ -124,6 +124,12 @@ impl BreakerBuilder {
         self
     }
 
+    /// Closes after that time instead. See [`BreakerConfig::half_open_timeout_closes`].
+    pub fn half_open_timeout_closes(mut self, closes: bool) -> Self {
+        self.config.half_open_timeout_closes = closes;
+        self
+    }
+
     /// How long a probe keeps its place. See [`BreakerConfig::probe_lease`].
     pub fn probe_lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.config.probe_lease = lease.into();

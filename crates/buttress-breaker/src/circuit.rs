@@ -143,7 +143,7 @@ struct Cold {
     open_until: u64,
     /// The length of the present or last wait.
     wait: u64,
-    /// Half-open without a verdict by then, it opens again, for a wait that this number decides on.
+    /// Half-open without a verdict by then, it opens again (for a wait that this number decides on) or closes.
     half_open_until: u64,
     half_open_unit: f64,
     backoff: BackoffState,
@@ -483,11 +483,15 @@ impl Circuit {
         }
     }
 
-    /// Opens, as of when it was over, where it was half-open for too long.
+    /// Opens or closes, as of when it was over, where it was half-open for too long.
     fn end_trial(&mut self, rules: &Rules, at: Moment) {
         if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
             let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
-            self.open(rules, OpenReason::HalfOpenTimeout, Cause::Rule, None, over);
+            if rules.half_open_closes {
+                self.close(rules, Cause::Rule, over);
+            } else {
+                self.open(rules, OpenReason::HalfOpenTimeout, Cause::Rule, None, over);
+            }
         }
     }
 
@@ -676,6 +680,9 @@ impl Circuit {
     pub(crate) fn found(&self, rules: &Rules, now: u64) -> (State, u64) {
         let open_until = match self.state {
             State::Open => self.cold.open_until,
+            State::HalfOpen if now >= self.cold.half_open_until && rules.half_open_closes => {
+                return (State::Closed, 0);
+            }
             State::HalfOpen if now >= self.cold.half_open_until => {
                 let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
                 self.cold.half_open_until.saturating_add(nanos(wait).max(1))

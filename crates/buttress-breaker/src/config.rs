@@ -89,6 +89,9 @@ pub struct BreakerConfig {
     /// no limit.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub half_open_timeout: Option<Duration>,
+    /// Closes after `half_open_timeout` instead: for so few calls that a sample would hardly ever be complete, where
+    /// no failure among those that came is good enough. Default `false`.
+    pub half_open_timeout_closes: bool,
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
     /// each lease that ran out since.
@@ -288,6 +291,7 @@ impl Default for BreakerConfig {
             half_open_sample: None,
             half_open_failure_rate: None,
             half_open_timeout: None,
+            half_open_timeout_closes: false,
             probe_lease: None,
             ramp: None,
             call_timeout: None,
@@ -458,6 +462,9 @@ impl BreakerConfig {
         }
         if let Some(limit) = self.half_open_timeout.filter(|limit| !limit.is_zero()) {
             check_positive("half_open_timeout", limit)?;
+        } else if self.half_open_timeout_closes {
+            let why = "needs `half_open_timeout` to say when";
+            return Err(ConfigError::new("half_open_timeout_closes", true, why));
         }
         self.probe_lease.map_or(Ok(()), |lease| check_positive("probe_lease", lease))
     }
@@ -518,6 +525,7 @@ impl BreakerConfig {
             failed_probes,
             slow_probes: self.slow_call_rate.map_or(u64::MAX, |rate| self.comparison.least(sample, rate)),
             half_open: self.half_open_timeout.map(nanos).filter(|limit| *limit > 0).unwrap_or(u64::MAX),
+            half_open_closes: self.half_open_timeout_closes,
             lease: self.probe_lease.map(nanos),
             timed: self.slow_call_duration.is_some() || self.call_timeout.is_some() || interval > 0,
             interval: if windowed { interval } else { 0 },
@@ -568,6 +576,8 @@ pub(crate) struct Rules {
     pub(crate) slow_probes: u64,
     /// How long it may be half-open.
     pub(crate) half_open: u64,
+    /// Closes after that time.
+    pub(crate) half_open_closes: bool,
     pub(crate) lease: Option<u64>,
     /// Something needs to know when a call began.
     pub(crate) timed: bool,

@@ -95,7 +95,7 @@
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
-//! | [`half_open_timeout`](BreakerConfig::half_open_timeout) | half-open until there is a verdict |
+//! | [`half_open_timeout`](BreakerConfig::half_open_timeout), [`half_open_timeout_closes`](BreakerConfig::half_open_timeout_closes) | half-open until there is a verdict |
 //! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open, a minute at most |
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |

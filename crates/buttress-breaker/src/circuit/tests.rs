@@ -66,7 +66,7 @@ fn setups() -> impl Strategy<Value = Setup> {
         window,
         any::<bool>(),
     );
-    let limit = proptest::option::of(1_u64..10);
+    let limit = (proptest::option::of(1_u64..10), any::<bool>());
     let half_open = (1_u32..4, 1_u32..5, proptest::option::of(1_u32..6), rate, 1_u64..6, limit);
     let on_cancel = proptest::sample::select(&[OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][..]);
     (closed, half_open, on_cancel).prop_filter_map(
@@ -83,6 +83,7 @@ fn setups() -> impl Strategy<Value = Setup> {
             ) = closed;
             let (permitted_probes, success_threshold, half_open_sample, half_open_failure_rate, lease, limit) =
                 half;
+            let (limit, closes) = limit;
             let config = BreakerConfig {
                 consecutive_failures,
                 failure_rate,
@@ -98,6 +99,7 @@ fn setups() -> impl Strategy<Value = Setup> {
                 half_open_sample,
                 half_open_failure_rate,
                 half_open_timeout: limit.map(Duration::from_millis),
+                half_open_timeout_closes: closes && limit.is_some(),
                 probe_lease: Some(Duration::from_millis(lease)),
                 on_cancel,
                 ..BreakerConfig::default()
@@ -188,7 +190,11 @@ impl Model {
 
     fn end_trial(&mut self, now: u64) {
         if self.state == State::HalfOpen && now >= self.half_open_until {
-            self.open(self.half_open_until);
+            if self.config.half_open_timeout_closes {
+                self.go(State::Closed);
+            } else {
+                self.open(self.half_open_until);
+            }
         }
     }
 
@@ -203,6 +209,9 @@ impl Model {
     fn found(&self, now: u64) -> State {
         match self.state {
             State::HalfOpen if (self.half_open_until..).contains(&now) => {
+                if self.config.half_open_timeout_closes {
+                    return State::Closed;
+                }
                 if now < self.half_open_until + 5 * MS { State::Open } else { State::HalfOpen }
             }
             State::Open if now >= self.open_until => State::HalfOpen,
@@ -495,6 +504,7 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
         let maybe = |n: u64| (below(2) == 0).then(|| 1 + below(n) as u32);
         let rate = || [None, None, Some(0.25), Some(0.5), Some(2.0 / 3.0), Some(1.0)][below(6) as usize];
         let setup = loop {
+            let limit = maybe(8).map(|limit| Duration::from_millis(limit.into()));
             let config = BreakerConfig {
                 consecutive_failures: maybe(5),
                 failure_rate: rate(),
@@ -512,7 +522,8 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                 success_threshold: 1 + below(4) as u32,
                 half_open_sample: maybe(5),
                 half_open_failure_rate: rate(),
-                half_open_timeout: maybe(8).map(|limit| Duration::from_millis(limit.into())),
+                half_open_timeout: limit,
+                half_open_timeout_closes: limit.is_some() && below(2) == 0,
                 probe_lease: Some(Duration::from_millis(1 + below(5))),
                 on_cancel: [OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][below(3) as usize],
                 ..BreakerConfig::default()

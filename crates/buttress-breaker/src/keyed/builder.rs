@@ -140,6 +140,12 @@ impl KeyedBuilder {
         self
     }
 
+    /// Closes after that time instead. See [`BreakerConfig::half_open_timeout_closes`].
+    pub fn half_open_timeout_closes(mut self, closes: bool) -> Self {
+        self.inner = self.inner.half_open_timeout_closes(closes);
+        self
+    }
+
     /// How long a probe keeps its place. See [`BreakerConfig::probe_lease`].
     pub fn probe_lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.inner = self.inner.probe_lease(lease);

@@ -196,3 +196,28 @@ async fn the_gate_is_shut_for_the_wait_that_follows_a_half_open_state_without_ve
     assert_eq!(began.elapsed().as_secs(), 4);
     assert_eq!(breaker.snapshot().rejected, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn half_open_without_a_verdict_closes_after_its_time_where_told_to() {
+    let (breaker, heard) = Heard::by(limited(Breaker::builder("x")).half_open_timeout_closes(true));
+    for failed in [false, true] {
+        breaker.fail(1);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        pass(ms(2_999)).await;
+        breaker.is(State::HalfOpen);
+        if failed {
+            breaker.fail(1); // that is a verdict
+            breaker.is(State::Open);
+            continue;
+        }
+        let late = breaker.try_acquire().unwrap();
+        breaker.refused();
+        pass(ms(1)).await;
+        breaker.is(State::Closed);
+        late.failure();
+        breaker.is(State::Closed);
+        breaker.ok(1);
+        assert_eq!(heard.transitions().last().unwrap(), "half_open>closed auto");
+    }
+}

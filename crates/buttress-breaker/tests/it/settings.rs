@@ -97,6 +97,10 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::NAN)),
         ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::INFINITY)),
         ("half_open_timeout", |c| c.half_open_timeout = Some(Duration::MAX)),
+        ("half_open_timeout_closes", |c| c.half_open_timeout_closes = true),
+        ("half_open_timeout_closes", |c| {
+            (c.half_open_timeout, c.half_open_timeout_closes) = (Some(Duration::ZERO), true);
+        }),
         ("probe_lease", |c| c.probe_lease = Some(Duration::ZERO)),
         ("probe_lease", |c| c.probe_lease = Some(Duration::MAX)),
         ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(0.0))),
@@ -149,6 +153,7 @@ async fn settings_at_their_limits_work() {
     works(|c| c.half_open_timeout = Some(Duration::ZERO)).await;
     works(|c| c.half_open_timeout = Some(Duration::from_nanos(1))).await;
     works(|c| c.half_open_timeout = Some(long)).await;
+    works(|c| (c.half_open_timeout, c.half_open_timeout_closes) = (Some(secs(1)), true)).await;
     works(|c| c.probe_lease = Some(Duration::from_nanos(1))).await;
     works(|c| c.probe_lease = Some(long)).await;
     works(|c| c.ramp = Some(Ramp::over(long).start(f64::MIN_POSITIVE))).await;
