@@ -433,15 +433,23 @@ impl Shared {
         match word.kind() {
             _ if self.common.hot.shadow.load(Relaxed) => None,
             Kind::Isolated => Some(Refusal { generation, until: None, wait: self.isolated_for() }),
-            Kind::Open | Kind::HalfOpen => {
-                let now = self.common.now();
-                let (state, until) = self.found(now);
-                let wait = until.saturating_sub(now);
-                let told = if state == State::HalfOpen { wait.min(self.longest_wait()) } else { wait };
-                (wait > 0).then_some(Refusal { generation, until: Some(until), wait: told })
+            Kind::Open => {
+                let until = self.front.blocked_until();
+                let wait = until.saturating_sub(self.common.now());
+                (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
             }
+            Kind::HalfOpen => self.refusing_half_open(generation),
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
+    }
+
+    #[inline(never)]
+    fn refusing_half_open(&self, generation: u64) -> Option<Refusal> {
+        let now = self.common.now();
+        let (state, until) = self.found(now);
+        let left = until.saturating_sub(now);
+        let wait = if state == State::HalfOpen { left.min(self.longest_wait()) } else { left };
+        (left > 0).then_some(Refusal { generation, until: Some(until), wait })
     }
 
     // ---- a call
