@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     error::Error as StdError,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -681,9 +682,11 @@ impl Shared {
             (opened, watched.then(|| circuit.look(now).ratios(rules)))
         });
         if let Some(generation) = opened {
-            // With no lock held: the error's `Display` is somebody else's code.
+            // With no lock held: the error's `Display` is somebody else's code. A panic of it must not keep those
+            // who wait from being woken, nor the caller from its error.
             let text: Arc<str> = match (error, ending) {
-                (Some(error), _) => error.to_string().into(),
+                (Some(error), _) => catch_unwind(AssertUnwindSafe(|| error.to_string()))
+                    .map_or_else(|_| "an error that cannot be shown".into(), Into::into),
                 (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
                 (None, Ending::Success) => "the calls were too slow".into(),
                 (None, _) => "the call failed".into(),
