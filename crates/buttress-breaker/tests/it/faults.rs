@@ -414,3 +414,17 @@ async fn an_error_that_panics_when_shown_opens_like_any_other() {
     assert_eq!(heard.transitions(), ["closed>open auto"]);
     assert_eq!(breaker.last_error().as_deref(), Some("an error that cannot be shown"));
 }
+
+// The rule for what is a failure is somebody else's code as well.
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_is_a_failed_call() {
+    let breaker = tripping_at_once().build().unwrap();
+    let odd = breaker
+        .layer()
+        .classify_with(|_: Result<&(), &BoxError>| -> buttress_core::Verdict { panic!("odd") });
+    let svc = odd.layer(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }));
+    let call = AssertUnwindSafe(move || task::spawn(svc.oneshot(())).poll());
+    assert!(catch_unwind(call).is_err());
+    breaker.is(State::Open);
+    assert_eq!(breaker.snapshot().failures, 1);
+}

@@ -221,3 +221,16 @@ async fn half_open_without_a_verdict_closes_after_its_time_where_told_to() {
         assert_eq!(heard.transitions().last().unwrap(), "half_open>closed auto");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_may_let_more_probes_in_at_once() {
+    let breaker = tripped(Breaker::builder("x"));
+    pass(secs(1)).await;
+    let _first = breaker.try_acquire().unwrap();
+    breaker.refused();
+    let mut more = (*breaker.config()).clone();
+    more.permitted_probes = 3;
+    breaker.reconfigure(more).unwrap();
+    let _others = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
+    breaker.refused();
+}
