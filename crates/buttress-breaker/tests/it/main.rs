@@ -9,6 +9,7 @@ mod half_open;
 mod keyed;
 mod peers;
 mod readiness;
+mod refusals;
 mod registries;
 mod settings;
 mod shape;

@@ -311,6 +311,7 @@ async fn real_breaker_tells_its_outage_in_four_lines() {
     assert_eq!(told[0].field("breaker.calls"), Some("4"));
     assert_eq!(told[0].field("breaker.open_for_ms"), Some("5000"));
     assert_eq!(told[1].field("code"), Some("CIRCUIT_OPEN"));
+    assert_eq!(told[2].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.open_for_ms"), Some("7000")); // how long it was
 }
