@@ -13,8 +13,9 @@ use crate::{
     tokens::Tokens,
 };
 
-/// How many slots the time to live is cut into; what is paid in expires by whole slots.
-const SLOTS: usize = 10;
+/// How many slots the time to live is cut into; what is paid in expires by whole slots. Models have fewer, and so
+/// fewer interleavings that differ in nothing else.
+const SLOTS: usize = if cfg!(buttress_loom) { 2 } else { 10 };
 
 /// One retry, in fixed point: ratios are exact to 2⁻³², so 0.3 of 1000 calls is 300 retries and not 333.
 const ONE: i64 = 1 << 32;
@@ -107,11 +108,18 @@ struct Ratio {
     epoch: OnceLock<Instant>,
     /// What may be taken out: always the reserve plus the sum of the slots, once no operation is under way.
     balance: AtomicI64,
-    /// What was paid in less what was taken out, per slot of time.
-    slots: [AtomicI64; SLOTS],
+    slots: [Slot; SLOTS],
     /// The number of the slot of time that is being written. Moved on under `turning` only.
     head: AtomicU64,
     turning: Mutex<()>,
+}
+
+/// What was booked in a slot of time.
+struct Slot {
+    /// What was paid in, in fixed point.
+    paid: AtomicI64,
+    /// How many retries were taken out.
+    taken: AtomicI64,
 }
 
 impl Budget {
@@ -139,7 +147,7 @@ impl Budget {
             slot_nanos,
             epoch: OnceLock::new(),
             balance: AtomicI64::new(reserve),
-            slots: std::array::from_fn(|_| AtomicI64::new(0)),
+            slots: std::array::from_fn(|_| Slot { paid: AtomicI64::new(0), taken: AtomicI64::new(0) }),
             head: AtomicU64::new(0),
             turning: Mutex::new(()),
         })))
@@ -226,13 +234,28 @@ impl Budget {
             Kind::Tokens(tokens) => tokens.left(),
         }
     }
+
+    /// The same as a share, `0.0..=1.0`: of what could be taken out now and what was taken out within the time to
+    /// live together, or of all tokens.
+    ///
+    /// 1 where nothing was taken out, also before the first call has paid in; 0 where nothing can ever be: no
+    /// `ratio` and no reserve, or no tokens. gRPC's rule makes no retry at 0.5 and below.
+    pub fn available_ratio(&self, now: Instant) -> f64 {
+        match &*self.kind {
+            Kind::Ratio(ratio) => {
+                ratio.turn_to(now);
+                ratio.available_ratio()
+            }
+            Kind::Tokens(tokens) => tokens.left_ratio(),
+        }
+    }
 }
 
 impl Ratio {
     fn deposit(&self, now: Instant) {
         let slot = self.turn_to(now);
         if self.balance.load(Relaxed) < FULL {
-            slot.fetch_add(self.deposit, AcqRel);
+            slot.paid.fetch_add(self.deposit, AcqRel);
             self.balance.fetch_add(self.deposit, AcqRel);
         }
     }
@@ -244,7 +267,7 @@ impl Ratio {
             .fetch_update(AcqRel, Acquire, |balance| (balance >= ONE).then(|| balance - ONE))
             .is_ok();
         if taken {
-            slot.fetch_sub(ONE, AcqRel);
+            slot.taken.fetch_add(1, AcqRel);
         }
         taken
     }
@@ -253,8 +276,18 @@ impl Ratio {
         self.balance.load(Acquire).max(0) as f64 / ONE as f64
     }
 
+    fn available_ratio(&self) -> f64 {
+        let taken = self.slots.iter().map(|slot| slot.taken.load(Acquire)).sum::<i64>();
+        if taken <= 0 {
+            let ever = self.deposit > 0 || self.config.min_per_second > 0;
+            return if ever { 1.0 } else { 0.0 };
+        }
+        let available = self.available();
+        available / (available + taken as f64)
+    }
+
     /// The slot that `now` belongs to; slots whose time is over are emptied first.
-    fn turn_to(&self, now: Instant) -> &AtomicI64 {
+    fn turn_to(&self, now: Instant) -> &Slot {
         let epoch = *self.epoch.get_or_init(|| now);
         let nanos = u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX);
         let target = nanos / self.slot_nanos;
@@ -266,8 +299,9 @@ impl Ratio {
                 head = self.head.load(Acquire);
                 let stale = target.saturating_sub(head).min(SLOTS as u64);
                 for ahead in 1..=stale {
-                    let expired = self.slots[slot_of(head + ahead)].swap(0, AcqRel);
-                    self.balance.fetch_sub(expired, AcqRel);
+                    let expired = &self.slots[slot_of(head + ahead)];
+                    let net = expired.paid.swap(0, AcqRel) - ONE * expired.taken.swap(0, AcqRel);
+                    self.balance.fetch_sub(net, AcqRel);
                 }
                 head = head.max(target);
                 self.head.store(head, Relaxed);
@@ -293,19 +327,12 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Two threads, three operations each. Every interleaving, except where slots turn: there, those with at most
-/// three preemptions. Run with `RUSTFLAGS="--cfg buttress_loom"`.
+/// Two threads, three operations each, every interleaving. Run with `RUSTFLAGS="--cfg buttress_loom"`.
 #[cfg(all(test, buttress_loom))]
 mod models {
     use loom::thread;
 
     use super::*;
-
-    fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
-        let mut loom = loom::model::Builder::new();
-        loom.preemption_bound = preemptions;
-        loom.check(model);
-    }
 
     fn ratio(budget: &Budget) -> &Ratio {
         match &*budget.kind {
@@ -316,12 +343,13 @@ mod models {
 
     fn booked(budget: &Budget) -> (i64, i64) {
         let ratio = ratio(budget);
-        (ratio.balance.load(Acquire), ratio.slots.iter().map(|slot| slot.load(Acquire)).sum())
+        let net = |slot: &Slot| slot.paid.load(Acquire) - ONE * slot.taken.load(Acquire);
+        (ratio.balance.load(Acquire), ratio.slots.iter().map(net).sum())
     }
 
     #[test]
     fn no_more_is_taken_out_than_was_paid_in() {
-        check(None, || {
+        loom::model(|| {
             let (budget, now) = (Budget::new(1.0, 0).unwrap(), tokio::time::Instant::now().into_std());
             budget.deposit(now);
             let other = budget.clone();
@@ -339,7 +367,7 @@ mod models {
 
     #[test]
     fn nothing_is_lost_or_made_when_slots_turn_under_way() {
-        check(Some(3), || {
+        loom::model(|| {
             let (budget, now) = (Budget::new(1.0, 1).unwrap(), tokio::time::Instant::now().into_std());
             budget.deposit(now);
             let later = now + Duration::from_secs(10); // the slot of `now` expires
@@ -358,7 +386,7 @@ mod models {
 
     #[test]
     fn tokens_are_never_overdrawn() {
-        check(None, || {
+        loom::model(|| {
             let budget = Budget::tokens(TokenBudgetConfig::default().with_capacity(20)).unwrap();
             let now = tokio::time::Instant::now().into_std();
             let other = budget.clone();
@@ -436,6 +464,40 @@ mod tests {
         assert_eq!(budget.available(start + Duration::from_secs(10)), 0.0);
     }
 
+    #[test]
+    fn ratio_is_what_is_left_beside_what_was_taken_out_within_the_time_to_live() {
+        let (budget, start) = (budget(0.5, 1, 10), now());
+        (0..20).for_each(|_| budget.deposit(start));
+        assert_eq!(budget.available_ratio(start), 1.0);
+        assert_eq!((0..5).filter(|_| budget.try_withdraw(start)).count(), 5);
+        assert_eq!((budget.available(start), budget.available_ratio(start)), (15.0, 0.75));
+        drain(&budget, start);
+        assert_eq!(budget.available_ratio(start), 0.0);
+        // Five more calls in the middle of the time to live, and one retry for them.
+        let middle = start + Duration::from_secs(5);
+        (0..5).for_each(|_| budget.deposit(middle));
+        assert!(budget.try_withdraw(middle));
+        assert_eq!(budget.available_ratio(middle), 1.5 / (1.5 + 21.0));
+        // What was paid in and taken out at the start is forgotten: the reserve of 10, 2.5, and 1 taken out.
+        let later = start + Duration::from_secs(10);
+        assert_eq!(budget.available_ratio(later), 11.5 / 12.5);
+        assert_eq!(budget.available_ratio(later + Duration::from_secs(3600)), 1.0);
+    }
+
+    #[test]
+    fn ratio_is_one_before_the_first_call_and_zero_where_nothing_can_ever_be_taken() {
+        let now = now();
+        assert_eq!(budget(0.2, 0, 10).available_ratio(now), 1.0);
+        assert_eq!(budget(0.0, 1, 10).available_ratio(now), 1.0);
+        assert_eq!(budget(0.0, 0, 10).available_ratio(now), 0.0);
+        assert_eq!(Budget::grpc(10, 0.5).unwrap().available_ratio(now), 1.0);
+        let none = Budget::tokens(TokenBudgetConfig::default().with_capacity(0)).unwrap();
+        assert_eq!(none.available_ratio(now), 0.0);
+        let tokens = Budget::tokens(TokenBudgetConfig::default()).unwrap();
+        assert!((0..5).all(|_| tokens.try_withdraw(now)));
+        assert_eq!((tokens.available(now), tokens.available_ratio(now)), (430.0, 0.86));
+    }
+
     // fault R08
     #[test]
     fn thirty_days_idle_cost_one_turn_and_leave_the_reserve() {
@@ -505,7 +567,12 @@ mod tests {
                         log.push((at / 1000, -1.0));
                     }
                 }
-                prop_assert_eq!(budget.available(now), live(&log).max(0.0));
+                let left = live(&log).max(0.0);
+                prop_assert_eq!(budget.available(now), left);
+                let taken = |(slot, amount): &&(u64, f64)| slot + 10 > at / 1000 && *amount < 0.0;
+                let taken = log.iter().filter(taken).count() as f64;
+                let ratio = if taken == 0.0 { 1.0 } else { left / (left + taken) };
+                prop_assert_eq!(budget.available_ratio(now), ratio);
             }
         }
     }

@@ -163,7 +163,7 @@ impl Engine {
 
     pub(crate) fn tell_budget(&self, now: Instant) {
         if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
-            let value = budget.available(now.into_std());
+            let value = budget.available_ratio(now.into_std());
             self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
         }
     }
@@ -210,10 +210,12 @@ impl Engine {
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {
+        let now = Instant::now().into_std();
         RetrySnapshot {
             retries: self.retries.load(Relaxed),
             stopped: std::array::from_fn(|at| self.stopped[at].load(Relaxed)),
-            budget_available: self.budget.as_ref().map(|b| b.available(Instant::now().into_std())),
+            budget_available: self.budget.as_ref().map(|budget| budget.available(now)),
+            budget_available_ratio: self.budget.as_ref().map(|budget| budget.available_ratio(now)),
         }
     }
 }
@@ -221,7 +223,7 @@ impl Engine {
 impl Levels for Engine {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
         if let Some(budget) = &self.budget {
-            let value = budget.available(Instant::now().into_std());
+            let value = budget.available_ratio(Instant::now().into_std());
             tell(Event::Level { what: Level::BudgetAvailable, value });
         }
     }
@@ -236,6 +238,8 @@ impl Levels for Engine {
 pub struct RetrySnapshot {
     /// Retries left in the budget, if there is one.
     pub budget_available: Option<f64>,
+    /// The same as a share, `0.0..=1.0`.
+    pub budget_available_ratio: Option<f64>,
     retries: u64,
     stopped: [u64; REASONS.len()],
 }

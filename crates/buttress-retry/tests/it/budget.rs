@@ -174,7 +174,7 @@ async fn aws(config: RetryConfig, tokens: u32, statuses: &'static [u16]) -> (Vec
     let (mut after, mut level) = (Vec::new(), 0);
     for event in recording.events() {
         match event.what {
-            What::Level { value, .. } => level = value as u32,
+            What::Level { value, .. } => level = (value * f64::from(tokens)).round() as u32,
             What::Attempt { .. } | What::Note(Note::Stopped(StopReason::Budget)) => after.push(level),
             _ => {}
         }
