@@ -6,6 +6,7 @@ use std::{
 
 use crate::{
     ConfigError, FailureKind, TokenBudgetConfig,
+    in_flight::InFlight,
     sync::{
         Arc, AtomicI64, AtomicU64, Mutex,
         Ordering::{AcqRel, Acquire, Relaxed},
@@ -72,9 +73,13 @@ impl BudgetConfig {
 
 /// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
 ///
-/// Of three kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
-/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), and tokens that stop retries
-/// below half ([`Budget::grpc`]).
+/// Of four kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
+/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), tokens that stop retries
+/// below half ([`Budget::grpc`]), and a share of the calls in flight ([`Budget::in_flight`], Envoy's).
+///
+/// A policy tells it of every call: [`deposit`](Self::deposit) when it begins, [`failed`](Self::failed) for an attempt
+/// that failed, [`try_withdraw_after`](Self::try_withdraw_after) before a retry, and at the end either
+/// [`succeeded`](Self::succeeded) or [`ended`](Self::ended), also for a call that was dropped or panicked.
 ///
 /// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` per
 /// slot of time (`ttl / 10`); each operation costs the same however long it was idle. `now` is passed in; give
@@ -98,6 +103,7 @@ pub struct Budget {
 enum Kind {
     Ratio(Ratio),
     Tokens(Tokens),
+    InFlight(InFlight),
 }
 
 struct Ratio {
@@ -171,6 +177,30 @@ impl Budget {
         Ok(Self::of(Kind::Tokens(Tokens::half(max_tokens, token_ratio)?)))
     }
 
+    /// Makes a budget by what is in flight: no more retries at once than `ratio` (0.0 to 1.0) of the calls in
+    /// flight, or than `min_concurrency` if that is more. Envoy's rule, there with 0.2 and 3.
+    ///
+    /// A retry counts from the moment it is granted, so also while it waits, until its attempt or its call has ended.
+    /// A call counts from its beginning to its end, between attempts too: calls that wait do not shrink the budget of
+    /// the others. For services that calls stay in for long: there, what was paid in some seconds ago says little of
+    /// the load.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use buttress_core::Budget;
+    ///
+    /// let (budget, now) = (Budget::in_flight(0.2, 3)?, Instant::now());
+    /// (0..25).for_each(|_| budget.deposit(now)); // 25 calls begin
+    /// assert_eq!((0..25).filter(|_| budget.try_withdraw(now)).count(), 5);
+    /// # Ok::<_, buttress_core::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a setting cannot work.
+    pub fn in_flight(ratio: f64, min_concurrency: u32) -> Result<Self, ConfigError> {
+        Ok(Self::of(Kind::InFlight(InFlight::new(ratio, min_concurrency)?)))
+    }
+
     fn of(kind: Kind) -> Self {
         Self { kind: Arc::new(kind) }
     }
@@ -179,26 +209,34 @@ impl Budget {
     pub fn config(&self) -> Option<BudgetConfig> {
         match &*self.kind {
             Kind::Ratio(ratio) => Some(ratio.config),
-            Kind::Tokens(_) => None,
+            Kind::Tokens(_) | Kind::InFlight(_) => None,
         }
     }
 
-    /// Whether the operations look at `now`. Tokens do not: whoever has them need not read the clock.
+    /// Whether the operations look at `now`. Only a share of the calls does: whoever has another kind need not read
+    /// the clock, and may pass any instant.
     pub fn is_timed(&self) -> bool {
         matches!(*self.kind, Kind::Ratio(_))
     }
 
-    /// Pays in for one call that begins; a retry pays nothing. Tokens do not change.
+    /// Pays in for one call that begins, or counts it as in flight; a retry pays nothing. Tokens do not change.
     pub fn deposit(&self, now: Instant) {
-        if let Kind::Ratio(ratio) = &*self.kind {
-            ratio.deposit(now);
+        match &*self.kind {
+            Kind::Ratio(ratio) => ratio.deposit(now),
+            Kind::Tokens(_) => {}
+            Kind::InFlight(in_flight) => in_flight.enter(),
         }
     }
 
-    /// An attempt failed in a way that a new try may cure, whether one is made or not. Only gRPC's rule counts it.
-    pub fn failed(&self) {
-        if let Kind::Tokens(tokens) = &*self.kind {
-            tokens.failed();
+    /// An attempt failed in a way that a new try may cure, whether one is made or not; `retried` is the failure this
+    /// attempt was a retry after, if it was one that was taken out here. By gRPC's rule it takes a token; in flight,
+    /// the retry is over: pass it to this or to the end of the call, not to both.
+    pub fn failed(&self, retried: Option<FailureKind>) {
+        match &*self.kind {
+            Kind::Ratio(_) => {}
+            Kind::Tokens(tokens) => tokens.failed(),
+            Kind::InFlight(in_flight) if retried.is_some() => in_flight.retry_over(),
+            Kind::InFlight(_) => {}
         }
     }
 
@@ -212,6 +250,7 @@ impl Budget {
         match &*self.kind {
             Kind::Ratio(ratio) => ratio.try_withdraw(now),
             Kind::Tokens(tokens) => tokens.try_withdraw(failure),
+            Kind::InFlight(in_flight) => in_flight.try_retry(),
         }
     }
 
@@ -219,8 +258,18 @@ impl Budget {
     /// calls does not change.
     #[inline]
     pub fn succeeded(&self, retried: Option<FailureKind>) {
-        if let Kind::Tokens(tokens) = &*self.kind {
-            tokens.succeeded(retried);
+        match &*self.kind {
+            Kind::Ratio(_) => {}
+            Kind::Tokens(tokens) => tokens.succeeded(retried),
+            Kind::InFlight(in_flight) => in_flight.leave(retried.is_some()),
+        }
+    }
+
+    /// A call ended in any other way: it failed, was dropped, or panicked. `retried` as for
+    /// [`succeeded`](Self::succeeded). Nothing is paid back; only what was in flight is so no more.
+    pub fn ended(&self, retried: Option<FailureKind>) {
+        if let Kind::InFlight(in_flight) = &*self.kind {
+            in_flight.leave(retried.is_some());
         }
     }
 
@@ -232,14 +281,15 @@ impl Budget {
                 ratio.available()
             }
             Kind::Tokens(tokens) => tokens.left(),
+            Kind::InFlight(in_flight) => in_flight.left(),
         }
     }
 
     /// The same as a share, `0.0..=1.0`: of what could be taken out now and what was taken out within the time to
-    /// live together, or of all tokens.
+    /// live together; of all tokens; of the retries that may be in flight.
     ///
     /// 1 where nothing was taken out, also before the first call has paid in; 0 where nothing can ever be: no
-    /// `ratio` and no reserve, or no tokens. gRPC's rule makes no retry at 0.5 and below.
+    /// ratio and no reserve, or no tokens. gRPC's rule makes no retry at 0.5 and below.
     pub fn available_ratio(&self, now: Instant) -> f64 {
         match &*self.kind {
             Kind::Ratio(ratio) => {
@@ -247,6 +297,7 @@ impl Budget {
                 ratio.available_ratio()
             }
             Kind::Tokens(tokens) => tokens.left_ratio(),
+            Kind::InFlight(in_flight) => in_flight.left_ratio(),
         }
     }
 }
@@ -323,6 +374,7 @@ impl fmt::Debug for Budget {
                 out.field("config", &ratio.config).field("available", &ratio.available()).finish()
             }
             Kind::Tokens(tokens) => f.debug_tuple("Budget").field(tokens).finish(),
+            Kind::InFlight(in_flight) => f.debug_tuple("Budget").field(in_flight).finish(),
         }
     }
 }
@@ -337,7 +389,7 @@ mod models {
     fn ratio(budget: &Budget) -> &Ratio {
         match &*budget.kind {
             Kind::Ratio(ratio) => ratio,
-            Kind::Tokens(_) => unreachable!("made as a ratio"),
+            _ => unreachable!("made as a ratio"),
         }
     }
 
@@ -401,6 +453,28 @@ mod models {
             assert_eq!(taken + thread.join().unwrap(), 1);
             // 20 - 14 and twice 1, except where a success came while the bucket was full.
             assert!((7.0..=8.0).contains(&budget.available(now)), "{}", budget.available(now));
+        });
+    }
+
+    #[test]
+    fn calls_and_retries_in_flight_are_granted_together_and_all_leave() {
+        loom::model(|| {
+            let (budget, now) = (Budget::in_flight(0.5, 0).unwrap(), tokio::time::Instant::now().into_std());
+            budget.deposit(now);
+            let call = move |budget: &Budget| {
+                budget.deposit(now);
+                let retried = budget.try_withdraw(now).then_some(FailureKind::Transient);
+                budget.ended(retried);
+                usize::from(retried.is_some())
+            };
+            let other = budget.clone();
+            let thread = thread::spawn(move || call(&other));
+            // Of two calls, and of three, one may be at a retry: the second is granted one where the first has left.
+            let granted = call(&budget) + thread.join().unwrap();
+            assert!((1..=2).contains(&granted), "{granted}");
+            assert!(!budget.try_withdraw(now)); // half of one call
+            budget.deposit(now);
+            assert!(budget.try_withdraw(now) && !budget.try_withdraw(now));
         });
     }
 }

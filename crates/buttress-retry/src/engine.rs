@@ -125,8 +125,9 @@ impl Engine {
         let timed_budget = self.budget.as_ref().is_some_and(Budget::is_timed);
         let needs_clock = timed_budget || self.max_elapsed().is_some() || self.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
-        if let (Some(budget), Some(now)) = (&self.budget, started) {
-            budget.deposit(now.into_std());
+        if let Some(budget) = &self.budget {
+            // A budget that is not timed does not look at it.
+            budget.deposit(started.unwrap_or(self.made).into_std());
         }
         started
     }
@@ -179,7 +180,21 @@ impl Engine {
         }
     }
 
-    pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
+    /// Tells budget and observers of a call that ended in another way.
+    pub(crate) fn ended(
+        &self,
+        outcome: Outcome,
+        started: Option<Instant>,
+        attempts: u32,
+        retried: Option<FailureKind>,
+    ) {
+        if let Some(budget) = &self.budget {
+            budget.ended(retried);
+        }
+        self.tell_end(outcome, started, attempts);
+    }
+
+    fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
         if self.emitter.is_on() {
             let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
             self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
@@ -189,7 +204,7 @@ impl Engine {
     /// Tells of a call that panicked before its first attempt had a future.
     #[cold]
     pub(crate) fn panicked(&self, started: Option<Instant>) {
-        self.tell_end(Outcome::Panicked, started, 1);
+        self.ended(Outcome::Panicked, started, 1, None);
     }
 
     pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {

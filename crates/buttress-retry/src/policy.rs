@@ -121,7 +121,7 @@ pub(crate) struct Run<C, R> {
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
-    // What the last retry was made after.
+    // What the retry was made after that the budget still counts: the last one that it granted, until that failed.
     retried: Option<FailureKind>,
     state: State,
 }
@@ -268,7 +268,7 @@ impl<C, R> Run<C, R> {
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = engine.budget.as_ref().filter(|_| rejection.is_none_or(Rejection::was_sent));
         if let Some(budget) = budget {
-            budget.failed();
+            budget.failed(self.retried.take());
         }
         if self.is_last() {
             return Err(StopReason::MaxAttempts);
@@ -370,13 +370,13 @@ impl<C, R> Run<C, R> {
     /// The call ended without success.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.state = State::Done;
-        self.policy.engine.tell_end(ending.outcome, self.started, self.attempt);
+        self.policy.engine.ended(ending.outcome, self.started, self.attempt, self.retried);
     }
 
     #[cold]
     fn dropped(&self) {
         let outcome = if self.state == State::Busy { Outcome::Panicked } else { Outcome::Cancelled };
-        self.policy.engine.tell_end(outcome, self.started, self.attempt);
+        self.policy.engine.ended(outcome, self.started, self.attempt, self.retried);
     }
 }
 
