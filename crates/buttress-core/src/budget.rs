@@ -100,6 +100,8 @@ pub struct Budget {
     kind: Arc<Kind>,
 }
 
+// There is one for each budget, behind an `Arc`; a box would be one more step for every operation.
+#[allow(clippy::large_enum_variant)]
 enum Kind {
     Ratio(Ratio),
     Tokens(Tokens),
