@@ -210,10 +210,16 @@ impl<C, R> Run<C, R> {
 
     /// Decides on an attempt that was no success.
     #[cold]
-    pub(crate) fn judge<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
+    pub(crate) fn judge<T, E, Req>(
+        &mut self,
+        verdict: Verdict,
+        outcome: &Result<T, E>,
+        saved: Option<&Req>,
+    ) -> Next
     where
         C: Classify<T, E>,
         E: FromRejection,
+        R: Replay<Req>,
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
@@ -226,7 +232,7 @@ impl<C, R> Run<C, R> {
             _ => self.policy.classify.failure_kind(outcome.as_ref()),
         };
         let before = self.backoff;
-        match self.next(verdict, rejection, failure, replayable) {
+        match self.next(verdict, rejection, failure, saved) {
             Ok(delay) => {
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
@@ -242,13 +248,16 @@ impl<C, R> Run<C, R> {
     }
 
     /// The wait before the next attempt, or why there is none.
-    fn next(
+    fn next<Req>(
         &mut self,
         verdict: Verdict,
         rejection: Option<&Rejection>,
         failure: FailureKind,
-        replayable: bool,
-    ) -> Result<Duration, StopReason> {
+        saved: Option<&Req>,
+    ) -> Result<Duration, StopReason>
+    where
+        R: Replay<Req>,
+    {
         let engine = &*self.policy.engine;
         let settings = engine.settings();
         let hint = match (verdict, rejection) {
@@ -273,7 +282,7 @@ impl<C, R> Run<C, R> {
         if self.is_last() {
             return Err(StopReason::MaxAttempts);
         }
-        if !replayable {
+        if !saved.is_some_and(|req| self.replay().can_resend(req)) {
             return Err(StopReason::NotReplayable);
         }
         let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
