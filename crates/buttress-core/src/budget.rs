@@ -540,6 +540,27 @@ mod tests {
         assert_eq!(budget.available(start + Duration::from_secs(10)), 0.0);
     }
 
+    // Of the suites of tower and Finagle.
+    #[test]
+    fn reserve_and_deposits_add_up_and_expire_each_in_its_own_time() {
+        let start = now();
+        let taken = |budget: &Budget, after: u64| {
+            let now = start + Duration::from_millis(after);
+            (0..1000).filter(|_| budget.try_withdraw(now)).count()
+        };
+        let both = budget(0.1, 2, 5);
+        (0..20).for_each(|_| both.deposit(start));
+        assert_eq!(taken(&both, 0), 12);
+        let reserve = budget(1.0, 5, 1);
+        assert_eq!([0, 900, 1000, 50_000].map(|after| taken(&reserve, after)), [5, 0, 5, 5]);
+        // A call every tenth of a second: those of the last ttl count. What was taken out leaves no debt behind.
+        let flow = budget(1.0, 0, 10);
+        (0..100).for_each(|n| flow.deposit(start + Duration::from_millis(100 * n)));
+        assert_eq!([10_000, 19_000, 40_000].map(|after| taken(&flow, after)), [90, 0, 0]);
+        flow.deposit(start + Duration::from_secs(40));
+        assert_eq!(taken(&flow, 40_000), 1);
+    }
+
     #[test]
     fn ratio_is_what_is_left_beside_what_was_taken_out_within_the_time_to_live() {
         let (budget, start) = (budget(0.5, 1, 10), now());

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Name, Rejection, RejectionKind, Verdict,
+    Backoff, BoxError, Budget, Name, Rejection, RejectionKind, Replay, Verdict,
     observe::{Level, StopReason},
 };
 use buttress_retry::{Retry, RetryBuilder};
@@ -144,6 +144,19 @@ async fn nothing_stays_counted_of_a_call_dropped_at_any_await() {
     assert_idle(&budget, "never polled");
 }
 
+#[derive(Clone)]
+struct Perishes;
+
+impl Replay<&'static str> for Perishes {
+    fn save(&self, req: &&'static str) -> Option<&'static str> {
+        Some(req)
+    }
+
+    fn can_resend(&self, _saved: &&'static str) -> bool {
+        panic!("in the replay")
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_stays_counted_of_a_call_that_panics() {
     let budget = all();
@@ -162,6 +175,36 @@ async fn nothing_stays_counted_of_a_call_that_panics() {
             assert!(tokio::spawn(svc.oneshot(())).await.unwrap_err().is_panic());
             assert_idle(&budget, &format!("panic at attempt {panicking}, in call {in_call}"));
         }
+    }
+    for strategy in 0..5 {
+        let retry = with(&budget, 3);
+        let retry = if strategy == 0 { retry.backoff_with(|_| panic!("in the curve")) } else { retry };
+        let layer = retry.build().unwrap().layer();
+        let svc = Script::failing().service();
+        let call = match strategy {
+            0 => tokio::spawn(layer.layer(svc).oneshot("a")),
+            1 => tokio::spawn(
+                layer
+                    .classify_with(|_: Result<&&str, &BoxError>| -> Verdict { panic!("in the classifier") })
+                    .layer(svc)
+                    .oneshot("a"),
+            ),
+            2 => tokio::spawn(
+                layer
+                    .on_retry(|_, _: Result<&&str, &BoxError>, _| panic!("in the listener"))
+                    .layer(svc)
+                    .oneshot("a"),
+            ),
+            3 => tokio::spawn(
+                layer
+                    .throttled_when(|_: Result<&&str, &BoxError>| panic!("in the question"))
+                    .layer(svc)
+                    .oneshot("a"),
+            ),
+            _ => tokio::spawn(layer.replay(Perishes).layer(svc).oneshot("a")),
+        };
+        assert!(call.await.unwrap_err().is_panic());
+        assert_idle(&budget, &format!("panic of strategy {strategy}"));
     }
     let unsaved = with(&budget, 2).build().unwrap().layer().replay_with(|_: &&str| panic!("in save"));
     let svc = unsaved.layer(Script::failing().service());
