@@ -86,6 +86,26 @@ async fn retry_that_waits_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn call_gives_back_its_own_place_once() {
+    let budget = Budget::in_flight(0.0, 3).unwrap();
+    let slow = with(&budget, 2).backoff(Backoff::constant(ms(60_000))).build().unwrap();
+    let waiting = tokio::spawn(slow.call(down));
+    sleep(ms(50)).await;
+    let left = || budget.available(Instant::now().into_std());
+    assert_eq!(left(), 2.0);
+    for attempts in [2, 3] {
+        let retry = with(&budget, attempts).build().unwrap();
+        retry.call(down).await.unwrap_err();
+        assert_eq!((retry.snapshot().retries(), left()), (u64::from(attempts) - 1, 2.0));
+        let script = Script::of([Err("one".into())]);
+        retry.layer().layer(script.service()).oneshot("a").await.unwrap();
+        assert_eq!(left(), 2.0);
+    }
+    waiting.await.unwrap().unwrap_err();
+    assert_eq!(left(), 3.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_stays_counted_however_a_call_ends() {
     let budget = all();
     let retry = with(&budget, 3).build().unwrap();
