@@ -35,11 +35,11 @@ enum Inner<B> {
     },
     /// Saved, and has nothing in it.
     Empty,
-    Shared(Copy<B>),
+    Shared(Reader<B>),
 }
 
 /// What one attempt has of a body that was saved.
-struct Copy<B> {
+struct Reader<B> {
     shared: Arc<Mutex<Shared<B>>>,
     /// Of two copies, the later one has the greater.
     number: u32,
@@ -157,7 +157,7 @@ impl<B: Body> ReplayBody<B> {
             Inner::Own { body, .. } if body.size_hint().lower() > self.max_bytes as u64 => return None,
             Inner::Own { .. } => {
                 let Inner::Own { body, .. } = mem::replace(&mut *inner, Inner::Empty) else { return None };
-                let (first, saved) = Copy::two(Shared::new(body, self.max_bytes));
+                let (first, saved) = Reader::two(Shared::new(body, self.max_bytes));
                 *inner = Inner::Shared(first);
                 Inner::Shared(saved)
             }
@@ -178,7 +178,7 @@ impl<B: Body> ReplayBody<B> {
     }
 }
 
-impl<B> Copy<B> {
+impl<B> Reader<B> {
     /// The copy for the attempt that follows, and the first one to be saved.
     fn two(mut shared: Shared<B>) -> (Self, Self) {
         (shared.last, shared.waiting) = (1, 1);
@@ -223,7 +223,7 @@ fn locked<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<B> Drop for Copy<B> {
+impl<B> Drop for Reader<B> {
     fn drop(&mut self) {
         if self.begun {
             return;
@@ -242,7 +242,7 @@ impl<B> Drop for Copy<B> {
     }
 }
 
-impl<B> Copy<B>
+impl<B> Reader<B>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
