@@ -2,6 +2,7 @@
 //! test holds them against this.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,13 +63,18 @@ pub(crate) fn samples() -> Result<String, BoxError> {
 
         let start = Instant::now();
         let answers = tokio::spawn(answers(stack, start));
-        let scrapes = tokio::spawn(scrapes(page, start));
+        let scrapes = tokio::spawn(scrapes(page.clone(), start));
         let (_running, stop) = watch::channel(false);
         let over = async {
             storm.generate(start, stop).await;
             End::Over
         };
         storm.direct(start, &mut Blind, over).await;
+
+        // Where a whole test run is held against the catalogue of metrics, this counts.
+        if let Some(folder) = std::env::var_os("BUTTRESS_EMITTED") {
+            std::fs::write(Path::new(&folder).join("storm-outage.prom"), page.render())?;
+        }
 
         let mut out = String::new();
         for (what, answer) in answers.await? {

@@ -3,6 +3,7 @@
 
 mod breakages;
 mod command;
+mod emitted;
 mod prove;
 mod report;
 mod test;

@@ -1,8 +1,11 @@
 //! `cargo xtask test`: what a change must pass.
 
+use serde_json::{Value, json};
+
 use crate::{
     Result,
     command::Cmd,
+    emitted,
     report::{Done, Step},
     tools,
     workspace::{Workspace, selecting},
@@ -20,7 +23,9 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
             passed(Cmd::cargo("clippy --workspace --all-targets --all-features -- -D warnings").run())
         }),
         Step::new("time arithmetic", || time_arithmetic(workspace)),
-        Step::new("tests", || tests("test --workspace --all-features --no-fail-fast")),
+        Step::new("tests", || tests(workspace)),
+        Step::new("metrics", || emitted::compare(workspace)),
+        Step::new("alerts", move || alerts(workspace, install)),
         Step::new("loom models", || loom(workspace)),
         Step::new("rustdoc", || {
             passed(
@@ -38,9 +43,56 @@ fn passed(outcome: Result) -> Result<Done> {
     outcome.map(|()| Done::Passed)
 }
 
-fn tests(arguments: &str) -> Result<Done> {
-    let tally = Cmd::cargo(arguments).run_tests()?;
+fn tests(workspace: &Workspace) -> Result<Done> {
+    let emitted = emitted::empty_folder(workspace)?;
+    let tests = Cmd::cargo("test --workspace --all-features --no-fail-fast");
+    let tally = tests.env(emitted::VARIABLE, emitted).run_tests()?;
     Ok(Done::Noted(format!("{} tests", tally.passed)))
+}
+
+/// The shipped alerts and the dashboard as Prometheus reads them; and when the alerts fire, and when not.
+fn alerts(workspace: &Workspace, install: bool) -> Result<Done> {
+    let program = match tools::promtool(workspace, install) {
+        Ok(Some(program)) => program,
+        Ok(None) => {
+            return Ok(Done::Skipped("promtool is not installed; on Debian, --install gets it".into()));
+        }
+        // That a mirror is out of reach says nothing about the alerts.
+        Err(why) => return Ok(Done::Skipped(format!("promtool cannot be had here: {why}"))),
+    };
+    let contrib = workspace.root.join("contrib");
+    let promtool = |arguments: &str| {
+        Cmd::new(&program.to_string_lossy()).words(arguments).dir(&contrib.join("prometheus"))
+    };
+    promtool("check rules --lint=all --lint-fatal alerts.yml").run()?;
+    promtool("test rules alerts_test.yml").run()?;
+
+    let dashboard = workspace.scratch("dashboard.yml");
+    let (rules, queries) = rules_of(&std::fs::read_to_string(contrib.join("grafana/buttress.json"))?)?;
+    std::fs::write(&dashboard, rules)?;
+    promtool("check rules").arg(&dashboard).run()?;
+    Ok(Done::Noted(format!("and {queries} queries of the dashboard")))
+}
+
+/// The queries of a dashboard as rules, which promtool can check, and how many there are. JSON is YAML.
+fn rules_of(dashboard: &str) -> Result<(String, usize)> {
+    fn find(value: &Value, rules: &mut Vec<Value>) {
+        if let Some(query) = value.get("expr").and_then(Value::as_str) {
+            let values = [("${prefix}", ""), ("$__rate_interval", "5m"), ("$__interval", "1m")];
+            let query =
+                values.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
+            rules.push(json!({ "record": format!("query_{}", rules.len()), "expr": query }));
+        }
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| find(item, rules)),
+            Value::Object(fields) => fields.values().for_each(|field| find(field, rules)),
+            _ => {}
+        }
+    }
+    let mut rules = Vec::new();
+    find(&serde_json::from_str(dashboard)?, &mut rules);
+    let queries = rules.len();
+    Ok((json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string(), queries))
 }
 
 /// Unchecked arithmetic on times panics on overflow, and the times of a config come from a file. Numbers are

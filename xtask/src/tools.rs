@@ -37,7 +37,7 @@ pub(crate) fn ensure(tools: &[Tool], install: bool) -> Result<Done> {
         return Ok(Done::Noted("nothing to install".into()));
     }
     let packages: Vec<_> = missing.iter().flat_map(|tool| tool.packages).copied().collect();
-    let as_root = Cmd::new("id").arg("-u").read().is_ok_and(|id| id.trim() == "0");
+    let as_root = as_root();
     let by_hand = format!(
         "{sudo}apt-get update && {sudo}apt-get install -y --no-install-recommends {}",
         packages.join(" "),
@@ -52,20 +52,25 @@ pub(crate) fn ensure(tools: &[Tool], install: bool) -> Result<Done> {
     if !as_root && find("sudo").is_none() {
         return Err(format!("neither root nor sudo; as root: {}", by_hand.replace("sudo ", "")).into());
     }
-    let apt = |arguments: &str| {
-        let apt = if as_root {
-            Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive")
-        } else {
-            Cmd::new("sudo").words("DEBIAN_FRONTEND=noninteractive apt-get")
-        };
-        apt.words(arguments)
-    };
     apt("update").run()?;
     apt("install -y --no-install-recommends").args(&packages).run()?;
     match missing.iter().find(|tool| find(tool.program).is_none()) {
         Some(tool) => Err(format!("{} is still missing", tool.program).into()),
         None => Ok(Done::Noted(format!("installed {}", packages.join(" ")))),
     }
+}
+
+fn as_root() -> bool {
+    Cmd::new("id").arg("-u").read().is_ok_and(|id| id.trim() == "0")
+}
+
+fn apt(arguments: &str) -> Cmd {
+    let apt = if as_root() {
+        Cmd::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive")
+    } else {
+        Cmd::new("sudo").words("DEBIAN_FRONTEND=noninteractive apt-get")
+    };
+    apt.words(arguments)
 }
 
 /// Makes sure of the parts of a toolchain that rustup's minimal profile leaves out.
@@ -101,6 +106,30 @@ pub(crate) fn cargo_deny(workspace: &Workspace, install: bool) -> Result<Option<
             .arg("--target-dir")
             .arg(workspace.scratch("tools-build"))
             .run()?;
+    }
+    Ok(Some(ours))
+}
+
+/// The promtool to use: the one on the path, or one of our own beside the build, which `install` puts there.
+pub(crate) fn promtool(workspace: &Workspace, install: bool) -> Result<Option<PathBuf>> {
+    if let Some(found) = find("promtool") {
+        return Ok(Some(found));
+    }
+    let root = workspace.scratch("tools");
+    let ours = root.join("usr/bin/promtool");
+    if !ours.is_file() {
+        if !install || find("apt-get").is_none() {
+            return Ok(None);
+        }
+        std::fs::create_dir_all(&root)?;
+        // Out of the package and not with it: that would also set up a server, and start it.
+        let unpack = "apt-get download prometheus && \
+            dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm prometheus_*.deb";
+        let get = || Cmd::new("sh").arg("-c").arg(unpack).dir(&root);
+        if !get().succeeds() {
+            apt("update").run()?; // a new machine knows of no packages
+            get().run()?;
+        }
     }
     Ok(Some(ours))
 }

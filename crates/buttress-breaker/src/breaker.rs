@@ -100,7 +100,7 @@ impl Breaker {
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
     ///
-    /// Takes no lock.
+    /// Takes no lock, but where the circuit was half-open for longer than `half_open_timeout`.
     pub fn state(&self) -> State {
         self.shared.state()
     }
@@ -184,7 +184,11 @@ impl Breaker {
     }
 
     /// Refuses every call until [`force_close`](Self::force_close), [`reset`](Self::reset) or another change by
-    /// hand. No time ends it, so its refusals do not say when to try again.
+    /// hand.
+    ///
+    /// No time ends it, so its refusals cannot know when to try again. They give a hint all the same, how long a
+    /// first opening would last by the settings (`open_for`, or the first wait of `open_backoff` without jitter):
+    /// a client that is told nothing tends to come back at once.
     pub fn isolate(&self) {
         self.force(State::Isolated);
     }

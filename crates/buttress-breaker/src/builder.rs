@@ -118,6 +118,18 @@ impl BreakerBuilder {
         self
     }
 
+    /// Opens again after being half-open for this long. See [`BreakerConfig::half_open_timeout`].
+    pub fn half_open_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.config.half_open_timeout = limit.into();
+        self
+    }
+
+    /// Closes after that time instead. See [`BreakerConfig::half_open_timeout_closes`].
+    pub fn half_open_timeout_closes(mut self, closes: bool) -> Self {
+        self.config.half_open_timeout_closes = closes;
+        self
+    }
+
     /// How long a probe keeps its place. See [`BreakerConfig::probe_lease`].
     pub fn probe_lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.config.probe_lease = lease.into();

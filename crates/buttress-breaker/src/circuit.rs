@@ -64,7 +64,7 @@ pub(crate) enum Admission {
     Admitted(Ticket),
     /// To pass unrecorded.
     Free,
-    /// Refused; the wait after which another try makes sense, where that is known.
+    /// Refused; the wait after which another try makes sense, where that is known: only an isolated circuit cannot.
     Refused(Option<u64>),
 }
 
@@ -143,8 +143,11 @@ struct Cold {
     open_until: u64,
     /// The length of the present or last wait.
     wait: u64,
+    /// Half-open without a verdict by then, it opens again (for a wait that this number decides on) or closes.
+    half_open_until: u64,
+    half_open_unit: f64,
     backoff: BackoffState,
-    /// When the circuit left closed, and how many calls had been refused by then.
+    /// When the circuit began to refuse, and how many calls had been refused by then.
     left_closed: Option<(u64, u64)>,
     ramp_until: u64,
     reason: Option<OpenReason>,
@@ -217,12 +220,13 @@ impl Circuit {
     }
 
     fn probe(&mut self, rules: &Rules, at: Moment) -> Admission {
-        if self.cold.trial.leases.len() >= rules.probes {
-            if let Some(expired) = self.cold.trial.leases.iter().position(|lease| lease.until <= at.now) {
-                self.cold.trial.leases.swap_remove(expired);
-                self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
-                self.cold.said.push(Said::Note(Note::LeaseExpired));
-            }
+        // More than one, where new settings allow fewer probes than are under way.
+        while self.cold.trial.leases.len() >= rules.probes {
+            let mut leases = self.cold.trial.leases.iter();
+            let Some(expired) = leases.position(|lease| lease.until <= at.now) else { break };
+            self.cold.trial.leases.swap_remove(expired);
+            self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
+            self.cold.said.push(Said::Note(Note::LeaseExpired));
         }
         if self.cold.trial.leases.len() >= rules.probes {
             let free = self.probe_free_at(rules).saturating_sub(at.now);
@@ -259,7 +263,8 @@ impl Circuit {
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time.
+    /// Records how one call ended. `began`: when it was let in; asked only where counts begin anew by time. Returns
+    /// the new generation, if this very result has opened the circuit.
     pub(crate) fn settle(
         &mut self,
         rules: &Rules,
@@ -268,10 +273,11 @@ impl Circuit {
         ending: Ending,
         slow: bool,
         at: Moment,
-    ) {
+    ) -> Option<u64> {
+        self.end_trial(rules, at);
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
-            return;
+            return None;
         }
         self.window.advance(at.now);
         let flowing = matches!(self.state, State::Closed | State::MetricsOnly);
@@ -279,7 +285,7 @@ impl Circuit {
         {
             // Let in while other counts were kept: an older generation as well.
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
-            return;
+            return None;
         }
         match self.state {
             State::HalfOpen => self.settle_probe(rules, ticket, ending, slow, at),
@@ -290,6 +296,7 @@ impl Circuit {
             // No call is admitted in these with their own generation.
             State::Open | State::Isolated | State::Disabled => {}
         }
+        (self.state == State::Open && self.generation != ticket.generation).then_some(self.generation)
     }
 
     fn record(&mut self, rules: &Rules, ending: Ending, slow: bool, at: Moment) {
@@ -470,12 +477,25 @@ impl Circuit {
 
     /// Does what time alone has done already: an open circuit whose wait is over is half-open.
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
+        self.end_trial(rules, at);
         if self.state == State::Open && at.now >= self.cold.open_until {
             self.half_open(rules, Cause::Rule, at);
         }
     }
 
-    fn go(&mut self, to: State, cause: Cause, detail: TransitionDetail, at: Moment) {
+    /// Opens or closes, as of when it was over, where it was half-open for too long.
+    fn end_trial(&mut self, rules: &Rules, at: Moment) {
+        if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
+            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
+            if rules.half_open_closes {
+                self.close(rules, Cause::Rule, over);
+            } else {
+                self.open(rules, OpenReason::HalfOpenTimeout, Cause::Rule, None, over);
+            }
+        }
+    }
+
+    fn go(&mut self, to: State, cause: Cause, mut detail: TransitionDetail, at: Moment) {
         let from = std::mem::replace(&mut self.state, to);
         // Whatever was admitted until now belongs to the past, also where the state stays the same.
         self.generation = self.generation.wrapping_add(1) & GENERATIONS;
@@ -492,6 +512,16 @@ impl Circuit {
             self.cold.frozen = Counts::default();
             (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
         }
+        if matches!(to, State::Open | State::HalfOpen | State::Isolated) {
+            self.cold.left_closed.get_or_insert((at.now, at.refused));
+        }
+        if let Some((when, refused)) = self.cold.left_closed {
+            detail.rejected = at.refused.saturating_sub(refused);
+            if to == State::Closed {
+                detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+                self.cold.left_closed = None;
+            }
+        }
         if from != to {
             self.cold.said.push(Said::Changed { from, to, cause, detail });
         }
@@ -503,7 +533,6 @@ impl Circuit {
         self.cold.wait = wait;
         self.cold.open_until = at.now.saturating_add(wait);
         self.cold.reason = Some(reason);
-        self.cold.left_closed.get_or_insert((at.now, at.refused));
         let mut detail = ratios(counts);
         detail.open_for = Some(Duration::from_nanos(wait));
         self.go(State::Open, cause, detail, at);
@@ -514,15 +543,13 @@ impl Circuit {
             // It never was open: its leases need a length all the same.
             self.cold.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
         }
+        self.cold.half_open_until = at.now.saturating_add(rules.half_open);
+        self.cold.half_open_unit = at.unit;
         self.go(State::HalfOpen, cause, TransitionDetail::default(), at);
     }
 
     fn close(&mut self, rules: &Rules, cause: Cause, at: Moment) {
-        let mut detail = ratios(self.trial_counts());
-        if let Some((when, refused)) = self.cold.left_closed.take() {
-            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
-            detail.rejected = at.refused.saturating_sub(refused);
-        }
+        let detail = ratios(self.trial_counts());
         self.cold.backoff = BackoffState::default();
         self.cold.last_error = None;
         let was_closed = self.state == State::Closed;
@@ -644,16 +671,32 @@ impl Circuit {
         }
     }
 
-    /// Until when the front may count successes without a look at the clock.
+    /// Until when the front may go by what it was told: no bucket ends, and no half-open state is over.
     pub(crate) fn settled_until(&self) -> u64 {
-        self.window.settled_until()
+        if self.state == State::HalfOpen { self.cold.half_open_until } else { self.window.settled_until() }
+    }
+
+    /// The state as a call made `now` would find it, and until when such calls are refused.
+    pub(crate) fn found(&self, rules: &Rules, now: u64) -> (State, u64) {
+        let open_until = match self.state {
+            State::Open => self.cold.open_until,
+            State::HalfOpen if now >= self.cold.half_open_until && rules.half_open_closes => {
+                return (State::Closed, 0);
+            }
+            State::HalfOpen if now >= self.cold.half_open_until => {
+                let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
+                self.cold.half_open_until.saturating_add(nanos(wait).max(1))
+            }
+            state => return (state, self.blocked_until(rules)),
+        };
+        if now < open_until { (State::Open, open_until) } else { (State::HalfOpen, 0) }
     }
 
     /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
     pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
         match self.state {
             State::Open => self.cold.open_until,
-            State::HalfOpen => self.probe_free_at(rules),
+            State::HalfOpen => self.probe_free_at(rules).min(self.cold.half_open_until),
             State::Isolated => u64::MAX,
             State::Closed => self.cold.ramp_until,
             State::Disabled | State::MetricsOnly => 0,

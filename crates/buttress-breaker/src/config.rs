@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, ConfigError, Jitter, Mode,
+    Backoff, BackoffKind, ConfigError, Jitter, Mode,
     config::{MAX_DURATION, check_positive, check_ratio},
 };
 
@@ -83,6 +83,14 @@ pub struct BreakerConfig {
     /// impossible. Then `success_threshold` only says how large the sample is, where `half_open_sample` does not.
     /// Default: no such rule.
     pub half_open_failure_rate: Option<f64>,
+    /// Opens again after being half-open for this long without a verdict, as resilience4j's
+    /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
+    /// time. Begins with the call that finds the wait over, and counts as an opening. Default, and zero: no limit.
+    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    pub half_open_timeout: Option<Duration>,
+    /// Closes after `half_open_timeout` instead: for so few calls that a sample would hardly ever be complete, where
+    /// no failure among those that came is good enough. Default `false`.
+    pub half_open_timeout_closes: bool,
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
     /// each lease that ran out since.
@@ -91,7 +99,7 @@ pub struct BreakerConfig {
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
     /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
-    /// that has to wait takes a boxed timer of tokio, whose runtime must have time enabled.
+    /// that has to wait takes a timer of tokio, whose runtime must have time enabled.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
@@ -281,6 +289,8 @@ impl Default for BreakerConfig {
             success_threshold: 2,
             half_open_sample: None,
             half_open_failure_rate: None,
+            half_open_timeout: None,
+            half_open_timeout_closes: false,
             probe_lease: None,
             ramp: None,
             call_timeout: None,
@@ -449,6 +459,12 @@ impl BreakerConfig {
             }
             _ => {}
         }
+        if let Some(limit) = self.half_open_timeout.filter(|limit| !limit.is_zero()) {
+            check_positive("half_open_timeout", limit)?;
+        } else if self.half_open_timeout_closes {
+            let why = "needs `half_open_timeout` to say when";
+            return Err(ConfigError::new("half_open_timeout_closes", true, why));
+        }
         self.probe_lease.map_or(Ok(()), |lease| check_positive("probe_lease", lease))
     }
 
@@ -507,12 +523,23 @@ impl BreakerConfig {
             sample,
             failed_probes,
             slow_probes: self.slow_call_rate.map_or(u64::MAX, |rate| self.comparison.least(sample, rate)),
+            half_open: self.half_open_timeout.map(nanos).filter(|limit| *limit > 0).unwrap_or(u64::MAX),
+            half_open_closes: self.half_open_timeout_closes,
             lease: self.probe_lease.map(nanos),
             timed: self.slow_call_duration.is_some() || self.call_timeout.is_some() || interval > 0,
             interval: if windowed { interval } else { 0 },
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
         }
+    }
+}
+
+impl Rules {
+    /// The wait of a first opening, before chance; at least 1.
+    pub(crate) fn first_wait(&self) -> u64 {
+        let Backoff { base, ref list, max, .. } = self.open;
+        let first = if self.open.kind == BackoffKind::List { list.first().copied() } else { None };
+        nanos(first.unwrap_or(base).min(max)).max(1)
     }
 }
 
@@ -546,6 +573,10 @@ pub(crate) struct Rules {
     pub(crate) sample: u64,
     pub(crate) failed_probes: u64,
     pub(crate) slow_probes: u64,
+    /// How long it may be half-open.
+    pub(crate) half_open: u64,
+    /// Closes after that time.
+    pub(crate) half_open_closes: bool,
     pub(crate) lease: Option<u64>,
     /// Something needs to know when a call began.
     pub(crate) timed: bool,

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     error::Error as StdError,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -62,6 +63,7 @@ struct Hot {
     slow: AtomicU64,
     interval: AtomicU64,
     call_timeout: AtomicU64,
+    isolated_for: AtomicU64,
     gated: AtomicBool,
     shadow: AtomicBool,
     ramp_start: AtomicU64,
@@ -74,6 +76,7 @@ impl Hot {
             slow: AtomicU64::new(0),
             interval: AtomicU64::new(0),
             call_timeout: AtomicU64::new(0),
+            isolated_for: AtomicU64::new(0),
             gated: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
             ramp_start: AtomicU64::new(0),
@@ -87,8 +90,10 @@ impl Hot {
     // settings and the new ones may see some of both.
     fn set(&self, config: &BreakerConfig) {
         let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
+        let rules = config.rules();
         self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
-        self.interval.store(config.rules().interval, Relaxed);
+        self.interval.store(rules.interval, Relaxed);
+        self.isolated_for.store(rules.first_wait(), Relaxed);
         self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
         self.gated.store(config.gate_readiness, Relaxed);
         self.shadow.store(config.mode == Mode::Shadow, Relaxed);
@@ -112,11 +117,12 @@ struct Parked {
     free: Vec<usize>,
 }
 
-/// Calls are refused: until when, and for how long from now on, where that is known.
+/// Calls are refused: until when, where that is known, and the wait after which another try makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// The generation that this was found in.
+    pub(crate) generation: u64,
     pub(crate) until: Option<u64>,
-    /// Or [`NO_TIME`].
     pub(crate) wait: u64,
 }
 
@@ -124,7 +130,7 @@ pub(crate) struct Refusal {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
     pub(crate) generation: u64,
-    /// When it was let in, or [`NO_TIME`]. Refused: the wait after which another try makes sense, likewise.
+    /// When it was let in, or [`NO_TIME`]. Refused: the wait after which another try makes sense.
     pub(crate) time: u64,
     pub(crate) lease: u32,
     pub(crate) refused: bool,
@@ -141,7 +147,7 @@ impl Pass {
     }
 }
 
-/// Stands for "the clock was not read", and for a wait of which the end is not known.
+/// Stands for "the clock was not read".
 pub(crate) const NO_TIME: u64 = u64::MAX;
 
 /// A millisecond.
@@ -372,8 +378,25 @@ impl Shared {
 
     pub(crate) fn state(&self) -> State {
         match self.stored_state() {
-            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            State::Open | State::HalfOpen => self.found(self.common.now()).0,
             stored => stored,
+        }
+    }
+
+    /// The state as a call made `now` would find it, and until when such calls are refused. Takes the lock only
+    /// where the circuit was half-open for longer than it may be.
+    fn found(&self, now: u64) -> (State, u64) {
+        let (stored, until) = (self.stored_state(), self.front.blocked_until());
+        match stored {
+            State::Open if now >= until => (State::HalfOpen, 0),
+            State::HalfOpen if now >= self.front.settled_until() => {
+                let (found, _) = self.locked(|opened| {
+                    let (circuit, rules) = opened.parts();
+                    circuit.found(rules, now)
+                });
+                found
+            }
+            stored => (stored, until),
         }
     }
 
@@ -384,9 +407,16 @@ impl Shared {
         self.front.word().flows()
     }
 
-    /// How long a call made now would be refused for; [`NO_TIME`]: nobody knows. `None`: it would not be.
-    pub(crate) fn refused_for(&self) -> Option<u64> {
-        self.refusing().map(|refusal| refusal.wait)
+    /// What an isolated circuit says in place of a wait: nobody knows how long it lasts.
+    fn isolated_for(&self) -> u64 {
+        self.common.hot.isolated_for.load(Relaxed)
+    }
+
+    /// The wait to tell whoever calls a service that was not found ready by this circuit as it is now.
+    #[cold]
+    pub(crate) fn wait_if_called_unready(&self) -> u64 {
+        // Where calls flow, all there is to do is to ask for readiness.
+        self.refusing().map_or(0, |refusal| refusal.wait)
     }
 
     fn longest_wait(&self) -> u64 {
@@ -399,17 +429,28 @@ impl Shared {
     /// Whether a call made now would be refused.
     #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
-        match self.front.word().kind() {
+        let word = self.front.word();
+        let generation = word.generation();
+        match word.kind() {
             _ if self.common.hot.shadow.load(Relaxed) => None,
-            Kind::Isolated => Some(Refusal { until: None, wait: NO_TIME }),
-            Kind::Open | Kind::HalfOpen => {
+            Kind::Isolated => Some(Refusal { generation, until: None, wait: self.isolated_for() }),
+            Kind::Open => {
                 let until = self.front.blocked_until();
                 let wait = until.saturating_sub(self.common.now());
-                let told = wait.min(self.longest_wait());
-                (wait > 0).then_some(Refusal { until: Some(until), wait: told })
+                (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
             }
+            Kind::HalfOpen => self.refusing_half_open(generation),
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
+    }
+
+    #[inline(never)]
+    fn refusing_half_open(&self, generation: u64) -> Option<Refusal> {
+        let now = self.common.now();
+        let (state, until) = self.found(now);
+        let left = until.saturating_sub(now);
+        let wait = if state == State::HalfOpen { left.min(self.longest_wait()) } else { left };
+        (left > 0).then_some(Refusal { generation, until: Some(until), wait })
     }
 
     // ---- a call
@@ -465,7 +506,7 @@ impl Shared {
             Admission::Admitted(ticket) => self.pass(ticket),
             Admission::Free => self.pass(free),
             Admission::Refused(wait) => {
-                let wait = wait.unwrap_or(NO_TIME);
+                let wait = wait.unwrap_or_else(|| self.isolated_for());
                 if !self.common.hot.shadow.load(Relaxed) {
                     return Pass::refused(wait);
                 }
@@ -521,14 +562,12 @@ impl Shared {
         self.common.emitter.emit(Event::Refused { rejection: &self.rejection(wait), shadow });
     }
 
-    /// Makes what a refused call comes to.
+    /// Makes what a refused call comes to. It always says when to try again, and never "at once": whoever heeds
+    /// that would call in a loop.
     #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
         let rejection = Rejection::new(RejectionKind::CircuitOpen, self.common.emitter.name());
-        if wait == NO_TIME {
-            return rejection;
-        }
-        rejection.with_retry_after(Duration::from_nanos(wait))
+        rejection.with_retry_after(Duration::from_nanos(wait.max(1)))
     }
 
     /// Records that a call succeeded.
@@ -548,7 +587,13 @@ impl Shared {
     #[cold]
     fn tell_success(&self) {
         let outcome = Outcome::Success;
-        self.common.emitter.emit(Event::Done { outcome, elapsed: None, slow: false, attempts: 1 });
+        self.common.emitter.emit(Event::Done {
+            outcome,
+            elapsed: None,
+            slow: false,
+            attempts: 1,
+            error: None,
+        });
     }
 
     /// As [`succeed`](Self::succeed), where a clock has to be read or the circuit has to hear of it.
@@ -603,7 +648,7 @@ impl Shared {
         let said = !told && self.settle_locked(pass.ticket(), pass.time, ending, slow, now, error);
         if self.common.emitter.is_on() {
             let elapsed = (pass.time != NO_TIME).then(|| Duration::from_nanos(now.saturating_sub(pass.time)));
-            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1 });
+            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1, error });
         }
         self.after(said);
     }
@@ -638,17 +683,16 @@ impl Shared {
     ) -> bool {
         let watched = self.common.emitter.is_on();
         let ((opened, levels), said) = self.locked(|back| {
-            let before = back.circuit().generation();
-            back.settle(ticket, began, ending, slow, self.moment(now));
+            let opened = back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
-            let opened = circuit.state() == State::Open && circuit.generation() != before;
-            let opened = opened.then(|| circuit.generation());
             (opened, watched.then(|| circuit.look(now).ratios(rules)))
         });
         if let Some(generation) = opened {
-            // With no lock held: the error's `Display` is somebody else's code.
+            // With no lock held: the error's `Display` is somebody else's code. A panic of it must not keep those
+            // who wait from being woken, nor the caller from its error.
             let text: Arc<str> = match (error, ending) {
-                (Some(error), _) => error.to_string().into(),
+                (Some(error), _) => catch_unwind(AssertUnwindSafe(|| error.to_string()))
+                    .map_or_else(|_| "an error that cannot be shown".into(), Into::into),
                 (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
                 (None, Ending::Success) => "the calls were too slow".into(),
                 (None, _) => "the call failed".into(),
@@ -719,8 +763,7 @@ impl Shared {
         let now = self.common.now();
         let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
         let ignored = self.ignored.load(Relaxed);
-        let state = self.state();
-        let blocked = self.front.blocked_until();
+        let (state, blocked) = self.found(now);
         self.looked(|view, rules| {
             let (tally, window, trial) = (view.tally(), view.window(), view.trial());
             let (failure_ratio, slow_ratio) = view.ratios(rules);

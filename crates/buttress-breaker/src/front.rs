@@ -140,7 +140,8 @@ impl Front {
         self.blocked_until.load(Relaxed)
     }
 
-    /// Until when a success may be counted without a look at the clock; `u64::MAX`: for ever.
+    /// Until when a success may be counted without a look at the clock, or until when it may be half-open;
+    /// `u64::MAX`: for ever.
     #[inline]
     pub(crate) fn settled_until(&self) -> u64 {
         self.settled_until.load(Relaxed)
@@ -223,9 +224,16 @@ impl Opened<'_> {
         circuit.admit(rules, at)
     }
 
-    pub(crate) fn settle(&mut self, ticket: Ticket, began: u64, ending: Ending, slow: bool, at: Moment) {
+    pub(crate) fn settle(
+        &mut self,
+        ticket: Ticket,
+        began: u64,
+        ending: Ending,
+        slow: bool,
+        at: Moment,
+    ) -> Option<u64> {
         let (circuit, rules) = self.parts();
-        circuit.settle(rules, ticket, began, ending, slow, at);
+        circuit.settle(rules, ticket, began, ending, slow, at)
     }
 
     pub(crate) fn reconfigure(&mut self, rules: Arc<Rules>, at: Moment) {

@@ -8,13 +8,13 @@ use std::{
 
 use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard, Verdict};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
 use crate::{
     Permit,
     config::nanos,
     engine::{Pass, Shared},
     permit::{Entering, Held},
+    timer::Timer,
 };
 
 pin_project! {
@@ -27,9 +27,8 @@ pin_project! {
         #[pin]
         call: Call<F>,
         classify: C,
-        // Boxed, and made only where a call with a limit of its own has to wait: in place it would make every
-        // future five times as large, and every call slower for being moved.
-        limit: Option<Pin<Box<Sleep>>>,
+        // Runs only where a call with a limit of its own has to wait.
+        limit: Timer,
     }
 }
 
@@ -63,7 +62,7 @@ impl<F, C> BreakerFuture<F, C> {
     #[inline(always)]
     pub(crate) fn made(call: F, shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
         let permit = Permit::held_by(Held::Idle, shared, pass);
-        Self { permit, call: Call::Made { call }, classify, limit: None }
+        Self { permit, call: Call::Made { call }, classify, limit: Timer::default() }
     }
 
     /// The future of a call that was refused. It holds what the rejection is made of when it is polled: one more
@@ -72,7 +71,7 @@ impl<F, C> BreakerFuture<F, C> {
     pub(crate) fn refused(shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
         shared.count_refusal(pass.time);
         let permit = Permit::held_by(Held::Refused, shared, pass);
-        Self { permit, call: Call::None, classify, limit: None }
+        Self { permit, call: Call::None, classify, limit: Timer::default() }
     }
 
     /// Makes a call, if it is let in.
@@ -159,24 +158,17 @@ fn fail<E: FromRejection>(permit: &mut Permit, verdict: Verdict, error: &E) {
 }
 
 /// The rejection, once the breaker's own limit has passed. The timer is made when it is first needed.
-fn poll_limit(
-    permit: &Permit,
-    limit: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Option<Rejection> {
+fn poll_limit(permit: &Permit, limit: &mut Timer, cx: &mut Context<'_>) -> Option<Rejection> {
     let started = permit.started()?;
     let shared = &permit.shared().common;
-    let timer = match limit {
-        Some(timer) => timer,
-        none => {
-            let end = started.saturating_add(nanos(shared.call_timeout()?));
-            none.insert(Box::pin(tokio::time::sleep_until(shared.instant(end))))
-        }
+    let end = match limit.end() {
+        Some(end) => end,
+        None => shared.instant(started.saturating_add(nanos(shared.call_timeout()?))),
     };
-    match timer.as_mut().poll(cx) {
+    match limit.poll_until(end, cx) {
         Poll::Pending => None,
         Poll::Ready(()) => {
-            let limit = timer.deadline().saturating_duration_since(shared.instant(started));
+            let limit = end.saturating_duration_since(shared.instant(started));
             let elapsed = Duration::from_nanos(shared.now().saturating_sub(started));
             Some(Rejection::timed_out(RejectionKind::CircuitTimeout, shared.emitter.name(), limit, elapsed))
         }

@@ -38,7 +38,7 @@
 //!   ┌────────┐ ───────────────▶ ┌──────┐ ───────────────────────▶ ┌───────────┐
 //!   │ closed │                  │ open │                          │ half-open │
 //!   └────────┘ ◀──────┐         └──────┘ ◀─────────────────────── └───────────┘
-//!                     │                    a probe fails                │
+//!                     │             a probe fails, or no verdict in time │
 //!                     └─────────────────────────────────────────────────┘
 //!                                  enough probes succeed
 //! ```
@@ -56,6 +56,12 @@
 //! the circuit opens. A probe is taken in `call` only. Under a load balancer a fast refusal looks like the
 //! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit
 //! not ready instead, until the wait is over or somebody changes the state.
+//!
+//! # When to try again
+//! Every refusal has a [`retry_after`](buttress_core::Rejection::retry_after), of 1 ms at least: what is left of the
+//! open wait; while half-open, until a probe's place comes back, but no longer than the circuit was open; during a
+//! ramp, a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
+//! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
 //!
 //! # Many circuits
 //! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit
@@ -89,6 +95,7 @@
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
+//! | [`half_open_timeout`](BreakerConfig::half_open_timeout), [`half_open_timeout_closes`](BreakerConfig::half_open_timeout_closes) | half-open until there is a verdict |
 //! | [`probe_lease`](BreakerConfig::probe_lease) | as long as the circuit was open, a minute at most |
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
@@ -121,6 +128,7 @@ mod service;
 mod snapshot;
 mod state;
 mod sync;
+mod timer;
 mod window;
 
 pub use crate::{

@@ -1,18 +1,17 @@
 use std::{
     fmt,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
-use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
     Breaker, BreakerFuture,
-    engine::{Common, NO_TIME, Pass, Refusal},
+    engine::{Common, FREE, Pass, Refusal},
     permit::Entering,
+    timer::Timer,
 };
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
@@ -27,7 +26,9 @@ pub struct BreakerService<S, C = Standard> {
     /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
     /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
     refused_for: u64,
-    waiting: Option<Box<Waiting>>,
+    /// The generation of the circuit in which that was so.
+    refused_in: u64,
+    waiting: Option<Waiting>,
 }
 
 /// How a service that is not ready hears that it may be by now.
@@ -35,7 +36,7 @@ struct Waiting {
     common: Arc<Common>,
     place: usize,
     /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     /// The inner service was asked and said "not yet": this instance may stand in its line.
     in_line: bool,
 }
@@ -54,7 +55,8 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, refused_for: NO_TIME, waiting: None }
+        let (refused_for, refused_in) = (0, FREE);
+        Self { inner, breaker, classify, inner_ready: false, refused_for, refused_in, waiting: None }
     }
 
     /// The breaker.
@@ -85,8 +87,9 @@ impl<S, C> BreakerService<S, C> {
             Some(waiting) => _ = common.park(Some(waiting.place), cx.waker()),
             None => {
                 let place = common.park(None, cx.waker());
-                let waiting = Waiting { common: common.clone(), place, timer: None, in_line: false };
-                self.waiting = Some(Box::new(waiting));
+                let waiting =
+                    Waiting { common: common.clone(), place, timer: Timer::default(), in_line: false };
+                self.waiting = Some(waiting);
             }
         }
     }
@@ -117,10 +120,23 @@ impl<S, C> BreakerService<S, C> {
         if self.waiting.is_some() || self.breaker.shared.common.gated() {
             return self.poll_waiting(cx);
         }
-        let Some(wait) = self.breaker.shared.refused_for() else { return Poll::Ready(Asked::NotAnyMore) };
-        // Ready to refuse. The inner service is left alone, ready or not.
-        self.refused_for = wait;
+        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
+        // The inner service is left alone, ready or not.
+        self.ready_to_refuse(refusal);
         Poll::Ready(Asked::Refuses)
+    }
+
+    fn ready_to_refuse(&mut self, refusal: Refusal) {
+        (self.refused_for, self.refused_in) = (refusal.wait, refusal.generation);
+    }
+
+    /// What to tell whoever calls though the inner service is not ready.
+    fn refusal(&mut self) -> Pass {
+        let shared = &self.breaker.shared;
+        // Once, and not where the state has changed since: what was found then is not so any more.
+        let found_in = std::mem::replace(&mut self.refused_in, FREE);
+        let still = found_in == shared.front.word().generation();
+        Pass::refused(if still { self.refused_for } else { shared.wait_if_called_unready() })
     }
 
     /// Goes on where the service was not ready before, or must not be now.
@@ -139,7 +155,7 @@ impl<S, C> BreakerService<S, C> {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.refused_for = refusal.wait;
+        self.ready_to_refuse(refusal);
         Poll::Ready(Asked::Refuses)
     }
 
@@ -151,15 +167,9 @@ impl<S, C> BreakerService<S, C> {
         loop {
             if let Some(timer) = &mut timer {
                 match refusal.until.map(|until| shared.common.instant(until)) {
-                    None => **timer = None,
-                    Some(end) => {
-                        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-                        if timer.deadline() != end {
-                            timer.as_mut().reset(end);
-                        }
-                        // Only so that it keeps the waker: whether it is time is asked of the breaker.
-                        let _ = timer.as_mut().poll(cx);
-                    }
+                    None => **timer = Timer::default(),
+                    // Only so that it keeps the waker: whether it is time is asked of the breaker.
+                    Some(end) => _ = timer.poll_until(end, cx),
                 }
             }
             // Asked again with the wakers in place: a change before that has woken nobody.
@@ -183,7 +193,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.refused_for = refusal.wait;
+                self.ready_to_refuse(refusal);
                 Poll::Ready(())
             }
             _ => {
@@ -230,11 +240,11 @@ where
     // whole decision. For the same reason the decision is plain data, and the permit is made after the call.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        let shared = &self.breaker.shared;
         let was_ready = std::mem::take(&mut self.inner_ready);
         // Not ready: the circuit refused when readiness was asked for, so the inner service was not asked. Whatever
         // the state is by now, it cannot be called.
-        let pass = if was_ready { shared.enter() } else { Pass::refused(self.refused_for) };
+        let pass = if was_ready { self.breaker.shared.enter() } else { self.refusal() };
+        let shared = &self.breaker.shared;
         if pass.refused {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub total: u64,
     /// Results that came too late to count.
     pub late: u64,
-    /// Calls refused.
+    /// Calls refused. With `total` they are all the calls that ended, opossum's `fires`.
     pub rejected: u64,
     /// Calls that would have been refused, but for the shadow mode.
     pub would_reject: u64,

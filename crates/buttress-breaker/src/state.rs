@@ -59,6 +59,8 @@ pub enum OpenReason {
     ProbesFailed,
     /// Too many slow probes while half-open.
     ProbesSlow,
+    /// Half-open for too long without a verdict.
+    HalfOpenTimeout,
     /// Somebody opened it.
     Manual,
     /// It began open.
@@ -76,6 +78,7 @@ impl OpenReason {
             Self::Abandoned => "abandoned",
             Self::ProbesFailed => "probes_failed",
             Self::ProbesSlow => "probes_slow",
+            Self::HalfOpenTimeout => "half_open_timeout",
             Self::Manual => "manual",
             Self::Initial => "initial",
         }

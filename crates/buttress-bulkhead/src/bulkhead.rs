@@ -260,7 +260,7 @@ impl Shared {
         }
         self.end(outcome);
         if self.emitter.is_on() {
-            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None });
             self.tell_in_flight();
         }
     }

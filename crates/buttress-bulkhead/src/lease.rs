@@ -193,7 +193,13 @@ impl Lease {
         }
         shared.tell_wait_ended(*waiting.since);
         // It was never let in, and ended all the same: endings add up to the calls that were made.
-        shared.tell(|| Event::Done { outcome: Outcome::Cancelled, elapsed: None, slow: false, attempts: 0 });
+        shared.tell(|| Event::Done {
+            outcome: Outcome::Cancelled,
+            elapsed: None,
+            slow: false,
+            attempts: 0,
+            error: None,
+        });
     }
 }
 

@@ -189,7 +189,11 @@ impl Backoff {
         check_bounded("step", self.step.unwrap_or_default())?;
         check_positive("max", self.max)?;
         if self.base > self.max {
-            return Err(ConfigError::new("base", self.base, "must not be above `max`"));
+            return Err(ConfigError::new(
+                "base",
+                self.base,
+                "must not be above `max`; raise that as well (30 s unless set)",
+            ));
         }
         if !(self.factor.is_finite() && (1.0..=1e9).contains(&self.factor)) {
             return Err(ConfigError::new("factor", self.factor, "must be a number from 1.0 to 1e9"));
@@ -238,8 +242,8 @@ impl Backoff {
             Jitter::None => raw,
             Jitter::Additive(time) => raw + unit * time.as_secs_f64(),
             Jitter::Proportional(share) => raw * (1.0 + share * unit),
-            Jitter::Symmetric(share) => raw * (1.0 - share + 2.0 * share * unit),
-            // The cap comes first where chance only takes: else a huge raw wait always ends at the cap.
+            // The cap comes first where chance takes: else a huge raw wait always ends at the cap.
+            Jitter::Symmetric(share) => self.cut(raw) * (1.0 - share + 2.0 * share * unit),
             Jitter::Equal => self.cut(raw) * (0.5 + 0.5 * unit),
             Jitter::Full => self.cut(raw) * unit,
         })
@@ -319,6 +323,17 @@ mod tests {
         assert_eq!([0.0, 0.4, 0.6].map(|u| at(&constant, 0, u)), [ms(750), ms(950), ms(1050)]);
         let linear = Backoff::linear(ms(1000)).with_jitter(Jitter::Symmetric(0.25));
         assert_eq!([0.5, 0.6, 1.0].map(|u| at(&linear, 2, u)), [ms(3000), ms(3150), ms(3750)]);
+    }
+
+    // C-03, C-21: those that have waited up to the cap are the ones that must not come back all at once
+    #[test]
+    fn symmetric_jitter_is_there_at_the_cap_too() {
+        let backoff = Backoff::exponential(ms(5000)).with_max(ms(60_000)).with_jitter(Jitter::Symmetric(0.1));
+        for n in [4, 10, 5000, u32::MAX] {
+            let waits = [0.0, 0.25, 0.5, 0.75].map(|u| at(&backoff, n, u));
+            assert_eq!(waits, [54_000, 57_000, 60_000, 60_000].map(ms), "{n}");
+        }
+        assert_eq!([0.0, 0.5, 0.75].map(|u| at(&backoff, 3, u)), [36_000, 40_000, 42_000].map(ms));
     }
 
     // vector r4j-iv-02

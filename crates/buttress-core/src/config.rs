@@ -75,7 +75,7 @@ pub fn check_bounded(field: &'static str, value: Duration) -> Result<(), ConfigE
         return Err(ConfigError::new(
             field,
             value,
-            "must be at most 1000 years; leave the limit out instead",
+            "must be at most 1000 years, which is as good as for ever",
         ));
     }
     Ok(())

@@ -10,6 +10,54 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Implemented for [`BoxError`] and [`Error<E>`]; implement it for an enum of your own, whose `source()` must
 /// then return the rejection. Error types of other crates get there through
 /// [`lift_errors`](crate::LiftErrorsLayer) or [`typed_errors`](crate::TypedErrorsLayer).
+///
+/// ```
+/// use std::{error::Error, fmt, io};
+/// use buttress_core::{Classify, FromRejection, Name, Rejection, Standard, Verdict, rejection};
+///
+/// #[derive(Debug)]
+/// enum StoreError {
+///     Refused(Rejection),
+///     Io(io::Error),
+/// }
+///
+/// impl fmt::Display for StoreError {
+///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+///         f.write_str("the store failed")
+///     }
+/// }
+///
+/// impl Error for StoreError {
+///     fn source(&self) -> Option<&(dyn Error + 'static)> {
+///         match self {
+///             Self::Refused(why) => Some(why),
+///             Self::Io(why) => Some(why),
+///         }
+///     }
+/// }
+///
+/// impl FromRejection for StoreError {
+///     fn from_rejection(rejection: Rejection) -> Self {
+///         Self::Refused(rejection)
+///     }
+///
+///     fn rejection(&self) -> Option<&Rejection> {
+///         match self {
+///             Self::Refused(why) => Some(why),
+///             Self::Io(_) => None,
+///         }
+///     }
+///
+///     fn as_error(&self) -> Option<&(dyn Error + 'static)> {
+///         Some(self)
+///     }
+/// }
+///
+/// let refused = StoreError::from_rejection(Rejection::new("CIRCUIT_OPEN", &Name::new("store")));
+/// assert_eq!(rejection(&refused).unwrap().code(), "CIRCUIT_OPEN");
+/// let missing = StoreError::Io(io::ErrorKind::NotFound.into());
+/// assert_eq!(Standard.classify(Err::<&(), _>(&missing)), Verdict::permanent()); // seen through `as_error`
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry a buttress rejection",
     note = "put `.lift_errors()` innermost, directly around the service, to turn `{Self}` into `BoxError`",
@@ -28,7 +76,9 @@ pub trait FromRejection {
         None
     }
 
-    /// The error as a trait object, so that events can carry it.
+    /// The error as a trait object; `Some(self)` for an enum of your own. Where it is `None`, nobody can look into
+    /// the error: events do not have it, a breaker has no text of what opened it, [`OnlyErrors`](crate::OnlyErrors)
+    /// finds no code or type in it, and [`Standard`](crate::Standard) knows no I/O error that stays as it is.
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
         None
     }

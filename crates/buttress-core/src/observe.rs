@@ -82,6 +82,9 @@ pub enum Event<'a> {
         slow: bool,
         /// How many attempts it took; 1 where the policy makes one.
         attempts: u32,
+        /// What it failed with, where the policy still has that as it tells, and the type can be shown as an error:
+        /// a breaker does. What is told later, because another event is being told, comes without it.
+        error: Option<&'a (dyn StdError + 'static)>,
     },
     /// A call was refused, or in shadow mode would have been.
     Refused {
@@ -517,17 +520,23 @@ impl Emitter {
             return;
         }
         let Some(telling) = Telling::begin() else {
-            // Raised by a listener: told after the event it is listening to.
-            later(|later| {
-                if later.len() < LATER_MAX {
-                    later.push_back((self.clone(), OwnedEvent::of(&event)));
-                }
-            });
+            self.raise(&event);
             return;
         };
         self.shared.ask_installed();
         self.shared.tell(&event);
         telling.tell_later();
+    }
+
+    /// What a listener raises is told after the event it is listening to.
+    #[cold]
+    fn raise(&self, event: &Event<'_>) {
+        RAISED.set(true);
+        later(|later| {
+            if later.len() < LATER_MAX {
+                later.push_back((self.clone(), OwnedEvent::of(event)));
+            }
+        });
     }
 
     /// Owned copies of refusals, transitions and resets, from now on.
@@ -548,6 +557,8 @@ const LATER_MAX: usize = 1024;
 
 thread_local! {
     static TELLING: Cell<bool> = const { Cell::new(false) };
+    /// Whether there may be something in `LATER`, which costs more to look into.
+    static RAISED: Cell<bool> = const { Cell::new(false) };
     static LATER: RefCell<VecDeque<(Emitter, OwnedEvent)>> = const { RefCell::new(VecDeque::new()) };
 }
 
@@ -567,7 +578,15 @@ impl Telling {
     }
 
     /// Tells what was raised meanwhile.
+    #[inline]
     fn tell_later(self) {
+        if RAISED.get() {
+            Self::tell_raised();
+        }
+    }
+
+    #[cold]
+    fn tell_raised() {
         let mut told = 0;
         while let Some((emitter, event)) = later(VecDeque::pop_front).flatten() {
             // Two listeners that answer each other for ever must not hold the caller for ever.
@@ -577,6 +596,7 @@ impl Telling {
                 emitter.shared.tell(&event.borrowed());
             }
         }
+        RAISED.set(false);
     }
 }
 
@@ -614,10 +634,15 @@ impl Shared {
     }
 
     /// Attaches the observers installed since the last time. Only while [`Telling`].
+    #[inline]
     fn ask_installed(&self) {
-        if !self.is_unasked() {
-            return;
+        if self.is_unasked() {
+            self.attach_installed();
         }
+    }
+
+    #[cold]
+    fn attach_installed(&self) {
         let asking = unpoisoned(&self.asking);
         let asked = self.asked.load(Acquire);
         let fresh: Vec<_> = unpoisoned(&INSTALLED).iter().skip(asked).cloned().collect();
@@ -652,14 +677,18 @@ impl Shared {
             node = next;
         }
         if self.subscribed.load(Acquire) {
-            if let Some(what) = Happening::of(event) {
-                let event = PolicyEvent { kind: self.kind, policy: self.name.clone(), what };
-                for mailbox in self.mailboxes() {
-                    // It wakes somebody, who may use the policy's handle, or panic.
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| mailbox.put(event.clone()))) {
-                        swallow(panic);
-                    }
-                }
+            self.post(event);
+        }
+    }
+
+    #[cold]
+    fn post(&self, event: &Event<'_>) {
+        let Some(what) = Happening::of(event) else { return };
+        let event = PolicyEvent { kind: self.kind, policy: self.name.clone(), what };
+        for mailbox in self.mailboxes() {
+            // It wakes somebody, who may use the policy's handle, or panic.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| mailbox.put(event.clone()))) {
+                swallow(panic);
             }
         }
     }
@@ -703,8 +732,8 @@ impl OwnedEvent {
         Self::Plain(match *event {
             Event::Refused { rejection, shadow } => return Self::Refused(rejection.clone(), shadow),
             Event::Attempt { n, delay, reason, .. } => Event::Attempt { n, delay, reason, error: None },
-            Event::Done { outcome, elapsed, slow, attempts } => {
-                Event::Done { outcome, elapsed, slow, attempts }
+            Event::Done { outcome, elapsed, slow, attempts, .. } => {
+                Event::Done { outcome, elapsed, slow, attempts, error: None }
             }
             Event::Transition { from, to, cause, detail } => Event::Transition { from, to, cause, detail },
             Event::Level { what, value } => Event::Level { what, value },

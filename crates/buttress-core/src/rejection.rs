@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, io, time::Duration};
 
 use crate::{Name, Verdict};
 
@@ -285,7 +285,7 @@ impl fmt::Display for Rejection {
 
 impl StdError for Rejection {}
 
-/// Finds the outermost rejection in an error and its sources.
+/// Finds the outermost rejection in an error, its sources, and what I/O errors are made of.
 ///
 /// ```
 /// use buttress_core::{Name, Rejection, rejection};
@@ -306,9 +306,18 @@ pub fn rejection<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejectio
         if let Some(exhausted) = error.downcast_ref::<crate::error::Exhausted>() {
             return Some(exhausted.rejection());
         }
-        next = error.source();
+        next = inside(error);
     }
     None
+}
+
+/// What an error holds: its source. An I/O error made of another one gives away only that one's source, and so hides
+/// what a connector was refused with.
+pub(crate) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
-use crate::FromRejection;
+use crate::{FromRejection, rejection::inside};
 
 /// What one finished call says about the service behind it.
 ///
@@ -138,12 +138,14 @@ fn is_permanent(error: &(dyn StdError + 'static)) -> bool {
     })
 }
 
-/// The error and its sources, outermost first; at most 64, because an error may be its own source.
+/// The error and what it holds, outermost first; at most 64, because an error may be its own source.
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source()).take(64)
+    std::iter::successors(Some(error), |&error| inside(error)).take(64)
 }
 
 type Rule = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
+/// Whether an error has one of these codes as its own.
+type Coded = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send + Sync>;
 
 /// Calls transient only the errors that match one of its rules; every other error is permanent.
 ///
@@ -163,6 +165,7 @@ type Rule = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
 pub struct OnlyErrors {
     codes: Vec<Box<str>>,
     rules: Vec<Rule>,
+    coded: Vec<Coded>,
 }
 
 impl OnlyErrors {
@@ -173,7 +176,7 @@ impl OnlyErrors {
         I: IntoIterator,
         I::Item: Into<Box<str>>,
     {
-        Self { codes: codes.into_iter().map(Into::into).collect(), rules: Vec::new() }
+        Self { codes: codes.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// Matches errors of type `E`, and errors that have one among their sources.
@@ -203,8 +206,42 @@ impl OnlyErrors {
         self
     }
 
+    /// Takes this as the code of errors of type `E`, whatever their text says. A code that is listed matches it;
+    /// part of one does not.
+    ///
+    /// ```
+    /// use buttress_core::{BoxError, Classify, OnlyErrors};
+    ///
+    /// #[derive(Debug)]
+    /// struct Upstream {
+    ///     status: u16,
+    /// }
+    /// # impl std::fmt::Display for Upstream {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    /// #         f.write_str("the upstream failed")
+    /// #     }
+    /// # }
+    /// # impl std::error::Error for Upstream {}
+    ///
+    /// let only = OnlyErrors::codes(["503"]).code_of(|error: &Upstream| Some(error.status.to_string()));
+    /// let transient = |status| only.classify(Err::<&(), _>(&BoxError::from(Upstream { status }))).is_transient();
+    /// assert!(transient(503) && !transient(404));
+    /// ```
+    pub fn code_of<E, F, C>(mut self, code: F) -> Self
+    where
+        E: StdError + 'static,
+        F: Fn(&E) -> Option<C> + Send + Sync + 'static,
+        C: AsRef<str>,
+    {
+        self.coded.push(Arc::new(move |error, codes| {
+            let own = error.downcast_ref::<E>().and_then(&code);
+            own.is_some_and(|own| codes.iter().any(|code| **code == *own.as_ref()))
+        }));
+        self
+    }
+
     fn matches(&self, error: &(dyn StdError + 'static)) -> bool {
-        if self.rules.iter().any(|rule| rule(error)) {
+        if self.rules.iter().any(|rule| rule(error)) || self.coded.iter().any(|own| own(error, &self.codes)) {
             return true;
         }
         if self.codes.is_empty() {
@@ -217,7 +254,8 @@ impl OnlyErrors {
 
 impl std::fmt::Debug for OnlyErrors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &self.rules.len()).finish()
+        let rules = self.rules.len().saturating_add(self.coded.len());
+        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &rules).finish()
     }
 }
 
@@ -256,6 +294,8 @@ mod tests {
         assert_eq!(verdict(io::Error::from(io::ErrorKind::InvalidInput).into()), Verdict::permanent());
         assert_eq!(verdict(io::Error::from(io::ErrorKind::TimedOut).into()), Verdict::transient());
         assert_eq!(verdict("odd".into()), Verdict::transient());
+        let hidden = io::Error::other(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(verdict(hidden.into()), Verdict::permanent());
     }
 
     #[test]
@@ -281,5 +321,33 @@ mod tests {
         let rule = OnlyErrors::when(|e| e.to_string().contains("temporarily unavailable"));
         assert!(listed(&rule, "it is temporarily unavailable".into()));
         assert!(!listed(&rule, "gone".into()));
+    }
+
+    #[derive(Debug)]
+    struct Coded(Option<&'static str>, &'static str);
+
+    impl std::fmt::Display for Coded {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.1)
+        }
+    }
+
+    impl StdError for Coded {}
+
+    // S1-033, S1-034: `error.code === 'RATE_LIMIT' || error.message.includes('temporarily unavailable')`
+    #[test]
+    fn error_has_the_code_it_is_said_to_have_besides_its_text() {
+        let plain = OnlyErrors::codes(["RATE_LIMIT", "temporarily unavailable"]);
+        let only = plain.clone().code_of(|error: &Coded| error.0);
+        let listed = |only: &OnlyErrors, code, text| {
+            let error = BoxError::from(io::Error::other(Coded(code, text)));
+            only.classify(Err::<&(), _>(&error)).is_transient()
+        };
+        assert!(listed(&only, Some("RATE_LIMIT"), "slow down"));
+        assert!(!listed(&plain, Some("RATE_LIMIT"), "slow down"));
+        assert!(listed(&only, Some("OTHER"), "it is temporarily unavailable"));
+        for code in [Some("RATE_LIMIT_OFF"), Some("RATE"), Some(""), None] {
+            assert!(!listed(&only, code, "gone"), "{code:?}");
+        }
     }
 }

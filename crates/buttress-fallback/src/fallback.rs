@@ -204,7 +204,7 @@ impl Fallback {
         }
         if self.shared.emitter.is_on() {
             let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
-            self.shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+            self.shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None });
         }
     }
 }

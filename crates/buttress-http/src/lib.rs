@@ -1,12 +1,13 @@
 //! buttress for the `http` crate's types: what a response says about the service, which requests may be sent
 //! twice, and rejections as responses.
 //!
-//! - [`HttpClassify`]: 5xx, 408 and 429 are failures, with their `Retry-After`; every other response is a
-//!   success. For other response types, such as reqwest's, use [`verdict_of`].
+//! - [`HttpClassify`]: 5xx, 408 and 429 are failures, with their `Retry-After`, 501 and 505 without a
+//!   further try; every other response is a success. For other response types, such as reqwest's, use
+//!   [`verdict_of`].
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`;
 //!   [`ReplayBodyLayer`] for bodies that are streams.
-//! - [`RespondLayer`]: answers 503, 429 or 504 with `Retry-After` instead of failing, so that axum's
-//!   `Router::layer` takes the stack.
+//! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's
+//!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500.
 //! - [`connector`]: a stack around a connector, for hyper-util's client.
 //!
 //! ```

@@ -25,8 +25,8 @@ use tower_service::Service;
 /// | time-outs | 504 |
 /// | any error that is no rejection | 500 |
 ///
-/// 503 and 429 have a `Retry-After` in whole seconds, rounded up and never 0: the rejection's own, else the
-/// layer's ([`retry_after`](Self::retry_after), default 1 s). The body is the rejection's code as plain text;
+/// Whatever stands for a rejection has a `Retry-After` in whole seconds, rounded up and never 0: the rejection's own,
+/// else the layer's ([`retry_after`](Self::retry_after), default 1 s), as for time-outs, which cannot know. The body is the rejection's code as plain text;
 /// neither policy names nor error texts go out. A *through* layer: readiness is the inner service's own.
 #[derive(Clone, Copy, Debug)]
 pub struct RespondLayer {
@@ -60,11 +60,9 @@ impl RespondLayer {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            if let Some(wait) = rejection.and_then(Rejection::retry_after).or(self.retry_after) {
-                let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
-                headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
-            }
+        if let Some(wait) = rejection.and_then(|rejection| rejection.retry_after().or(self.retry_after)) {
+            let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
         response
     }

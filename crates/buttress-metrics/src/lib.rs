@@ -16,7 +16,7 @@
 //! // What a policy named "payments" does when a call succeeds:
 //! let policy = Emitter::new(PolicyKind::Timeout, Name::new("payments"));
 //! let elapsed = Some(Duration::from_millis(12));
-//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1 });
+//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1, error: None });
 //!
 //! assert!(page.render().contains(r#"timeout_operations_total{name="payments",result="success"} 1"#));
 //! ```
@@ -36,8 +36,9 @@
 //! cost a few nanoseconds, and resolved again when they are a second old, which costs one look at the clock per
 //! call. [`HandleMode::PerCall`] is for recorders that depend on the thread or the span.
 //!
-//! Counters begin at 0 with their policy's first event, so that `rate` sees the first failure. Gauges are set,
-//! never incremented, and set again whenever handles are resolved. When the last policy of a name is dropped,
+//! Counters begin at 0 with their policy's first event, so that `rate` sees the first failure; only those of changes
+//! by hand and of shadow mode begin when there is one. Gauges are set, never incremented, and set again whenever
+//! handles are resolved. When the last policy of a name is dropped,
 //! its gauges go to rest: no breaker stays open for ever because it is gone. Two policies of one kind with one
 //! name add up in counters and overwrite each other in gauges; give each its own.
 //!

@@ -31,7 +31,13 @@ fn calls_allocate_nothing_while_handles_are_cached() {
             let elapsed = Some(Duration::from_millis(1));
             policy.emit(Event::Note(Note::Admitted));
             policy.emit(Event::Level { what: Level::InFlight, value: 1.0 });
-            policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1 });
+            policy.emit(Event::Done {
+                outcome: Outcome::Success,
+                elapsed,
+                slow: false,
+                attempts: 1,
+                error: None,
+            });
         }
     };
     call();

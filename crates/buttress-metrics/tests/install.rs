@@ -17,12 +17,14 @@ fn install_counts_once_however_often_it_is_called_and_finds_a_recorder_that_come
     assert_eq!(other.field(), "metrics");
     assert!(builder().max_names(0).install().is_err());
 
-    let done = Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 };
+    let done =
+        Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1, error: None };
     let after = Emitter::new(PolicyKind::Timeout, Name::new("after"));
     before.emit(done);
     after.emit(done); // nowhere to go yet
 
-    let probe = MetricsProbe::install_global();
+    let probe = MetricsProbe::off_the_record(); // the events are made by hand
+    metrics::set_global_recorder(probe.clone()).unwrap();
     buttress_metrics::describe_all();
     assert!(probe.descriptions().contains_key("acme_timeout_operations_total"));
     // Real time: a handle's age is that.

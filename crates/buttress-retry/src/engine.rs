@@ -197,7 +197,7 @@ impl Engine {
     fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
         if self.emitter.is_on() {
             let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
-            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts });
+            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts, error: None });
         }
     }
 

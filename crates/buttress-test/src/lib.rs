@@ -40,6 +40,7 @@
 
 pub mod contract;
 mod metrics_probe;
+mod on_record;
 mod poll;
 mod probe;
 mod recording;

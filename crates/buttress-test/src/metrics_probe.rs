@@ -9,6 +9,8 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
+use crate::on_record::{self, OnRecord};
+
 /// A metrics recorder that can be read as often as one likes: nothing is emptied by looking.
 ///
 /// Clones are the same one. Labels in queries choose: a series counts if it has all of them, whatever further
@@ -22,6 +24,10 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 /// assert_eq!(probe.counter("calls", &[("name", "payments")]), 2);
 /// assert_eq!(probe.counter("calls", &[("name", "payments")]), 2);
 /// ```
+///
+/// Where the environment names a folder in `BUTTRESS_EMITTED`, each process writes a file there of the series
+/// that buttress told to its probes, in Prometheus' text format: what a whole test run emitted. A test that
+/// makes up its events uses [`off_the_record`](Self::off_the_record).
 #[derive(Clone, Default)]
 pub struct MetricsProbe {
     store: Arc<Store>,
@@ -31,6 +37,7 @@ pub struct MetricsProbe {
 struct Store {
     series: Mutex<BTreeMap<Series, Cell>>,
     described: Mutex<BTreeMap<String, Description>>,
+    off_the_record: bool,
 }
 
 /// Which sort of metric.
@@ -68,6 +75,18 @@ impl Series {
     fn has(&self, labels: &[(&str, &str)]) -> bool {
         labels.iter().all(|(key, value)| self.labels.iter().any(|(k, v)| k == key && v == value))
     }
+
+    /// That there is one, in Prometheus' text format.
+    fn exposed(&self) -> String {
+        let Self { name, kind, labels } = self;
+        let (kind, part) = match kind {
+            MetricKind::Counter => ("counter", ""),
+            MetricKind::Gauge => ("gauge", ""),
+            MetricKind::Histogram => ("histogram", "_count"),
+        };
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        format!("# TYPE {name} {kind}\n{name}{part}{{{}}} 1\n", labels.join(","))
+    }
 }
 
 /// How a metric was described.
@@ -84,9 +103,9 @@ pub struct Description {
 
 #[derive(Clone)]
 enum Cell {
-    Counter(Arc<AtomicU64>),
-    Gauge(Arc<AtomicU64>),
-    Histogram(Arc<Samples>),
+    Counter(Arc<OnRecord<AtomicU64>>),
+    Gauge(Arc<OnRecord<AtomicU64>>),
+    Histogram(Arc<OnRecord<Samples>>),
 }
 
 #[derive(Default)]
@@ -102,6 +121,13 @@ impl MetricsProbe {
     /// Makes a probe that is installed nowhere.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes a probe that is installed nowhere and writes nothing to the folder of `BUTTRESS_EMITTED`: for tests
+    /// of which the events are made up, or the names have a prefix.
+    pub fn off_the_record() -> Self {
+        let store = Store { off_the_record: true, ..Store::default() };
+        Self { store: Arc::new(store) }
     }
 
     /// Installs a probe as the recorder of the process. All calls in one process give the same one, so several
@@ -137,7 +163,7 @@ impl MetricsProbe {
         self.matching(name, labels)
             .iter()
             .filter_map(|(_, cell)| match cell {
-                Cell::Counter(count) => Some(count.load(SeqCst)),
+                Cell::Counter(count) => Some(count.value.load(SeqCst)),
                 _ => None,
             })
             .sum()
@@ -152,7 +178,7 @@ impl MetricsProbe {
             .matching(name, labels)
             .into_iter()
             .filter_map(|(_, cell)| match cell {
-                Cell::Gauge(bits) => Some(f64::from_bits(bits.load(SeqCst))),
+                Cell::Gauge(bits) => Some(f64::from_bits(bits.value.load(SeqCst))),
                 _ => None,
             })
             .collect();
@@ -165,7 +191,7 @@ impl MetricsProbe {
         self.matching(name, labels)
             .iter()
             .filter_map(|(_, cell)| match cell {
-                Cell::Histogram(samples) => Some(unpoisoned(&samples.0).clone()),
+                Cell::Histogram(samples) => Some(unpoisoned(&samples.value.0).clone()),
                 _ => None,
             })
             .flatten()
@@ -212,13 +238,21 @@ impl MetricsProbe {
         unpoisoned(&self.store.series)
     }
 
-    fn cell(&self, kind: MetricKind, key: &Key) -> Cell {
-        let make = || match kind {
-            MetricKind::Counter => Cell::Counter(Arc::default()),
-            MetricKind::Gauge => Cell::Gauge(Arc::default()),
-            MetricKind::Histogram => Cell::Histogram(Arc::default()),
+    fn cell(&self, kind: MetricKind, key: &Key, metadata: &Metadata<'_>) -> Cell {
+        let series = Series::new(kind, key);
+        if let Some(cell) = self.cells().get(&series) {
+            return cell.clone();
+        }
+        // Only what buttress tells is anybody's business there.
+        let kept =
+            !self.store.off_the_record && metadata.target().starts_with("buttress") && on_record::is_kept();
+        let line = kept.then(|| series.exposed());
+        let cell = match kind {
+            MetricKind::Counter => Cell::Counter(Arc::new(OnRecord::new(Default::default(), line))),
+            MetricKind::Gauge => Cell::Gauge(Arc::new(OnRecord::new(Default::default(), line))),
+            MetricKind::Histogram => Cell::Histogram(Arc::new(OnRecord::new(Default::default(), line))),
         };
-        self.cells().entry(Series::new(kind, key)).or_insert_with(make).clone()
+        self.cells().entry(series).or_insert(cell).clone()
     }
 
     fn describe(&self, kind: MetricKind, key: KeyName, unit: Option<Unit>, text: SharedString) {
@@ -232,9 +266,9 @@ impl fmt::Debug for MetricsProbe {
         let mut map = f.debug_map();
         for (Series { name, labels, .. }, cell) in &*self.cells() {
             match cell {
-                Cell::Counter(count) => map.entry(&(name, labels), &count.load(SeqCst)),
-                Cell::Gauge(bits) => map.entry(&(name, labels), &f64::from_bits(bits.load(SeqCst))),
-                Cell::Histogram(samples) => map.entry(&(name, labels), &*unpoisoned(&samples.0)),
+                Cell::Counter(count) => map.entry(&(name, labels), &count.value.load(SeqCst)),
+                Cell::Gauge(bits) => map.entry(&(name, labels), &f64::from_bits(bits.value.load(SeqCst))),
+                Cell::Histogram(samples) => map.entry(&(name, labels), &*unpoisoned(&samples.value.0)),
             };
         }
         map.finish()
@@ -254,22 +288,22 @@ impl Recorder for MetricsProbe {
         self.describe(MetricKind::Histogram, key, unit, description);
     }
 
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match self.cell(MetricKind::Counter, key) {
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        match self.cell(MetricKind::Counter, key, metadata) {
             Cell::Counter(count) => Counter::from_arc(count),
             _ => Counter::noop(),
         }
     }
 
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match self.cell(MetricKind::Gauge, key) {
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        match self.cell(MetricKind::Gauge, key, metadata) {
             Cell::Gauge(bits) => Gauge::from_arc(bits),
             _ => Gauge::noop(),
         }
     }
 
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match self.cell(MetricKind::Histogram, key) {
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        match self.cell(MetricKind::Histogram, key, metadata) {
             Cell::Histogram(samples) => Histogram::from_arc(samples),
             _ => Histogram::noop(),
         }

@@ -18,7 +18,7 @@ use buttress_core::{
 /// let recording = Recording::new();
 /// let emitter = Emitter::new(PolicyKind::Retry, Name::new("payments"));
 /// emitter.observe(&recording); // what `X::builder("payments").observe(recording.clone())` does
-/// emitter.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 2 });
+/// emitter.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 2, error: None });
 /// assert_eq!(recording.policy("payments").outcomes(), [Outcome::Success]);
 /// ```
 #[derive(Clone, Default)]
@@ -44,8 +44,8 @@ pub struct Recorded {
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are those of `Event`
 pub enum What {
-    /// A call ended.
-    Done { outcome: Outcome, elapsed: Option<Duration>, slow: bool, attempts: u32 },
+    /// A call ended; what it failed with as text.
+    Done { outcome: Outcome, elapsed: Option<Duration>, slow: bool, attempts: u32, error: Option<String> },
     /// A call was refused, or in shadow mode would have been.
     Refused { rejection: Rejection, shadow: bool },
     /// An attempt failed and another one follows; the error as text.
@@ -63,8 +63,8 @@ pub enum What {
 impl What {
     fn of(event: &Event<'_>) -> Self {
         match *event {
-            Event::Done { outcome, elapsed, slow, attempts } => {
-                Self::Done { outcome, elapsed, slow, attempts }
+            Event::Done { outcome, elapsed, slow, attempts, error } => {
+                Self::Done { outcome, elapsed, slow, attempts, error: error.map(ToString::to_string) }
             }
             Event::Refused { rejection, shadow } => Self::Refused { rejection: rejection.clone(), shadow },
             Event::Attempt { n, delay, reason, error } => {

@@ -223,7 +223,7 @@ impl Timeout {
         if shared.emitter.is_on() {
             let now = || shared.emitter.is_timed().then(|| Instant::now().into_std());
             let elapsed = ended.or_else(now).map(|ended| ended.saturating_duration_since(started));
-            shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1 });
+            shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None });
         }
     }
 

@@ -20,7 +20,7 @@ use buttress_timeout::TimeoutLayer;
 /// tower's own `retry` and `timeout` would shadow methods of these names, hence `retrying`, `deadline` and
 /// `attempt_timeout`.
 pub trait ServiceBuilderExt<L>: Sized {
-    /// Answers with a response instead of failing: 503, 429 or 504 with `Retry-After`. Outermost, on servers.
+    /// Answers with a response instead of failing: 503, 429 or 504, with `Retry-After`. Outermost, on servers.
     #[cfg(feature = "http")]
     fn respond(self) -> ServiceBuilder<Stack<RespondLayer, L>>;
 

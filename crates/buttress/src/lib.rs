@@ -3,6 +3,21 @@
 //! Each pattern is a `Layer` of its own and a handle to see and steer it by; this crate gathers them behind
 //! features and adds them to [`tower::ServiceBuilder`] through [`ServiceBuilderExt`].
 //!
+//! | what for | put on a stack by, outermost first | handle; its feature has its name |
+//! |---|---|---|
+//! | what is refused becomes a response | `.respond()` | none; feature `http` |
+//! | an answer when all else failed | `.fallback(..)` | `Fallback` |
+//! | a limit for the whole call | `.deadline(..)` | `Timeout` |
+//! | a failed call is made again | `.retrying(..)` | `Retry` |
+//! | no calls to what is down | `.breaker(..)` | `Breaker` |
+//! | so many calls at once | `.bulkhead(..)` | `Bulkhead` |
+//! | a limit for each attempt | `.attempt_timeout(..)` | `Timeout` |
+//! | an error type that can carry refusals | `.lift_errors()` or `.typed_errors()` | none |
+//!
+//! A handle is made once, cheap to clone, and shared by all services its layers wrap. What is no service is called
+//! through it: `handle.call(|| async { .. })`. The first page of each pattern's module says what it does, when not
+//! to use it, and its defaults.
+//!
 //! ```
 //! # #[cfg(feature = "default")]
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

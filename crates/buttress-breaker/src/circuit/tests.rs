@@ -66,7 +66,8 @@ fn setups() -> impl Strategy<Value = Setup> {
         window,
         any::<bool>(),
     );
-    let half_open = (1_u32..4, 1_u32..5, proptest::option::of(1_u32..6), rate, 1_u64..6);
+    let limit = (proptest::option::of(1_u64..10), any::<bool>());
+    let half_open = (1_u32..4, 1_u32..5, proptest::option::of(1_u32..6), rate, 1_u64..6, limit);
     let on_cancel = proptest::sample::select(&[OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][..]);
     (closed, half_open, on_cancel).prop_filter_map(
         "settings that cannot work",
@@ -80,7 +81,9 @@ fn setups() -> impl Strategy<Value = Setup> {
                 window,
                 above,
             ) = closed;
-            let (permitted_probes, success_threshold, half_open_sample, half_open_failure_rate, lease) = half;
+            let (permitted_probes, success_threshold, half_open_sample, half_open_failure_rate, lease, limit) =
+                half;
+            let (limit, closes) = limit;
             let config = BreakerConfig {
                 consecutive_failures,
                 failure_rate,
@@ -95,6 +98,8 @@ fn setups() -> impl Strategy<Value = Setup> {
                 success_threshold,
                 half_open_sample,
                 half_open_failure_rate,
+                half_open_timeout: limit.map(Duration::from_millis),
+                half_open_timeout_closes: closes && limit.is_some(),
                 probe_lease: Some(Duration::from_millis(lease)),
                 on_cancel,
                 ..BreakerConfig::default()
@@ -158,8 +163,8 @@ struct Model {
     era: u64,
     /// Everything that ended in this era, oldest first.
     all: VecDeque<Happened>,
-    /// How many calls at the end of `all` were abandoned, and how many failed, one after the other.
     open_until: u64,
+    half_open_until: u64,
     leases: Vec<(u64, u64)>,
     next: u64,
 }
@@ -177,9 +182,40 @@ impl Model {
         self.open_until = now + 5 * MS;
     }
 
+    fn half_open(&mut self, now: u64) {
+        self.go(State::HalfOpen);
+        let limit = self.config.half_open_timeout.map_or(u64::MAX, |limit| limit.as_nanos() as u64);
+        self.half_open_until = now.saturating_add(limit);
+    }
+
+    fn end_trial(&mut self, now: u64) {
+        if self.state == State::HalfOpen && now >= self.half_open_until {
+            if self.config.half_open_timeout_closes {
+                self.go(State::Closed);
+            } else {
+                self.open(self.half_open_until);
+            }
+        }
+    }
+
     fn catch_up(&mut self, now: u64) {
+        self.end_trial(now);
         if self.state == State::Open && now >= self.open_until {
-            self.go(State::HalfOpen);
+            self.half_open(now);
+        }
+    }
+
+    /// The state that a call would find.
+    fn found(&self, now: u64) -> State {
+        match self.state {
+            State::HalfOpen if (self.half_open_until..).contains(&now) => {
+                if self.config.half_open_timeout_closes {
+                    return State::Closed;
+                }
+                if now < self.half_open_until + 5 * MS { State::Open } else { State::HalfOpen }
+            }
+            State::Open if now >= self.open_until => State::HalfOpen,
+            state => state,
         }
     }
 
@@ -314,6 +350,7 @@ impl Model {
     }
 
     fn end(&mut self, ticket: (u64, u64), ending: Ending, slow: bool, now: u64) {
+        self.end_trial(now);
         if ticket.0 != self.era {
             return;
         }
@@ -353,6 +390,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
         era: 0,
         all: VecDeque::new(),
         open_until: 0,
+        half_open_until: 0,
         leases: Vec::new(),
         next: 0,
     };
@@ -393,7 +431,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                         let expected = matches!(model.state, State::Open | State::HalfOpen | State::Isolated);
                         prop_assert_eq!(legal, expected);
                         if legal {
-                            model.go(State::HalfOpen);
+                            model.half_open(now);
                         }
                     }
                     Op::Close | Op::Reset => {
@@ -430,7 +468,8 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
             continue;
         }
         let mut opened = front.open(false);
-        let circuit = opened.circuit();
+        let (circuit, rules) = opened.parts();
+        prop_assert_eq!(circuit.found(rules, now).0, model.found(now), "after {:?} at {}", op, now);
         if matches!(model.state, State::Closed | State::MetricsOnly) && rules.window.is_some() {
             let seen = circuit.look(now).window();
             let window = model.window(now);
@@ -465,6 +504,7 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
         let maybe = |n: u64| (below(2) == 0).then(|| 1 + below(n) as u32);
         let rate = || [None, None, Some(0.25), Some(0.5), Some(2.0 / 3.0), Some(1.0)][below(6) as usize];
         let setup = loop {
+            let limit = maybe(8).map(|limit| Duration::from_millis(limit.into()));
             let config = BreakerConfig {
                 consecutive_failures: maybe(5),
                 failure_rate: rate(),
@@ -482,6 +522,8 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                 success_threshold: 1 + below(4) as u32,
                 half_open_sample: maybe(5),
                 half_open_failure_rate: rate(),
+                half_open_timeout: limit,
+                half_open_timeout_closes: limit.is_some() && below(2) == 0,
                 probe_lease: Some(Duration::from_millis(1 + below(5))),
                 on_cancel: [OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][below(3) as usize],
                 ..BreakerConfig::default()

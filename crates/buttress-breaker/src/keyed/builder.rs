@@ -134,6 +134,18 @@ impl KeyedBuilder {
         self
     }
 
+    /// Opens again after being half-open for this long. See [`BreakerConfig::half_open_timeout`].
+    pub fn half_open_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.inner = self.inner.half_open_timeout(limit);
+        self
+    }
+
+    /// Closes after that time instead. See [`BreakerConfig::half_open_timeout_closes`].
+    pub fn half_open_timeout_closes(mut self, closes: bool) -> Self {
+        self.inner = self.inner.half_open_timeout_closes(closes);
+        self
+    }
+
     /// How long a probe keeps its place. See [`BreakerConfig::probe_lease`].
     pub fn probe_lease(mut self, lease: impl Into<Option<Duration>>) -> Self {
         self.inner = self.inner.probe_lease(lease);

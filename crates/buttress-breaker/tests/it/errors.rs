@@ -198,3 +198,42 @@ async fn a_layer_further_out_tells_refusals_failures_and_time_outs_apart() {
     }
     assert_eq!(answers, ["saved", "skipped: failed", "skipped: too slow", "skipped: open"]);
 }
+
+// Timers take the places of those before them, and each ends its own call.
+#[tokio::test(start_paused = true)]
+async fn each_of_many_limited_calls_ends_at_its_own_limit() {
+    let breaker = Breaker::builder("x").call_timeout(secs(5)).consecutive_failures(1_000).build().unwrap();
+    for size in (0..50).map(|n| n % 7) {
+        let began = tokio::time::Instant::now();
+        let hung: Vec<_> = (0..size)
+            .map(|_| {
+                let breaker = breaker.clone();
+                tokio::spawn(async move { breaker.call(std::future::pending::<Result<(), BoxError>>).await })
+            })
+            .collect();
+        let quick = breaker.call(|| async {
+            tokio::time::sleep(secs(1)).await;
+            Ok::<_, BoxError>(())
+        });
+        quick.await.unwrap();
+        for call in hung {
+            call.await.unwrap().unwrap_err();
+            assert_eq!(began.elapsed(), secs(5));
+        }
+    }
+}
+
+// The limit it began with is the one that ends a call.
+#[tokio::test(start_paused = true)]
+async fn new_settings_change_no_limit_of_a_call_under_way() {
+    let breaker = Breaker::builder("x").call_timeout(secs(5)).build().unwrap();
+    let mut call = tokio_test::task::spawn(breaker.call(std::future::pending::<Result<(), BoxError>>));
+    assert!(call.poll().is_pending());
+    let mut unlimited = (*breaker.config()).clone();
+    unlimited.call_timeout = None;
+    breaker.reconfigure(unlimited).unwrap();
+    pass(secs(5)).await;
+    assert!(call.is_woken());
+    tokio_test::assert_ready_err!(call.poll());
+    assert_eq!(breaker.snapshot().timeouts, 1);
+}

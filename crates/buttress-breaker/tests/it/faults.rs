@@ -391,3 +391,40 @@ async fn a_call_polled_again_after_its_end_is_told_once() {
         assert_eq!((snapshot.successes, snapshot.failures), (u64::from(!fails), u64::from(fails)));
     }
 }
+
+// An error whose text cannot be made: the circuit opens, tells and wakes as ever, and the caller gets the error.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_shown_opens_like_any_other() {
+    #[derive(Debug)]
+    struct Unshowable;
+    impl std::fmt::Display for Unshowable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no text")
+        }
+    }
+    impl std::error::Error for Unshowable {}
+    let (breaker, heard) = Heard::by(tripping_at_once());
+    let full = tower::limit::ConcurrencyLimit::new(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }), 0);
+    let mut waiting = task::spawn(breaker.wrap(full));
+    assert!(waiting.enter(|cx, mut svc| svc.poll_ready(cx)).is_pending());
+    let error = breaker.call(|| async { Err::<(), BoxError>(Unshowable.into()) }).await.unwrap_err();
+    assert!(error.is::<Unshowable>());
+    breaker.is(State::Open);
+    assert!(waiting.is_woken());
+    assert_eq!(heard.transitions(), ["closed>open auto"]);
+    assert_eq!(breaker.last_error().as_deref(), Some("an error that cannot be shown"));
+}
+
+// The rule for what is a failure is somebody else's code as well.
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_is_a_failed_call() {
+    let breaker = tripping_at_once().build().unwrap();
+    let odd = breaker
+        .layer()
+        .classify_with(|_: Result<&(), &BoxError>| -> buttress_core::Verdict { panic!("odd") });
+    let svc = odd.layer(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }));
+    let call = AssertUnwindSafe(move || task::spawn(svc.oneshot(())).poll());
+    assert!(catch_unwind(call).is_err());
+    breaker.is(State::Open);
+    assert_eq!(breaker.snapshot().failures, 1);
+}

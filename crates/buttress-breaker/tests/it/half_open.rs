@@ -1,6 +1,8 @@
 //! How a circuit finds out that the service works again.
 
-use buttress_breaker::{Breaker, State};
+use std::time::Duration;
+
+use buttress_breaker::{Breaker, OpenReason, State};
 
 use crate::support::*;
 
@@ -95,4 +97,140 @@ async fn a_lease_is_a_minute_at_most_unless_told_otherwise() {
     slow.success();
     breaker.is(State::Closed);
     drop(hung);
+}
+
+/// With at most 3 s of half-open after 1 s of open.
+fn limited(builder: buttress_breaker::BreakerBuilder) -> buttress_breaker::BreakerBuilder {
+    builder.consecutive_failures(1).open_for(secs(1)).success_threshold(2).half_open_timeout(secs(3))
+}
+
+// As resilience4j's `maxWaitDurationInHalfOpenState`; vector r4j-cb-01 has it among its settings
+#[tokio::test(start_paused = true)]
+async fn half_open_without_a_verdict_opens_again_after_its_time() {
+    let (breaker, heard) = Heard::by(limited(Breaker::builder("x").permitted_probes(2)));
+    breaker.fail(1);
+    pass(secs(5)).await; // begins with the first call, whenever that is
+    breaker.ok(1);
+    let hung = breaker.try_acquire().unwrap();
+    pass(ms(2_999)).await;
+    breaker.is(State::HalfOpen);
+    pass(ms(1)).await;
+    breaker.is(State::Open);
+    assert_eq!(breaker.snapshot().next_probe_in, Some(secs(1)));
+    pass(ms(400)).await;
+    assert_eq!(breaker.refused().retry_after(), Some(ms(600))); // of the wait that began when the time was over
+    assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::HalfOpenTimeout));
+    hung.success();
+    assert_eq!(breaker.snapshot().late, 1);
+    pass(ms(600)).await;
+    breaker.is(State::HalfOpen);
+    breaker.ok(2); // none of those before is remembered
+    breaker.is(State::Closed);
+    let told = ["closed>open auto", "open>half_open auto", "half_open>open auto", "open>half_open auto"];
+    assert_eq!(heard.transitions()[..4], told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_comes_after_the_time_of_half_open_is_late() {
+    for failed in [false, true] {
+        let breaker = limited(Breaker::builder("x").success_threshold(1)).build().unwrap();
+        breaker.force_open();
+        breaker.force_half_open().unwrap();
+        breaker.ok(1);
+        let probe = breaker.try_acquire().unwrap();
+        pass(secs(3)).await;
+        if failed {
+            probe.failure()
+        } else {
+            probe.success()
+        }
+        breaker.is(State::Open);
+        let seen = breaker.snapshot();
+        assert_eq!((seen.late, seen.open_reason), (1, Some(OpenReason::HalfOpenTimeout)));
+        assert_eq!(seen.last_error, None);
+    }
+}
+
+// Nobody asked while it was over: what time has done is found by whoever comes.
+#[tokio::test(start_paused = true)]
+async fn a_half_open_state_that_nobody_looks_at_opens_and_is_half_open_once_more() {
+    let (breaker, heard) = Heard::by(limited(Breaker::builder("x")));
+    breaker.force_open();
+    breaker.force_half_open().unwrap();
+    heard.transitions();
+    let _hung = breaker.try_acquire().unwrap();
+    pass(secs(3_600)).await;
+    breaker.is(State::HalfOpen);
+    breaker.ok(1);
+    assert_eq!(heard.transitions(), ["half_open>open auto", "open>half_open auto"]);
+    // Each time counts as an opening, so the wait may grow; zero, as unset, is no limit.
+    let growing = buttress_core::Backoff::exponential(secs(1));
+    let breaker = limited(Breaker::builder("x")).open_backoff(growing).build().unwrap();
+    breaker.fail(1);
+    for wait in [2, 4, 8] {
+        pass(secs(100)).await;
+        let _hung = breaker.try_acquire().unwrap();
+        pass(secs(3)).await;
+        assert_eq!(breaker.refused().retry_after(), Some(secs(wait)));
+    }
+    for none in [None, Some(Duration::ZERO)] {
+        let breaker = limited(Breaker::builder("x")).half_open_timeout(none).build().unwrap();
+        breaker.force_open();
+        breaker.force_half_open().unwrap();
+        pass(secs(86_400)).await;
+        breaker.is(State::HalfOpen);
+    }
+}
+
+// Who waits behind the gate waits for the circuit as it is by then.
+#[tokio::test(start_paused = true)]
+async fn the_gate_is_shut_for_the_wait_that_follows_a_half_open_state_without_verdict() {
+    let builder = limited(Breaker::builder("x")).probe_lease(secs(600)).gate_readiness(true);
+    let breaker = builder.build().unwrap();
+    breaker.force_open();
+    breaker.force_half_open().unwrap();
+    let _hung = breaker.try_acquire().unwrap();
+    let began = tokio::time::Instant::now();
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    tower::ServiceExt::oneshot(breaker.wrap(inner), ()).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 4);
+    assert_eq!(breaker.snapshot().rejected, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_open_without_a_verdict_closes_after_its_time_where_told_to() {
+    let (breaker, heard) = Heard::by(limited(Breaker::builder("x")).half_open_timeout_closes(true));
+    for failed in [false, true] {
+        breaker.fail(1);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        pass(ms(2_999)).await;
+        breaker.is(State::HalfOpen);
+        if failed {
+            breaker.fail(1); // that is a verdict
+            breaker.is(State::Open);
+            continue;
+        }
+        let late = breaker.try_acquire().unwrap();
+        breaker.refused();
+        pass(ms(1)).await;
+        breaker.is(State::Closed);
+        late.failure();
+        breaker.is(State::Closed);
+        breaker.ok(1);
+        assert_eq!(heard.transitions().last().unwrap(), "half_open>closed auto");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_may_let_more_probes_in_at_once() {
+    let breaker = tripped(Breaker::builder("x"));
+    pass(secs(1)).await;
+    let _first = breaker.try_acquire().unwrap();
+    breaker.refused();
+    let mut more = (*breaker.config()).clone();
+    more.permitted_probes = 3;
+    breaker.reconfigure(more).unwrap();
+    let _others = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
+    breaker.refused();
 }

@@ -288,3 +288,36 @@ async fn a_flood_over_a_full_map_costs_no_search_for_each_of_its_keys() {
     tenants.try_acquire(&8_000_000).unwrap().success();
     assert!(tenants.get(&8_000_000).is_some());
 }
+
+// What time alone has done to a circuit shows in the lists, and to the sweep.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_half_open_for_too_long_is_listed_as_open_and_kept() {
+    let builder = Breaker::keyed("x").consecutive_failures(1).open_for(secs(1)).half_open_timeout(secs(3));
+    let keyed: KeyedBreaker<u32> = builder.build().unwrap();
+    keyed.try_acquire(&1).unwrap().failure();
+    pass(secs(1)).await;
+    let hung = keyed.try_acquire(&1).unwrap();
+    drop(hung);
+    pass(secs(3)).await;
+    assert_eq!(keyed.keys_in(State::Open), [1]);
+    keyed.sweep();
+    keyed.sweep();
+    assert_eq!(keyed.len(), 1);
+    pass(secs(1)).await;
+    assert_eq!(keyed.keys_in(State::HalfOpen), [1]);
+    keyed.sweep();
+    assert_eq!(keyed.len(), 0);
+}
+
+// The closure that finds the key may panic: nothing was asked of any circuit by then.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_found_leaves_everything_usable() {
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").consecutive_failures(1).build().unwrap();
+    let layer = keyed.layer_by(|n: &u32| -> u32 { n.checked_sub(1).expect("a key") });
+    let mut svc = layer.layer(service_fn(|n: u32| async move { Ok::<_, BoxError>(n) }));
+    svc.ready().await.unwrap();
+    let call = std::panic::AssertUnwindSafe(|| drop(svc.call(0)));
+    assert!(std::panic::catch_unwind(call).is_err());
+    assert_eq!(svc.ready().await.unwrap().call(3).await.unwrap(), 3);
+    assert_eq!((keyed.len(), keyed.get(&2).unwrap().snapshot().failures), (1, 0));
+}

@@ -4,10 +4,12 @@ mod support;
 
 mod errors;
 mod faults;
+mod guide;
 mod half_open;
 mod keyed;
 mod peers;
 mod readiness;
+mod refusals;
 mod registries;
 mod settings;
 mod shape;

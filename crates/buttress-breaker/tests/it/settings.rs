@@ -96,6 +96,11 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(-1.0)),
         ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::NAN)),
         ("half_open_failure_rate", |c| c.half_open_failure_rate = Some(f64::INFINITY)),
+        ("half_open_timeout", |c| c.half_open_timeout = Some(Duration::MAX)),
+        ("half_open_timeout_closes", |c| c.half_open_timeout_closes = true),
+        ("half_open_timeout_closes", |c| {
+            (c.half_open_timeout, c.half_open_timeout_closes) = (Some(Duration::ZERO), true);
+        }),
         ("probe_lease", |c| c.probe_lease = Some(Duration::ZERO)),
         ("probe_lease", |c| c.probe_lease = Some(Duration::MAX)),
         ("ramp.start", |c| c.ramp = Some(Ramp::over(secs(1)).start(0.0))),
@@ -145,6 +150,10 @@ async fn settings_at_their_limits_work() {
     })
     .await;
     works(|c| (c.half_open_sample, c.half_open_failure_rate) = (Some(1), Some(1.0))).await;
+    works(|c| c.half_open_timeout = Some(Duration::ZERO)).await;
+    works(|c| c.half_open_timeout = Some(Duration::from_nanos(1))).await;
+    works(|c| c.half_open_timeout = Some(long)).await;
+    works(|c| (c.half_open_timeout, c.half_open_timeout_closes) = (Some(secs(1)), true)).await;
     works(|c| c.probe_lease = Some(Duration::from_nanos(1))).await;
     works(|c| c.probe_lease = Some(long)).await;
     works(|c| c.ramp = Some(Ramp::over(long).start(f64::MIN_POSITIVE))).await;
@@ -189,11 +198,12 @@ async fn only_what_is_set_is_a_rule() {
 #[cfg(feature = "serde")]
 #[test]
 fn settings_are_read_from_text_and_written_back() {
-    let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","on_cancel":"ignore"}"#;
+    let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","half_open_timeout":"10s","on_cancel":"ignore"}"#;
     let read: BreakerConfig = serde_json::from_str(text).unwrap();
     assert_eq!(read.window, Window::time(secs(60)).buckets(6));
     assert_eq!((read.consecutive_failures, read.open_for), (Some(5), Some(secs(30))));
     assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
+    assert_eq!(read.half_open_timeout, Some(secs(10)));
     let written = serde_json::to_string(&read).unwrap();
     assert_eq!(serde_json::from_str::<BreakerConfig>(&written).unwrap(), read);
     // What is left out of the wait is the breaker's own: full jitter from 100 ms would hardly keep it open.

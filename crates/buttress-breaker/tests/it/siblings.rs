@@ -10,7 +10,7 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OnCancel, Permit, State, Window};
-use buttress_core::{Backoff, BoxError, LiftErrorsLayer, Verdict};
+use buttress_core::{Backoff, BoxError, Jitter, LiftErrorsLayer, Verdict};
 use tokio_test::task;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -121,6 +121,37 @@ async fn resilience4j() {
     assert_eq!(heard.transitions()[..3], told);
 }
 
+// Over the last ten calls, with a sample of three, and at most a second of half-open.
+#[tokio::test(start_paused = true)]
+async fn resilience4j_by_count_and_with_a_longest_half_open_state() {
+    let by_count = named("r4j").window(Window::count(10)).minimum_calls(10).failure_rate(0.5);
+    let by_count = by_count.permitted_probes(3).half_open_sample(3).half_open_failure_rate(0.5);
+    let cases = [
+        ("FFFFFFFFF", Closed),
+        ("FFFF SSSSSS", Closed),
+        ("FFFFF SSSSS", Open),
+        ("FFFF SSSSSS FFFF", Closed), // the first four are gone
+        ("SSSSSSSSSS FFFFF", Open),
+        ("FFFFF SSSSS ..... SS", Closed),
+        ("FFFFF SSSSS ..... FSF", Open),
+        ("FFFFF SSSSS ..... FSS", Closed),
+        ("FFFFF SSSSS ..... FF x", Open),
+    ];
+    let by_count = by_count.open_for(secs(5));
+    check(by_count.clone(), &cases).await;
+    let cases = [
+        ("o ..... PP . x", Open),
+        ("o ..... PP . ____", HalfOpen),
+        ("o h . x", Open),
+        ("o h PPP . ...x", Open),
+        ("o h PPP . -- x", Open),
+        ("o h P . ..... + SS", Closed),
+        ("o h . ..... SSS", Closed),
+        ("o h P S . ..... S", HalfOpen),
+    ];
+    check(by_count.half_open_timeout(secs(1)), &cases).await;
+}
+
 // Opened by hand for a time of its own: not one of the openings that make the wait longer.
 #[tokio::test(start_paused = true)]
 async fn resilience4j_open_for_and_growth() {
@@ -163,8 +194,19 @@ async fn polly() {
         ("__ FFF ____ F", Closed),
     ];
     check(polly.open_for(secs(10)).success_threshold(1), &cases).await;
+    // The defaults: a tenth of at least a hundred.
+    let default = named("polly").failure_rate(0.1).minimum_calls(100).window(Window::time(secs(30)));
+    let [most, all_but_one] = ["S".repeat(91), "S".repeat(89)];
+    let cases = [
+        (&*format!("{all_but_one} FFFFFFFFFF"), Closed),
+        (&*format!("{all_but_one} FFFFFFFFFF S"), Open),
+        (&*format!("{most} FFFFFFFFF"), Closed),
+        (&*format!("{all_but_one} FFFFFFFFFF S ..... P x +"), Closed),
+    ];
+    check(default.open_for(secs(5)).success_threshold(1), &cases).await;
     let isolated = named("x").initial_state(Isolated).build().unwrap();
-    assert_eq!(isolated.refused().retry_after(), None);
+    // Polly says nothing here; ours is a hint.
+    assert_eq!(isolated.refused().retry_after(), Some(secs(5)));
     assert_eq!(run(&isolated, "c SSS").await, Closed);
 }
 
@@ -186,6 +228,16 @@ async fn failsafe() {
         ("F . SF", HalfOpen),
     ];
     check(trial.permitted_probes(3), &cases).await;
+    let three_of_four = named("3 of 4 close").consecutive_failures(1).open_for(secs(1)).half_open_sample(4);
+    let cases = [
+        ("F . SSS", Closed),
+        ("F . FSSS", Closed),
+        ("F . SSFS", Closed),
+        ("F . FF x", Open),
+        ("F . SFF x", Open),
+        ("F . PPPP x -- x", Open),
+    ];
+    check(three_of_four.success_threshold(3).permitted_probes(4), &cases).await;
     let in_period = named("3 in 10 s").failure_count(3).window(Window::time(secs(10))).open_for(secs(1));
     let cases =
         [("FF SSSS F", Open), ("FF _ FF", Closed), ("F .... F ... F", Open), ("F ..... F ..... F", Closed)];
@@ -224,6 +276,8 @@ async fn gobreaker() {
         ("FF ___ F", Closed),
         ("FFF _________ PPP x +++ S", Closed),
         ("FFF _________ PPP +- x", Open),
+        ("F __ F __ F", Closed),
+        ("SFF _________ PPP xxx ++", HalfOpen),
     ];
     check(custom, &cases).await;
 }
@@ -243,6 +297,15 @@ async fn opossum_cockatiel_hystrix_and_sentinel() {
     ];
     check(volume, &cases).await;
     let row = named("cockatiel").consecutive_failures(3).open_for(secs(1)).success_threshold(1);
+    let tolerant = row.clone().half_open_sample(10).half_open_failure_rate(0.3).comparison(Comparison::Above);
+    let cases = [
+        ("FFF . FFFF x", Open),
+        ("FFF . FSFSFSF x", Open),
+        ("FFF . FFF SSSSSS", HalfOpen),
+        ("FFF . SSSSSS FFF S", Closed),
+        ("FFF . SSSSSS S", Closed),
+    ];
+    check(tolerant, &cases).await;
     check(row, &[("FF S FF", Closed), ("FFF x . P x +", Closed), ("FFF . F x . S", Closed)]).await;
     // `SamplingBreaker { threshold: 0.2, duration: 5 s, minimumRps: 1 }`
     let sampling = named("sampling").failure_rate(0.2).comparison(Comparison::Above).minimum_calls(5);
@@ -254,9 +317,43 @@ async fn opossum_cockatiel_hystrix_and_sentinel() {
     // A tumbling second, and a slow ratio; an opening by count.
     let slow = named("sentinel").slow_call_duration(secs(4)).slow_call_rate(0.5).minimum_calls(5);
     let slow = slow.comparison(Comparison::Above).window(Window::time(secs(60)).buckets(1));
-    check(slow, &[("sss SS", Open), ("ss SS S", Closed)]).await;
+    check(slow.clone(), &[("sss SS", Open), ("ss SS S", Closed)]).await;
+    // The probe's own time decides, not only whether it failed.
+    let probe = slow.minimum_calls(1).slow_call_rate(0.6).open_for(secs(2)).success_threshold(1);
+    check(probe, &[("s .. s x", Open), ("s .. S", Closed), ("s .. F x", Open), ("s .. DD x", Open)]).await;
     let count = named("count").failure_count(3).window(Window::time(secs(1)).buckets(1)).minimum_calls(5);
     check(count, &[("SS FFF", Open), ("SS FF . F", Closed), ("FFFF", Closed), ("FFFF S", Open)]).await;
+}
+
+// Five failures in a row, waits from 5 s to 5 min of which half is chance.
+#[tokio::test(start_paused = true)]
+async fn finagle() {
+    let waits = Backoff::exponential(secs(5)).with_max(secs(300)).with_jitter(Jitter::Equal);
+    let breaker = named("finagle").consecutive_failures(5).success_threshold(1).open_backoff(waits);
+    let breaker = breaker.seed(3).build().unwrap();
+    breaker.fail(5);
+    for most in [5, 10, 20, 40, 80, 160, 300, 300, 300] {
+        let wait = breaker.refused().retry_after().unwrap();
+        assert!((secs(most) / 2..=secs(most)).contains(&wait), "{wait:?} of {most} s");
+        pass(wait).await;
+        breaker.is(HalfOpen);
+        breaker.fail(1);
+    }
+    pass(secs(300)).await;
+    breaker.ok(1);
+    breaker.fail(5);
+    assert!(breaker.refused().retry_after().unwrap() <= secs(5));
+}
+
+// However many fail at the same time, it opens once: the others belong to the past.
+#[tokio::test(start_paused = true)]
+async fn calls_that_fail_together_open_once() {
+    let (breaker, heard) = Heard::by(named("x").consecutive_failures(3));
+    let calls: Vec<_> = (0..10).map(|_| breaker.try_acquire().unwrap()).collect();
+    calls.into_iter().for_each(Permit::failure);
+    let seen = breaker.snapshot();
+    assert_eq!((seen.openings, seen.failures, seen.late), (1, 3, 7));
+    assert_eq!(heard.transitions(), ["closed>open auto"]);
 }
 
 // However many call at once when the wait is over, as many get in as there are probes.

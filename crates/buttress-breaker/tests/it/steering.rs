@@ -57,9 +57,54 @@ async fn forced_open_recovers_and_isolated_stays() {
     breaker.isolate();
     pass(secs(3_600)).await;
     breaker.is(State::Isolated);
-    assert_eq!(breaker.refused().retry_after(), None);
+    assert_eq!(breaker.refused().retry_after(), Some(secs(5)));
     breaker.force_close();
     breaker.is(State::Closed);
+}
+
+// Each change of state tells the calls refused since the circuit was last closed
+#[tokio::test(start_paused = true)]
+async fn every_transition_tells_how_many_were_refused_since_it_was_closed() {
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let to = told.clone();
+    let builder = Breaker::builder("x").consecutive_failures(1).open_for(secs(1)).success_threshold(1);
+    let builder = builder.on_event(move |event| {
+        if let buttress_core::Event::Transition { from, to: now, detail, .. } = event {
+            let open_for = detail.open_for.map(|time| time.as_secs());
+            to.lock().unwrap().push((*from, *now, detail.rejected, open_for));
+        }
+    });
+    let breaker = builder.build().unwrap();
+    let refused = |times| (0..times).for_each(|_| _ = breaker.refused());
+    breaker.fail(1);
+    refused(3);
+    pass(secs(1)).await;
+    let probe = breaker.try_acquire().unwrap();
+    refused(2);
+    probe.failure();
+    refused(4);
+    pass(secs(1)).await;
+    breaker.ok(1);
+    // None of the past is in the next.
+    breaker.fail(1);
+    refused(1);
+    breaker.force_close();
+    breaker.isolate();
+    refused(6);
+    pass(secs(9)).await;
+    breaker.reset();
+    let all = [
+        ("closed", "open", 0, Some(1)),
+        ("open", "half_open", 3, None),
+        ("half_open", "open", 5, Some(1)),
+        ("open", "half_open", 9, None),
+        ("half_open", "closed", 9, Some(2)),
+        ("closed", "open", 0, Some(1)),
+        ("open", "closed", 1, Some(0)),
+        ("closed", "isolated", 0, None),
+        ("isolated", "closed", 6, Some(9)),
+    ];
+    assert_eq!(*told.lock().unwrap(), all);
 }
 
 // Shadow: decides, counts, refuses nothing.

@@ -169,6 +169,9 @@ fn rejection_is_found_deep_in_the_chain() {
     // Through a typed error, boxed and wrapped again.
     let typed: BoxError = Box::new(Error::<io::Error>::Rejected(refused()));
     assert_eq!(rejection(&*wrapped(3, typed)), Some(&refused()));
+    // In an I/O error, as a connector's refusal comes out of an HTTP client.
+    let io = io::Error::other(io::Error::new(io::ErrorKind::ConnectionRefused, refused()));
+    assert_eq!(rejection(&*wrapped(3, io.into())), Some(&refused()));
     assert!(rejection(&*wrapped(3, "no refusal".into())).is_none());
 }
 

@@ -40,7 +40,13 @@ fn refusals_transitions_and_resets_are_kept_in_order_and_nothing_else() {
     policy.emit(cleared(0)); // before the subscription
     let mut events = policy.events();
     let (rejection, detail) = (Rejection::new("CIRCUIT_OPEN", policy.name()), TransitionDetail::default());
-    policy.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 });
+    policy.emit(Event::Done {
+        outcome: Outcome::Success,
+        elapsed: None,
+        slow: false,
+        attempts: 1,
+        error: None,
+    });
     policy.emit(Event::Transition { from: "closed", to: "open", cause: Cause::Manual, detail });
     policy.emit(Event::Level { what: Level::QueueDepth, value: 1.0 });
     policy.emit(Event::Refused { rejection: &rejection, shadow: true });

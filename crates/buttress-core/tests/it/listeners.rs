@@ -40,7 +40,7 @@ fn emitter(name: &str) -> Emitter {
 }
 
 fn done() -> Event<'static> {
-    Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 }
+    Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1, error: None }
 }
 
 fn transition(from: &'static str, to: &'static str) -> Event<'static> {

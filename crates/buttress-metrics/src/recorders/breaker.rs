@@ -19,8 +19,14 @@ use crate::{
     panel::{At, CounterSlot, Family, GaugeSlot, HistogramSlot, Panel, Start},
 };
 
+/// Changes that the rules make. They are counted from 0 on, or `increase` would miss the first opening; those by hand
+/// have a series once they were made.
+const BY_RULE: [(&str, &str); 4] =
+    [("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("half_open", "closed")];
+
 pub(crate) struct Breaker {
     panel: Panel,
+    by_rule: [CounterSlot; BY_RULE.len()],
     success: Ended,
     failure: Ended,
     ignored: Ended,
@@ -48,12 +54,16 @@ impl Breaker {
         let calls = panel.counters(&CIRCUIT_BREAKER_CALLS_TOTAL);
         let slow_calls = panel.counters(&CIRCUIT_BREAKER_SLOW_CALLS_TOTAL);
         let durations = panel.histograms(&CIRCUIT_BREAKER_CALL_DURATION_SECONDS);
+        let change =
+            |(from, to)| panel.counter(&CIRCUIT_BREAKER_STATE_CHANGES_TOTAL, &[from, to], Start::AtZero);
+        let by_rule = BY_RULE.map(change);
         let ended = |result| Ended {
             calls: calls.of(result),
             slow_calls: slow_calls.of(result),
             duration: durations.of(result),
         };
         Self {
+            by_rule,
             success: ended("success"),
             failure: ended("failure"),
             ignored: ended("ignored"),
@@ -106,7 +116,9 @@ impl Recorder for Breaker {
             }
             Event::Transition { from, to, .. } => {
                 let at = self.panel.fresh(self);
-                if STATES.contains(&from) && STATES.contains(&to) {
+                if let Some(which) = BY_RULE.iter().position(|change| *change == (from, to)) {
+                    at.count(self.by_rule[which]);
+                } else if STATES.contains(&from) && STATES.contains(&to) {
                     at.count_rare(&CIRCUIT_BREAKER_STATE_CHANGES_TOTAL, &[from, to]);
                 }
                 if self.keyed.load(Relaxed) {

@@ -31,7 +31,7 @@ fn state_of(seen: &Seen) -> Vec<&'static str> {
 // S1-076, C-30, S0-027 (calls, successes, failures, time-outs and refusals of a breaker, as counters)
 #[test]
 fn every_call_is_counted_once_by_its_result() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     for outcome in [
@@ -60,7 +60,7 @@ fn every_call_is_counted_once_by_its_result() {
 
 #[test]
 fn call_cut_short_by_the_breaker_is_a_failure_and_not_a_refusal_too() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     let why = Rejection::timed_out(
@@ -77,7 +77,7 @@ fn call_cut_short_by_the_breaker_is_a_failure_and_not_a_refusal_too() {
 
 #[test]
 fn shadow_counts_what_it_would_reject_beside_the_calls() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     let why = Rejection::new("CIRCUIT_OPEN", &Name::new("payments"));
@@ -89,7 +89,7 @@ fn shadow_counts_what_it_would_reject_beside_the_calls() {
 
 #[test]
 fn slow_calls_and_durations_go_by_the_result() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     let slow = |outcome| Event::Done {
@@ -97,6 +97,7 @@ fn slow_calls_and_durations_go_by_the_result() {
         elapsed: Some(Duration::from_millis(2500)),
         slow: true,
         attempts: 1,
+        error: None,
     };
     breaker.emit(slow(Outcome::Success));
     breaker.emit(slow(Outcome::Cancelled));
@@ -114,7 +115,7 @@ fn slow_calls_and_durations_go_by_the_result() {
 // S1-075
 #[test]
 fn transitions_are_counted_and_move_the_one_hot_state() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     breaker.emit(transition("closed", "open"));
@@ -148,7 +149,7 @@ impl Levels for Stands {
 
 #[test]
 fn state_of_every_breaker_is_there_before_its_first_call() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = buttress_core::Emitter::new(PolicyKind::Breaker, Name::new("payments"));
     let stands: Arc<dyn Levels> =
@@ -165,7 +166,7 @@ fn state_of_every_breaker_is_there_before_its_first_call() {
 
 #[test]
 fn ratios_are_not_a_number_below_minimum_calls_and_after_the_window_began_anew() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     let ratios = || {
@@ -187,7 +188,7 @@ fn ratios_are_not_a_number_below_minimum_calls_and_after_the_window_began_anew()
 // DESIGN §5: never a series per key
 #[test]
 fn keyed_breaker_has_one_gauge_of_keys_and_no_state_of_its_own() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "tenants", &Metrics::default());
     breaker.emit(level(Level::Keys("closed"), 998.0));
@@ -203,7 +204,7 @@ fn keyed_breaker_has_one_gauge_of_keys_and_no_state_of_its_own() {
 
 #[test]
 fn last_breaker_of_a_name_leaves_no_open_circuit_behind() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
     let old = policy(PolicyKind::Breaker, "payments", &metrics);

@@ -11,7 +11,7 @@ use crate::{Seen, done, policy};
 // S1-079, C-30: `state` counts entries, endings have their own counter
 #[test]
 fn executions_count_entries_and_calls_count_endings() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
     let refuse = |kind: RejectionKind| {
@@ -46,7 +46,7 @@ fn executions_count_entries_and_calls_count_endings() {
 
 #[test]
 fn cleared_and_closed_queues_reject() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
     for kind in [RejectionKind::BulkheadQueueCleared, RejectionKind::BulkheadClosed] {
@@ -58,7 +58,7 @@ fn cleared_and_closed_queues_reject() {
 
 #[test]
 fn shadow_counts_what_it_would_reject_beside_the_calls() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
     let why = Rejection::new(RejectionKind::BulkheadQueueFull, &Name::new("payments"));
@@ -69,7 +69,7 @@ fn shadow_counts_what_it_would_reject_beside_the_calls() {
 
 #[test]
 fn gauges_show_what_was_told_last() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
     for (what, value) in

@@ -31,7 +31,7 @@ fn tell_all(policy: &Emitter) {
     let elapsed = Some(Duration::from_millis(5));
     for outcome in OUTCOMES {
         for attempts in [1, 3] {
-            policy.emit(Event::Done { outcome, elapsed, slow: true, attempts });
+            policy.emit(Event::Done { outcome, elapsed, slow: true, attempts, error: None });
         }
     }
     for kind in [
@@ -98,7 +98,7 @@ fn tell_all(policy: &Emitter) {
 // SX-03: one taxonomy for all patterns; what a pattern does not use moves nothing.
 #[test]
 fn everything_in_the_catalogue_is_emitted_and_nothing_else() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
     for kind in [
@@ -205,7 +205,7 @@ fn table_of_the_guide_is_the_catalogue() {
 #[test]
 fn a_policy_and_the_process_hear_the_same_events() {
     // SX-03: subscribable for one policy and for all, in the same words.
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
     let own = Emitter::new(PolicyKind::Timeout, Name::new("own"));

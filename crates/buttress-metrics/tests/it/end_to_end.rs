@@ -11,6 +11,7 @@ use buttress_core::{Backoff, BoxError, Budget};
 use buttress_fallback::Fallback;
 use buttress_metrics::Metrics;
 use buttress_retry::Retry;
+use buttress_test::Series;
 use buttress_timeout::Timeout;
 use tokio::time::{advance, sleep};
 use tower::{Layer, ServiceExt, service_fn};
@@ -77,6 +78,23 @@ async fn breaker_tells_calls_states_and_ratios() {
     assert!(seen.gauge("circuit_breaker_last_transition_timestamp_seconds", &[]).is_some());
 }
 
+// `increase` over a series that begins at 1 is 0: the first opening would be seen by no alert.
+#[tokio::test(start_paused = true)]
+async fn changes_that_a_rule_makes_are_counted_from_zero() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let breaker = Breaker::builder("payments").observe(Metrics::default()).build().unwrap();
+    breaker.call(succeed).await.unwrap();
+    let series = seen.0.series();
+    let changes = series.iter().filter(|one| one.name == "circuit_breaker_state_changes_total");
+    let label = |one: &Series, key| one.labels.iter().find(|(k, _)| k == key).unwrap().1.clone();
+    let mut moves: Vec<_> = changes.map(|one| (label(one, "from"), label(one, "to"))).collect();
+    moves.sort();
+    let by_rule = [("closed", "open"), ("half_open", "closed"), ("half_open", "open"), ("open", "half_open")];
+    assert_eq!(moves, by_rule.map(|(from, to)| (from.to_owned(), to.to_owned())));
+    assert_eq!(seen.counter("circuit_breaker_state_changes_total", &[]), 0);
+}
+
 async fn sleep_for(seconds: u64) -> Result<(), BoxError> {
     sleep(Duration::from_secs(seconds)).await;
     Ok(())
@@ -89,12 +107,15 @@ async fn breaker_tells_durations_and_slow_calls() {
     let breaker = Breaker::builder("payments")
         .slow_call_duration(Duration::from_secs(2))
         .slow_call_rate(1.0)
-        .minimum_calls(100)
+        .minimum_calls(2)
         .observe(Metrics::default())
         .build()
         .unwrap();
     breaker.call(|| sleep_for(1)).await.unwrap();
     breaker.call(|| sleep_for(3)).await.unwrap();
+    let ratio = |name| seen.gauge(name, &[("name", "payments")]);
+    assert_eq!(ratio("circuit_breaker_slow_ratio"), Some(0.5));
+    assert_eq!(ratio("circuit_breaker_failure_ratio"), Some(0.0));
     let success = [("name", "payments"), ("result", "success")];
     assert_eq!(seen.counter("circuit_breaker_calls_total", &success), 2);
     assert_eq!(seen.counter("circuit_breaker_slow_calls_total", &success), 1);

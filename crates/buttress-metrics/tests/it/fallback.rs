@@ -5,7 +5,7 @@ use crate::{Seen, done, policy};
 
 #[test]
 fn every_call_is_counted_by_who_answered() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let fallback = policy(PolicyKind::Fallback, "payments", &Metrics::default());
     for outcome in [

@@ -20,7 +20,7 @@ fn recorder_that_comes_late_is_found_within_a_second() {
     bulkhead.emit(Event::Level { what: Level::Limit, value: 10.0 });
     bulkhead.emit(Event::Note(Note::Admitted));
 
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     sleep(AGED);
     bulkhead.emit(done(Outcome::Success));
@@ -33,7 +33,7 @@ fn recorder_that_comes_late_is_found_within_a_second() {
 
 #[test]
 fn evicted_series_come_back_with_the_next_call() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
     breaker.emit(Event::Level { what: Level::State("open"), value: 1.0 });
@@ -73,7 +73,7 @@ fn series_that_prometheus_evicted_come_back() {
 #[test]
 fn cached_handles_stay_with_the_recorder_they_were_made_for() {
     // The trap that `HandleMode::PerCall` is for.
-    let (first, second) = (Seen::new(), Seen::new());
+    let (first, second) = (Seen::by_hand(), Seen::by_hand());
     let metrics = Metrics::default();
     let per_call = Metrics::builder().handle_mode(HandleMode::PerCall).build().unwrap();
     let (cached, fresh) = first.0.with_local(|| {
@@ -96,7 +96,7 @@ fn cached_handles_stay_with_the_recorder_they_were_made_for() {
 
 #[test]
 fn handles_per_call_tell_gauges_and_histograms_too() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().handle_mode(HandleMode::PerCall).build().unwrap();
     let bulkhead = policy(PolicyKind::Bulkhead, "payments", &metrics);
@@ -110,7 +110,7 @@ fn handles_per_call_tell_gauges_and_histograms_too() {
 
 #[test]
 fn threads_that_resolve_at_the_same_time_lose_no_count() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let bulkhead = seen.0.with_local(|| policy(PolicyKind::Bulkhead, "payments", &Metrics::default()));
     let (threads, rounds) = (4, 3);
     std::thread::scope(|scope| {
@@ -139,7 +139,7 @@ fn gauge_that_was_told_wrong_is_right_again_within_a_second_of_calls() {
             tell(Event::Level { what: Level::InFlight, value: 0.0 });
         }
     }
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let bulkhead = Emitter::new(PolicyKind::Bulkhead, Name::new("payments"));
     let idle: Arc<dyn Levels> = Arc::new(Idle);

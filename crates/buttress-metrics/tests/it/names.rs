@@ -6,7 +6,7 @@ use crate::{Seen, done, policy};
 // Z04, Z05
 #[test]
 fn million_names_make_no_more_series_than_the_cap_allows() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().max_names(100).build().unwrap();
     let event = done(Outcome::Success);
@@ -27,7 +27,7 @@ fn million_names_make_no_more_series_than_the_cap_allows() {
 
 #[test]
 fn names_that_overflow_have_no_gauges_to_overwrite() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().max_names(1).build().unwrap();
     let known = policy(PolicyKind::Bulkhead, "payments", &metrics);
@@ -45,7 +45,7 @@ fn names_that_overflow_have_no_gauges_to_overwrite() {
 
 #[test]
 fn name_keeps_its_place_when_its_policies_are_dropped() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().max_names(1).build().unwrap();
     for _ in 0..3 {

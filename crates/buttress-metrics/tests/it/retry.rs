@@ -11,7 +11,7 @@ use crate::{Seen, policy};
 // S1-077, C-30: attempts after the first, so amplification is (calls + attempts) / calls
 #[test]
 fn attempts_count_those_after_the_first() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let retry = policy(PolicyKind::Retry, "payments", &Metrics::default());
     let call = |reasons: &[AttemptReason], outcome| {
@@ -20,7 +20,7 @@ fn attempts_count_those_after_the_first() {
             retry.emit(Event::Attempt { n, delay, reason: *reason, error: None });
         }
         let attempts = reasons.len() as u32 + 1;
-        retry.emit(Event::Done { outcome, elapsed: None, slow: false, attempts });
+        retry.emit(Event::Done { outcome, elapsed: None, slow: false, attempts, error: None });
     };
     call(&[], Outcome::Success);
     call(&[AttemptReason::Error, AttemptReason::Timeout], Outcome::Success);
@@ -42,7 +42,7 @@ fn attempts_count_those_after_the_first() {
 
 #[test]
 fn retries_not_made_are_counted_by_why_not() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let retry = policy(PolicyKind::Retry, "payments", &Metrics::default());
     let reasons = [
@@ -62,7 +62,7 @@ fn retries_not_made_are_counted_by_why_not() {
 
 #[test]
 fn budget_is_a_gauge_of_the_share_left() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let retry = policy(PolicyKind::Retry, "payments", &Metrics::default());
     assert_eq!(seen.gauge("retry_budget_available_ratio", &[]), None); // it may have none

@@ -7,7 +7,7 @@ use crate::{Seen, done_after, policy};
 
 #[test]
 fn there_is_no_prefix_unless_one_is_set() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().prefix("buttress_").build().unwrap();
     let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
@@ -18,12 +18,16 @@ fn there_is_no_prefix_unless_one_is_set() {
     assert_eq!(seen.counter("buttress_timeout_operations_total", &[("result", "success")]), 1);
     assert_eq!(seen.counter("timeout_operations_total", &[("result", "success")]), 1);
     assert_eq!(seen.0.histogram("buttress_timeout_operation_duration_seconds", &[]), [0.001]);
-    assert_eq!(seen.gauge("buttress_build_info", &[]), Some(1.0)); // not twice
+    // The prefix is not put before what begins with it.
+    let names = seen.0.names();
+    let of_the_build: Vec<_> = names.keys().filter(|name| name.ends_with("build_info")).collect();
+    assert_eq!(of_the_build, ["buttress_build_info"]);
+    assert_eq!(seen.gauge("buttress_build_info", &[]), Some(1.0));
 }
 
 #[test]
 fn histograms_can_be_turned_off_and_then_nobody_reads_a_clock_for_them() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().histograms(false).build().unwrap();
     let timed = |metrics| policy(PolicyKind::Timeout, "payments", metrics).is_timed();
@@ -50,16 +54,22 @@ fn settings_that_cannot_work_name_the_field_and_the_value() {
 
 #[test]
 fn patterns_without_metrics_are_left_alone() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let chaos = policy(PolicyKind::Chaos, "payments", &Metrics::default());
-    chaos.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1 });
+    chaos.emit(Event::Done {
+        outcome: Outcome::Success,
+        elapsed: None,
+        slow: false,
+        attempts: 1,
+        error: None,
+    });
     assert!(seen.0.series().is_empty());
 }
 
 #[test]
 fn all_metrics_are_described_with_unit_and_help() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     Metrics::builder().prefix("acme_").build().unwrap().describe_all();
     let described = seen.0.descriptions();

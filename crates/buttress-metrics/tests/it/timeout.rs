@@ -8,7 +8,7 @@ use crate::{Seen, done_after, policy};
 // S1-078, C-30: the outcome label is `result`
 #[test]
 fn every_call_is_counted_and_timed_by_its_result() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
     for (n, outcome) in (1..).zip([
@@ -35,7 +35,7 @@ fn every_call_is_counted_and_timed_by_its_result() {
 
 #[test]
 fn deadline_that_had_passed_before_the_call_is_a_timeout() {
-    let seen = Seen::new();
+    let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
     let why = Rejection::timed_out("TIMEOUT", &Name::new("payments"), Duration::ZERO, Duration::ZERO);

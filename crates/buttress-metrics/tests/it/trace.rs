@@ -231,8 +231,13 @@ fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
 fn refusals_timeouts_and_fallbacks_are_told_at_debug_and_a_failed_fallback_at_error() {
     let why = Rejection::new(RejectionKind::CircuitOpen, &Name::new("payments"))
         .with_retry_after(Duration::from_secs(3));
-    let done =
-        |outcome| Event::Done { outcome, elapsed: Some(Duration::from_millis(30)), slow: false, attempts: 1 };
+    let done = |outcome| Event::Done {
+        outcome,
+        elapsed: Some(Duration::from_millis(30)),
+        slow: false,
+        attempts: 1,
+        error: None,
+    };
     let refused = lines(PolicyKind::Breaker, &[Event::Refused { rejection: &why, shadow: true }]);
     assert_eq!(refused[0].head(), ("DEBUG", "buttress::breaker", "refused"));
     assert_eq!(refused[0].field("code"), Some("CIRCUIT_OPEN"));
@@ -306,6 +311,7 @@ async fn real_breaker_tells_its_outage_in_four_lines() {
     assert_eq!(told[0].field("breaker.calls"), Some("4"));
     assert_eq!(told[0].field("breaker.open_for_ms"), Some("5000"));
     assert_eq!(told[1].field("code"), Some("CIRCUIT_OPEN"));
+    assert_eq!(told[2].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.open_for_ms"), Some("7000")); // how long it was
 }

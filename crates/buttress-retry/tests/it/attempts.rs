@@ -172,6 +172,22 @@ async fn jitter_of_blipee_adds_up_to_a_fifth_below_the_cap() {
     }
 }
 
+// S1-032, S1-036: maxAttempts 5, initialDelay 1000, maxDelay 30000, backoffMultiplier 2, jitter true
+#[tokio::test(start_paused = true)]
+async fn custom_settings_wait_from_a_second_doubled_up_to_thirty_with_jitter_and_without() {
+    let retry = |attempts, jitter| {
+        let backoff = Backoff::exponential(ms(1000)).with_max(ms(30_000)).with_factor(2.0);
+        Retry::builder("s").max_attempts(attempts).backoff(backoff.with_jitter(jitter)).seed(3)
+    };
+    let waits = chosen(retry(5, Jitter::Proportional(0.2)), 1).await;
+    assert_eq!(waits.len(), 4);
+    for (wait, base) in waits.iter().zip([1000, 2000, 4000, 8000]) {
+        assert!((ms(base)..=ms(base + base / 5)).contains(wait) && *wait != ms(base), "{waits:?}");
+    }
+    let exact = [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].map(ms);
+    assert_eq!(chosen(retry(8, Jitter::None), 1).await, exact);
+}
+
 // S4-003, S4-004, S4-005, S4-009, vector de-delay
 #[tokio::test(start_paused = true)]
 async fn didactic_waits_one_two_four_seconds() {

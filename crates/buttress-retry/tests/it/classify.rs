@@ -64,6 +64,15 @@ async fn lists_of_codes_and_types_and_predicates_say_what_is_retried() {
     assert_eq!(calls(OnlyErrors::of_type::<io::Error>(), || io::Error::other("x").into()).await, 3);
     assert_eq!(calls(OnlyErrors::of_type::<io::Error>(), || fmt::Error.into()).await, 1);
 
+    // `error.code === 'RATE_LIMIT' || error.message.includes('temporarily unavailable')`
+    let either = || {
+        let limited = OnlyErrors::codes(["RATE_LIMIT"]).code_of(|error: &Coded| Some(error.0));
+        limited.or_when(|e| e.to_string().contains("temporarily unavailable"))
+    };
+    assert_eq!(calls(either(), || Coded("RATE_LIMIT", "slow down").into()).await, 3);
+    assert_eq!(calls(either(), || Coded("OTHER", "temporarily unavailable").into()).await, 3);
+    assert_eq!(calls(either(), || Coded("OTHER", "gone").into()).await, 1);
+
     let script = Script::of([Err("transient".into()), Err("permanent".into())]);
     let layer = at_once(3).layer().classify(OnlyErrors::codes(["transient"]));
     let error = layer.layer(script.service()).oneshot("a").await.unwrap_err();
@@ -91,6 +100,26 @@ async fn lists_of_the_presets_match_their_codes_and_nothing_else() {
     for kind in [NotFound, PermissionDenied] {
         assert!(!transient(&only::network(), io::Error::from(kind).into()), "{kind}");
     }
+}
+
+// S1-030: what Rust's libraries say where the source had `TIMEOUT` and `ENOTFOUND`
+#[tokio::test(start_paused = true)]
+async fn preset_for_networks_knows_time_outs_and_names_that_are_not_resolved_by_what_rust_calls_them() {
+    let transient = |error: BoxError| {
+        buttress_core::Classify::<(), _>::classify(&only::network(), Err(&error)).is_transient()
+    };
+    let elapsed = tokio::time::timeout(ms(1), std::future::pending::<()>()).await.unwrap_err();
+    assert!(transient(elapsed.into()));
+    assert!(transient(tower::timeout::error::Elapsed::new().into()));
+    for kind in ["TIMEOUT", "CIRCUIT_TIMEOUT"] {
+        assert!(transient(Rejection::timed_out(kind, &Name::new("p"), ms(1), ms(1)).into()), "{kind}");
+    }
+    // As `tokio::net::lookup_host` has it, and as it stands in the chain of a client.
+    let unknown = "failed to lookup address information: Name or service not known";
+    assert!(transient(io::Error::other(unknown).into()));
+    assert!(transient(Wrapped(io::Error::other(unknown).into()).into()));
+    assert!(!transient(Rejection::new("BULKHEAD_QUEUE_TIMEOUT", &Name::new("p")).into()));
+    assert!(!transient(Wrapped(io::Error::other("no such account").into()).into()));
 }
 
 // vector R23
@@ -195,6 +224,18 @@ async fn exhaustion_is_reported_where_it_was_asked_for() {
     assert_eq!(error.rejection().unwrap().attempts(), Some(4));
     assert_eq!(error.inner().unwrap().to_string(), "boom");
 }
+
+/// An error whose code is not in its text.
+#[derive(Debug)]
+struct Coded(&'static str, &'static str);
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+}
+
+impl std::error::Error for Coded {}
 
 #[derive(Debug)]
 struct Wrapped(BoxError);

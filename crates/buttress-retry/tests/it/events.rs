@@ -39,7 +39,7 @@ async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_er
         error: Some(text.to_owned()),
     };
     let events: Vec<_> = recording.take().into_iter().map(|event| event.what).collect();
-    let done = What::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 3 };
+    let done = What::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 3, error: None };
     assert_eq!(events, [attempt(1, "one"), attempt(2, "two"), done]);
 }
 
@@ -160,7 +160,13 @@ async fn elapsed_is_told_to_those_who_want_it() {
     let retry = Retry::builder("payments").backoff(Backoff::constant(ms(70))).observe(recording.clone());
     let retry = retry.build().unwrap();
     retry.layer().layer(Script::of([Err("one".into())]).service()).oneshot("a").await.unwrap();
-    let done = What::Done { outcome: Outcome::Success, elapsed: Some(ms(70)), slow: false, attempts: 2 };
+    let done = What::Done {
+        outcome: Outcome::Success,
+        elapsed: Some(ms(70)),
+        slow: false,
+        attempts: 2,
+        error: None,
+    };
     assert_eq!(recording.events().last().unwrap().what, done);
 }
 

@@ -1,5 +1,7 @@
+use std::{fs, path::Path, process::Command};
+
 use buttress_test::{MetricKind, MetricsProbe};
-use metrics::{Unit, counter, describe_counter, gauge, histogram};
+use metrics::{Key, Label, Level, Metadata, Recorder, Unit, counter, describe_counter, gauge, histogram};
 
 #[test]
 fn looking_does_not_empty() {
@@ -73,4 +75,46 @@ fn gauge_that_is_not_one_is_no_answer() {
         gauge!("depth", "name" => "b").set(1.0);
     });
     probe.gauge("depth", &[]);
+}
+
+/// Tells a probe what buttress would, and what others do.
+fn tell_as_buttress(probe: &MetricsProbe, name: &'static str) {
+    let metadata = Metadata::new("buttress", Level::INFO, None);
+    let key = |part| Key::from_parts([name, part].concat(), vec![Label::new("name", "pay")]);
+    probe.register_counter(&key("_total"), &metadata).increment(1);
+    probe.register_counter(&key("_none_total"), &metadata).increment(0);
+    probe.register_gauge(&key("_depth"), &metadata).set(3.0);
+    probe.register_gauge(&key("_idle"), &metadata).set(0.0);
+    probe.register_histogram(&key("_seconds"), &metadata).record(0.5);
+    probe.with_local(|| counter!("of_somebody_else").increment(1));
+}
+
+#[test]
+fn what_buttress_tells_is_written_to_the_folder_that_the_environment_names() {
+    const CHILD: &str = "BUTTRESS_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        for _ in 0..2 {
+            tell_as_buttress(&MetricsProbe::install_global(), "calls");
+        }
+        return tell_as_buttress(&MetricsProbe::off_the_record(), "made_up");
+    }
+    // The environment is looked at once in a process, so this is for one of its own.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emitted");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let this = "metrics::what_buttress_tells_is_written_to_the_folder_that_the_environment_names";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", this]).env(CHILD, "").env("BUTTRESS_EMITTED", &folder);
+    assert!(child.output().unwrap().status.success());
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(
+        fs::read_to_string(&files[0]).unwrap(),
+        "# TYPE calls_total counter\n\
+         calls_total{name=\"pay\"} 1\n\
+         # TYPE calls_depth gauge\n\
+         calls_depth{name=\"pay\"} 1\n\
+         # TYPE calls_seconds histogram\n\
+         calls_seconds_count{name=\"pay\"} 1\n"
+    );
 }

@@ -14,7 +14,7 @@ fn tell_everything(emitter: &Emitter) {
     for event in [
         Event::Attempt { n: 1, delay: second, reason, error: Some(&error) },
         Event::Note(Note::Stopped(StopReason::Budget)),
-        Event::Done { outcome: Outcome::Failure, elapsed: None, slow: false, attempts: 2 },
+        Event::Done { outcome: Outcome::Failure, elapsed: None, slow: false, attempts: 2, error: None },
         Event::Transition { from: "closed", to: "open", cause: Cause::Rule, detail },
         Event::Level { what: Level::FailureRatio, value: 0.5 },
         Event::Refused { rejection: &rejection, shadow: false },
