@@ -248,7 +248,7 @@ pub enum Level {
     QueueDepth,
     /// The most calls that may be made at once.
     Limit,
-    /// Retries left in the budget.
+    /// Share of the retry budget that is left, `0.0..=1.0`.
     BudgetAvailable,
     /// Keys of a keyed policy that are in this state.
     Keys(&'static str),

@@ -227,8 +227,8 @@ where
             return Some(outcome);
         }
         let mut this = self.as_mut().project();
-        let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-        let next = match this.run.judge(verdict, &outcome, replayable) {
+        let saved = this.again.as_ref().and_then(|again| again.req.as_ref());
+        let next = match this.run.judge(verdict, &outcome, saved) {
             Next::Retry(delay) if delay.is_zero() => Between::Readying,
             Next::Retry(delay) => Between::wait(delay, None),
             Next::End(ending) => return Some(self.fail(outcome, ending)),
