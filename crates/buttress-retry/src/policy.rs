@@ -100,11 +100,8 @@ fn inside<T>(
     // Where there is one attempt only, that of a retry outside stays.
     let shown = if max_attempts > 1 { attempt } else { context::current().attempt };
     let _attempt = context::enter_attempt(shown);
-    if deadline.is_some() { inside_deadline(deadline, inner) } else { inner() }
-}
-
-#[inline(never)]
-fn inside_deadline<T>(deadline: Option<std::time::Instant>, inner: impl FnOnce() -> T) -> T {
+    // One way to `inner` and not one for each case: a future that comes out of two is made in memory that other
+    // code knows of, and every layer outside copies it whole.
     let _deadline = context::enter_deadline(deadline);
     inner()
 }
