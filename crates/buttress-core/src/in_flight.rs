@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(grants(&with_calls(0.29, 0, 100)), 29);
         assert_eq!(grants(&with_calls(1.0, 0, 7)), 7);
         assert_eq!(grants(&with_calls(0.0, 0, 100)), 0);
-        assert_eq!(InFlight::new(1.0, u32::MAX).unwrap().limit(u32::MAX.into()), u32::MAX.into());
+        assert_eq!(InFlight::new(1.0, u32::MAX).unwrap().limit(u32::MAX.into()), u64::from(u32::MAX));
     }
 
     // vector beat-10, with its own numbers
