@@ -126,7 +126,7 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the body is too large to be sent again",
-            Self::Broken => "the body broke off in an earlier attempt",
+            Self::Broken => "the body broke off before",
             Self::Superseded => "a later attempt sends this body",
         })
     }
@@ -141,7 +141,7 @@ impl<B> ReplayBody<B> {
     }
 
     fn locked(&self) -> MutexGuard<'_, Inner<B>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.inner)
     }
 }
 
@@ -196,7 +196,7 @@ impl<B> Reader<B> {
 
     fn save(&self) -> Option<Self> {
         let mut shared = self.locked();
-        if self.begun || shared.lost.is_some() || self.number < shared.current {
+        if self.begun || self.lost(&shared).is_some() {
             return None;
         }
         shared.last += 1;
@@ -206,11 +206,19 @@ impl<B> Reader<B> {
 
     fn promise(&self) -> bool {
         let mut shared = self.locked();
-        let can = !self.begun && shared.lost.is_none() && self.number >= shared.current;
+        let can = !self.begun && self.lost(&shared).is_none();
         if can {
             shared.promised = Some(self.number);
         }
         can
+    }
+
+    /// Why it does not give out the whole body, if so. Whoever reads goes on beyond the limit.
+    fn lost(&self, shared: &Shared<B>) -> Option<Lost> {
+        if self.number < shared.current {
+            return Some(Lost::Superseded);
+        }
+        shared.lost.filter(|lost| !self.begun || *lost == Lost::Broken)
     }
 
     /// Whether it is one of those in `Shared::waiting` until it is read from.
@@ -219,8 +227,8 @@ impl<B> Reader<B> {
     }
 }
 
-fn locked<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> Drop for Reader<B> {
@@ -335,7 +343,14 @@ where
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        if let Some(Lost::Broken) = self.lost {
+            return Poll::Ready(Some(Err(Lost::Broken.into())));
+        }
+        // Stays if the body panics: a frame may be gone then, and nobody must go on without it.
+        let lost = self.lost.replace(Lost::Broken);
+        let polled = Pin::new(&mut self.body).poll_frame(cx).map_ok(|frame| frame.map_data(whole));
+        self.lost = lost;
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.ended = true;
@@ -351,13 +366,9 @@ where
         if !wanted {
             self.buffer = Buffer::default();
         }
-        let frame = frame.map_data(|mut data| {
-            let data = data.copy_to_bytes(data.remaining());
-            if wanted {
-                self.keep(&data);
-            }
-            data
-        });
+        if let Some(data) = frame.data_ref().filter(|_| wanted) {
+            self.keep(data);
+        }
         if let Some(trailers) = frame.trailers_ref() {
             *gave_trailers = true;
             self.trailers = wanted.then(|| trailers.clone());
@@ -365,6 +376,10 @@ where
         *at = self.buffer.len;
         Poll::Ready(Some(Ok(frame)))
     }
+}
+
+fn whole(mut data: impl Buf) -> Bytes {
+    data.copy_to_bytes(data.remaining())
 }
 
 impl<B> Body for ReplayBody<B>
@@ -384,10 +399,7 @@ where
             Inner::Empty => Poll::Ready(None),
             Inner::Own { body, begun } => {
                 *begun = true;
-                let whole = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-                Pin::new(body).poll_frame(cx).map(|frame| {
-                    frame.map(|frame| frame.map(|frame| frame.map_data(whole)).map_err(Into::into))
-                })
+                Pin::new(body).poll_frame(cx).map_ok(|frame| frame.map_data(whole)).map_err(Into::into)
             }
             Inner::Shared(copy) => copy.poll_frame(cx),
         }
@@ -401,8 +413,8 @@ where
                 let shared = copy.locked();
                 let trailers = shared.trailers.is_some() && !copy.gave_trailers;
                 let kept = copy.at < shared.buffer.len || trailers;
-                let readable = copy.begun || shared.lost.is_none();
-                !kept && readable && (shared.ended || shared.body.is_end_stream())
+                // Of a copy that is lost nothing is left either, and HTTP/1.1 would take it for an empty body.
+                copy.lost(&shared).is_none() && !kept && (shared.ended || shared.body.is_end_stream())
             }
         }
     }
@@ -413,6 +425,9 @@ where
             Inner::Own { body, .. } => body.size_hint(),
             Inner::Shared(copy) => {
                 let shared = copy.locked();
+                if copy.lost(&shared).is_some() {
+                    return SizeHint::new();
+                }
                 let kept = shared.buffer.len.saturating_sub(copy.at) as u64;
                 let rest = if shared.ended { SizeHint::with_exact(0) } else { shared.body.size_hint() };
                 let mut hint = SizeHint::new();
@@ -439,302 +454,4 @@ impl<B> fmt::Debug for ReplayBody<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use buttress_test::CountingWaker;
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    /// What a body does next.
-    #[derive(Clone, Debug)]
-    enum Step {
-        Data(Vec<u8>),
-        Trailers,
-        Pending,
-        Breaks,
-    }
-
-    struct Steps {
-        left: VecDeque<Step>,
-        knows_length: bool,
-    }
-
-    impl Body for Steps {
-        type Data = Bytes;
-        type Error = BoxError;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            Poll::Ready(match self.left.pop_front() {
-                None => None,
-                Some(Step::Data(data)) => Some(Ok(Frame::data(data.into()))),
-                Some(Step::Trailers) => Some(Ok(Frame::trailers(trailers()))),
-                Some(Step::Breaks) => {
-                    self.left.clear();
-                    Some(Err("broken".into()))
-                }
-                Some(Step::Pending) => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-            })
-        }
-
-        fn is_end_stream(&self) -> bool {
-            self.left.is_empty()
-        }
-
-        fn size_hint(&self) -> SizeHint {
-            if !self.knows_length {
-                return SizeHint::default();
-            }
-            let data = |step: &Step| if let Step::Data(data) = step { data.len() } else { 0 };
-            SizeHint::with_exact(self.left.iter().map(data).sum::<usize>() as u64)
-        }
-    }
-
-    fn trailers() -> HeaderMap {
-        HeaderMap::from_iter([(http::header::ETAG, "t".parse().unwrap())])
-    }
-
-    fn body(max_bytes: usize, steps: impl IntoIterator<Item = Step>) -> ReplayBody<Steps> {
-        // Of unknown length: one step that nobody sees.
-        ReplayBody::new(Steps { left: steps.into_iter().collect(), knows_length: true }, max_bytes)
-    }
-
-    fn of_unknown_length(max_bytes: usize, steps: impl IntoIterator<Item = Step>) -> ReplayBody<Steps> {
-        ReplayBody::new(Steps { left: steps.into_iter().collect(), knows_length: false }, max_bytes)
-    }
-
-    fn data(text: &str) -> Step {
-        Step::Data(text.into())
-    }
-
-    /// Polls once; `None` while it is pending.
-    fn poll(body: &mut ReplayBody<Steps>) -> Option<Option<Result<String, String>>> {
-        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => None,
-            Poll::Ready(frame) => Some(frame.map(|frame| {
-                match frame {
-                    Ok(frame) => Ok(frame
-                        .into_data()
-                        .map_or("trailers".to_owned(), |data| String::from_utf8(data.to_vec()).unwrap())),
-                    Err(error) => Err(error.to_string()),
-                }
-            })),
-        }
-    }
-
-    fn data_of(body: &mut ReplayBody<Steps>) -> String {
-        poll(body).unwrap().unwrap().unwrap()
-    }
-
-    fn error_of(body: &mut ReplayBody<Steps>) -> String {
-        poll(body).unwrap().unwrap().unwrap_err()
-    }
-
-    /// How many bytes are kept.
-    fn kept(body: &ReplayBody<Steps>) -> usize {
-        match &*body.locked() {
-            Inner::Shared(copy) => copy.locked().buffer.blocks.iter().map(Vec::len).sum(),
-            _ => 0,
-        }
-    }
-
-    #[test]
-    fn later_attempt_gets_all_of_it_however_far_the_first_one_read() {
-        for read in 0..=5 {
-            let steps = [data("one"), Step::Pending, data("two"), data("three"), Step::Trailers];
-            let mut first = body(100, steps);
-            let mut second = first.save().unwrap();
-            (0..read).for_each(|_| drop(poll(&mut first)));
-            assert!(second.can_resend());
-            let mut all = String::new();
-            let mut third = second.save().unwrap();
-            for copy in [&mut second, &mut third] {
-                all.clear();
-                while let Some(frame) = poll(copy).unwrap_or(Some(Ok(String::new()))) {
-                    all += &frame.unwrap();
-                }
-                assert_eq!(all, "onetwothreetrailers", "after {read} polls of the first");
-                assert!(copy.is_end_stream());
-                assert_eq!(copy.size_hint().exact(), Some(0));
-            }
-            assert_eq!(error_of(&mut first), "a later attempt sends this body");
-        }
-    }
-
-    #[test]
-    fn length_is_that_of_the_whole_body_for_every_attempt() {
-        let mut first = body(100, [data("one"), data("two")]);
-        let mut second = first.save().unwrap();
-        assert_eq!(data_of(&mut first), "one");
-        assert_eq!((first.size_hint().exact(), second.size_hint().exact()), (Some(3), Some(6)));
-        assert_eq!(data_of(&mut second), "one");
-        assert_eq!((second.size_hint().exact(), second.is_end_stream()), (Some(3), false));
-    }
-
-    #[test]
-    fn nothing_is_kept_once_nobody_waits_for_it() {
-        let mut first = body(100, [data("one"), data("two"), data("three")]);
-        let saved = first.save().unwrap();
-        assert_eq!(data_of(&mut first), "one");
-        assert!(kept(&first) > 0);
-        drop(saved);
-        assert_eq!(data_of(&mut first), "two");
-        assert_eq!(kept(&first), 0);
-
-        let mut first = body(100, [data("one"), data("two"), data("three")]);
-        let mut last = first.save().unwrap();
-        assert_eq!(data_of(&mut first), "one");
-        assert_eq!((data_of(&mut last).as_str(), kept(&last)), ("one", 0));
-        assert_eq!((data_of(&mut last).as_str(), kept(&last)), ("two", 0));
-    }
-
-    #[test]
-    fn body_that_is_not_saved_is_the_one_inside() {
-        let mut once = body(1, [data("larger than the limit"), Step::Trailers]);
-        assert_eq!(data_of(&mut once), "larger than the limit");
-        assert!(matches!(*once.locked(), Inner::Own { .. }));
-        assert!(once.save().is_none(), "it was read from");
-        assert!(!once.can_resend());
-    }
-
-    #[test]
-    fn empty_body_is_saved_without_sharing_anything() {
-        let mut first = body(0, []);
-        let mut saved = first.save().unwrap();
-        assert!(saved.is_end_stream() && saved.save().is_some_and(|again| again.can_resend()));
-        assert_eq!((poll(&mut first), poll(&mut saved)), (Some(None), Some(None)));
-        assert!(matches!(*first.locked(), Inner::Own { .. }));
-    }
-
-    // vector fault R12
-    #[test]
-    fn larger_body_goes_out_whole_once_and_not_again() {
-        let known = body(10, [data("eleven chars")]);
-        assert!(known.save().is_none());
-
-        let steps = [data("seven c"), data("and"), data("more"), data("and more")];
-        let mut first = of_unknown_length(10, steps);
-        let mut saved = first.save().unwrap();
-        let mut sent = String::new();
-        while let Some(frame) = poll(&mut first).unwrap() {
-            sent += &frame.unwrap();
-            let fits = sent.len() <= 10;
-            assert_eq!((saved.save().is_some(), kept(&first)), (fits, if fits { sent.len() } else { 0 }));
-        }
-        assert_eq!(sent, "seven candmoreand more");
-        assert!(!saved.can_resend());
-        assert_eq!(error_of(&mut saved), "the body is too large to be sent again");
-    }
-
-    #[test]
-    fn body_that_breaks_off_is_not_sent_again() {
-        let mut first = body(100, [data("one"), Step::Breaks]);
-        let mut saved = first.save().unwrap();
-        assert_eq!(data_of(&mut first), "one");
-        assert_eq!(error_of(&mut first), "broken");
-        assert_eq!(poll(&mut first), Some(None));
-        assert!(!saved.can_resend());
-        assert_eq!(error_of(&mut saved), "the body broke off in an earlier attempt");
-    }
-
-    #[test]
-    fn attempt_given_up_reads_no_further_while_the_next_one_is_about_to() {
-        let mut first = body(100, [data("one"), data("two"), data("three")]);
-        let saved = first.save().unwrap();
-        assert_eq!(data_of(&mut first), "one");
-        assert!(saved.can_resend());
-        let woken = CountingWaker::new();
-        let waker = woken.waker();
-        assert!(Pin::new(&mut first).poll_frame(&mut Context::from_waker(&waker)).is_pending());
-        // There was no next one after all: an answer that came early goes out, and the body after it.
-        drop(saved);
-        assert_eq!(woken.count(), 1);
-        assert_eq!(data_of(&mut first), "two");
-    }
-
-    #[test]
-    fn attempt_that_never_read_does_not_begin_while_the_next_one_is_about_to() {
-        let mut first = body(100, [data("one")]);
-        let mut saved = first.save().unwrap();
-        assert!(saved.can_resend());
-        assert_eq!(poll(&mut first), None);
-        assert_eq!(data_of(&mut saved), "one");
-        assert_eq!(error_of(&mut first), "a later attempt sends this body");
-        assert!(first.save().is_none());
-    }
-
-    #[test]
-    fn blocks_are_filled_and_given_out_in_order() {
-        let whole: Vec<u8> = (0..3 * BLOCK + 7).map(|n| (n % 251) as u8).collect();
-        for part in [1, 3, 1000, BLOCK - 1, BLOCK, 3 * BLOCK] {
-            let mut buffer = Buffer::default();
-            whole.chunks(part).for_each(|data| buffer.push(data));
-            assert_eq!((buffer.len, buffer.blocks.len()), (whole.len(), 4));
-            assert!(buffer.blocks.iter().all(|block| block.capacity() <= BLOCK));
-            assert_eq!(buffer.after(BLOCK + 5), whole[BLOCK + 5..2 * BLOCK]);
-            let mut at = 5;
-            while at < buffer.len {
-                let taken = buffer.take_after(at);
-                assert_eq!(taken, whole[at..][..taken.len()]);
-                at += taken.len();
-            }
-        }
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => vec(any::<u8>(), 0..20).prop_map(Step::Data),
-            2 => Just(Step::Pending),
-            1 => Just(Step::Breaks),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(3000))]
-
-        // vector fault R10: the bytes go out once and in order, whoever reads when
-        #[test]
-        fn attempts_read_the_body_from_its_beginning_or_not_at_all(
-            steps in vec(step(), 0..12), known: bool, limit in 0_usize..120, reads in vec((0_usize..12, any::<bool>()), 1..5),
-        ) {
-            let mut whole = Vec::new();
-            for step in &steps {
-                match step {
-                    Step::Data(data) => whole.extend_from_slice(data),
-                    Step::Breaks => break,
-                    _ => {}
-                }
-            }
-            let mut current = if known { body(limit, steps) } else { of_unknown_length(limit, steps) };
-            let mut given_up: Vec<ReplayBody<Steps>> = Vec::new();
-            let mut cx = Context::from_waker(Waker::noop());
-            for (polls, zombies) in reads {
-                let saved = current.save();
-                let mut sent = Vec::new();
-                for _ in 0..polls {
-                    // Attempts given up read nothing, whenever they are polled.
-                    for old in given_up.iter_mut().filter(|_| zombies) {
-                        let read = Pin::new(old).poll_frame(&mut cx);
-                        prop_assert!(matches!(read, Poll::Pending | Poll::Ready(None | Some(Err(_)))));
-                    }
-                    if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut current).poll_frame(&mut cx) {
-                        sent.extend_from_slice(frame.data_ref().unwrap());
-                    }
-                    prop_assert!(kept(&current) <= limit);
-                }
-                prop_assert_eq!(&sent, &whole[..sent.len()]);
-                match saved {
-                    Some(saved) if saved.can_resend() => given_up.push(mem::replace(&mut current, saved)),
-                    _ => break,
-                }
-            }
-        }
-    }
-}
+mod tests;
