@@ -67,8 +67,9 @@ struct Shared<B> {
     current: u32,
     /// The copy that is about to: until it does, or is dropped, nobody else reads.
     promised: Option<u32>,
-    /// Who is kept from reading meanwhile.
-    parked: Vec<Waker>,
+    /// Who was told to wait, by number: for the body, or because somebody else is promised it. The body wakes
+    /// only the last one that asked.
+    parked: Vec<(u32, Waker)>,
 }
 
 /// Bytes in blocks: what is there is not moved when more come, so no more memory is used than bytes are kept, and a
@@ -207,9 +208,13 @@ impl<B> Reader<B> {
     fn promise(&self) -> bool {
         let mut shared = self.locked();
         let can = !self.begun && self.lost(&shared).is_none();
+        let mut own = None;
         if can {
             shared.promised = Some(self.number);
+            own = shared.unpark(self.number);
         }
+        drop(shared);
+        own.into_iter().for_each(Waker::wake);
         can
     }
 
@@ -233,11 +238,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<B> Drop for Reader<B> {
     fn drop(&mut self) {
-        if self.begun {
-            return;
-        }
         let mut shared = locked(&self.shared);
-        if self.is_saved() {
+        let own = shared.unpark(self.number);
+        if self.is_saved() && !self.begun {
             shared.waiting -= 1;
         }
         let mut parked = Vec::new();
@@ -246,8 +249,14 @@ impl<B> Drop for Reader<B> {
             parked = mem::take(&mut shared.parked);
         }
         drop(shared);
-        parked.into_iter().for_each(Waker::wake);
+        drop(own);
+        wake(parked);
     }
+}
+
+// Wakers are called and dropped without the lock: the last one of a task may drop the task, and with it a copy.
+fn wake(parked: Vec<(u32, Waker)>) {
+    parked.into_iter().for_each(|(_, waker)| waker.wake());
 }
 
 impl<B> Reader<B>
@@ -261,9 +270,9 @@ where
             return Poll::Ready(Some(Err(Lost::Superseded.into())));
         }
         if shared.promised.is_some_and(|promised| promised != self.number) {
-            if !shared.parked.iter().any(|parked| parked.will_wake(cx.waker())) {
-                shared.parked.push(cx.waker().clone());
-            }
+            let former = shared.park(self.number, cx.waker());
+            drop(shared);
+            drop(former);
             return Poll::Pending;
         }
         let mut superseded = Vec::new();
@@ -279,8 +288,10 @@ where
             superseded = mem::take(&mut shared.parked);
         }
         let frame = shared.poll_frame(&mut self.at, &mut self.gave_trailers, cx);
+        let former = if frame.is_pending() { shared.park(self.number, cx.waker()) } else { None };
         drop(shared);
-        superseded.into_iter().for_each(Waker::wake);
+        drop(former);
+        wake(superseded);
         frame
     }
 }
@@ -300,6 +311,22 @@ impl<B> Shared<B> {
             promised: None,
             parked: Vec::new(),
         }
+    }
+
+    /// Has this copy woken when it may go on, or never. What was to be woken for it before.
+    fn park(&mut self, number: u32, waker: &Waker) -> Option<Waker> {
+        match self.parked.iter_mut().find(|(parked, _)| *parked == number) {
+            Some((_, known)) => (!known.will_wake(waker)).then(|| mem::replace(known, waker.clone())),
+            None => {
+                self.parked.push((number, waker.clone()));
+                None
+            }
+        }
+    }
+
+    fn unpark(&mut self, number: u32) -> Option<Waker> {
+        let at = self.parked.iter().position(|(parked, _)| *parked == number)?;
+        Some(self.parked.swap_remove(at).1)
     }
 
     fn lose(&mut self, why: Lost) {

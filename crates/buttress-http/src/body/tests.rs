@@ -328,6 +328,18 @@ fn copy_that_can_be_read_no_more_is_neither_empty_nor_of_known_length() {
     assert_eq!((unread(&first), unread(&broken)), ((false, None), (false, None)));
 }
 
+#[test]
+fn attempt_given_up_that_waits_for_the_body_is_told_when_the_next_one_reads() {
+    let mut first = body(100, [Step::Hangs]);
+    let mut second = first.save().unwrap();
+    let woken = CountingWaker::new();
+    assert!(Pin::new(&mut first).poll_frame(&mut Context::from_waker(&woken.waker())).is_pending());
+    assert!(second.can_resend());
+    assert_eq!(poll(&mut second), None);
+    assert_eq!(woken.count(), 1, "the body wakes the second one only");
+    assert_eq!(error_of(&mut first), "a later attempt sends this body");
+}
+
 // A frame may be gone: the next attempt would send the body without it.
 #[test]
 fn body_that_panics_is_not_sent_again() {
@@ -340,4 +352,177 @@ fn body_that_panics_is_not_sent_again() {
     assert_eq!(error_of(&mut saved), "the body broke off before");
     assert_eq!((first.is_end_stream(), first.size_hint().exact()), (false, None));
     assert_eq!(error_of(&mut first), "the body broke off before");
+}
+
+#[test]
+fn one_waker_is_kept_of_each_attempt() {
+    let mut first = body(100, [data("one")]);
+    let saved = first.save().unwrap();
+    assert!(saved.can_resend());
+    let wakers = [(); 3].map(|()| CountingWaker::new());
+    for woken in &wakers {
+        assert!(Pin::new(&mut first).poll_frame(&mut Context::from_waker(&woken.waker())).is_pending());
+    }
+    drop(saved);
+    assert_eq!(wakers.map(|woken| woken.count()), [0, 0, 1]);
+}
+
+/// What is done with the copies of a body, each by its number.
+#[derive(Clone, Copy, Debug)]
+enum Do {
+    Poll(usize),
+    Save(usize),
+    Ask(usize),
+    Drop(usize),
+    /// The body goes on where it is pending.
+    GoOn,
+}
+
+fn doing() -> impl Strategy<Value = Do> {
+    prop_oneof![
+        8 => (0_usize..4).prop_map(Do::Poll),
+        2 => (0_usize..4).prop_map(Do::Save),
+        1 => (1_usize..4).prop_map(Do::Ask),
+        1 => (0_usize..4).prop_map(Do::Drop),
+        2 => Just(Do::GoOn),
+    ]
+}
+
+/// A body that is pending until it is told to go on, and wakes the last one that asked.
+#[derive(Clone)]
+struct Gated(Arc<Mutex<(Steps, Option<Waker>)>>);
+
+impl Gated {
+    fn go_on(&self) {
+        let mut gated = locked(&self.0);
+        if let Some(Step::Hangs) = gated.0.left.front() {
+            gated.0.left.pop_front();
+            gated.1.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Body for Gated {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut gated = locked(&self.0);
+        let polled = Pin::new(&mut gated.0).poll_frame(cx);
+        gated.1 = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        locked(&self.0).0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        locked(&self.0).0.size_hint()
+    }
+}
+
+/// What was seen of one copy.
+#[derive(Default)]
+struct Seen {
+    begun: bool,
+    data: Vec<u8>,
+    trailers: usize,
+    ended: bool,
+    failed: bool,
+    woken: CountingWaker,
+    /// Pending, and not to be polled with success before it is woken.
+    waits: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    // vector fault R10
+    #[test]
+    fn copy_is_read_whole_or_fails_whatever_becomes_of_the_others(
+        datas in vec(prop_oneof![
+            6 => vec(any::<u8>(), 0..20).prop_map(Step::Data),
+            2 => Just(Step::Hangs),
+            1 => Just(Step::Pending),
+        ], 0..10),
+        end in prop_oneof![3 => Just(None), 1 => Just(Some(Step::Trailers)), 1 => Just(Some(Step::Breaks))],
+        known: bool, limit in 0_usize..100, doings in vec(doing(), 1..60),
+    ) {
+        let mut whole = Vec::new();
+        datas.iter().for_each(|step| if let Step::Data(data) = step { whole.extend_from_slice(data) });
+        let (breaks, trailers) = (matches!(end, Some(Step::Breaks)), matches!(end, Some(Step::Trailers)));
+        let left = datas.into_iter().chain(end).collect();
+        let gated = Gated(Arc::new(Mutex::new((Steps { left, knows_length: known }, None))));
+        let mut copies = vec![Some((ReplayBody::new(gated.clone(), limit), Seen::default()))];
+        // The last one that was told that it can be sent, until it or a later one is read.
+        let mut promised = None;
+        for doing in doings.into_iter().chain((0..4).map(Do::Poll)) {
+            match doing {
+                Do::GoOn => gated.go_on(),
+                Do::Drop(at) => if let Some(copy) = copies.get_mut(at) {
+                    *copy = None;
+                    promised = promised.filter(|promised| *promised != at);
+                }
+                Do::Save(at) => if let Some(Some((copy, seen))) = copies.get(at) {
+                    if let Some(saved) = copy.save().filter(|_| copies.len() < 4) {
+                        prop_assert!(!seen.begun && !seen.failed);
+                        copies.push(Some((saved, Seen::default())));
+                    }
+                }
+                Do::Ask(at) => if let Some(Some((copy, seen))) = copies.get(at) {
+                    if copy.can_resend() {
+                        prop_assert!(!seen.begun && !seen.failed);
+                        promised = Some(at);
+                    }
+                }
+                Do::Poll(at) => if let Some(Some((copy, seen))) = copies.get_mut(at) {
+                    let waker = seen.woken.waker();
+                    let woken = seen.woken.take() > 0;
+                    let polled = Pin::new(copy).poll_frame(&mut Context::from_waker(&waker));
+                    let is_promised = promised == Some(at);
+                    match polled {
+                        Poll::Pending => seen.waits = true,
+                        Poll::Ready(frame) => {
+                            prop_assert!(!seen.waits || woken, "could have gone on, and was not told");
+                            seen.waits = false;
+                            match frame {
+                                Some(Ok(frame)) => {
+                                    seen.begun = true;
+                                    prop_assert!(!seen.failed && !seen.ended && seen.trailers == 0);
+                                    match frame.into_data() {
+                                        Ok(data) => seen.data.extend_from_slice(&data),
+                                        Err(_) => seen.trailers += 1,
+                                    }
+                                }
+                                None => {
+                                    seen.ended = true;
+                                    prop_assert!(seen.failed || !breaks);
+                                }
+                                Some(Err(error)) => {
+                                    seen.failed = true;
+                                    let own = error.to_string() == "broken";
+                                    prop_assert!(own || !is_promised, "{} though it was promised", error);
+                                }
+                            }
+                        }
+                    }
+                    if is_promised {
+                        promised = None;
+                    }
+                }
+            }
+            for (copy, seen) in copies.iter().flatten() {
+                prop_assert_eq!(&seen.data, &whole[..seen.data.len()]);
+                let is_whole = seen.data.len() == whole.len() && seen.trailers == usize::from(trailers);
+                prop_assert!(is_whole || seen.failed || !(seen.ended || copy.is_end_stream()));
+                let (hint, rest) = (copy.size_hint(), (whole.len() - seen.data.len()) as u64);
+                prop_assert!(hint.lower() <= rest && hint.upper().is_none_or(|upper| rest <= upper));
+                prop_assert!(kept(copy) <= limit);
+            }
+        }
+    }
 }
