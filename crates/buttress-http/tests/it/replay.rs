@@ -17,9 +17,11 @@ use buttress_http::{HttpClassify, HttpReplay, ReplayBody, ReplayBodyLayer};
 use buttress_retry::Retry;
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, channel::Channel};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 const KIB: usize = 1024;
@@ -199,4 +201,132 @@ async fn body_that_comes_after_its_stream_was_refused_reaches_the_server_once_an
     connection.abort();
     let (of_the_first, received) = server.await.unwrap();
     assert_eq!((of_the_first, received == whole), (0, true));
+}
+
+/// What a server over HTTP/1.1 got before the client closed, or of a whole request: head and body. It answers that.
+async fn request_on(mut io: DuplexStream) -> Result<(String, Vec<u8>), Vec<u8>> {
+    let mut got = Vec::new();
+    loop {
+        if io.read_buf(&mut got).await.unwrap_or(0) == 0 {
+            return Err(got);
+        }
+        let Some(end) = got.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(got[..end].to_vec()).unwrap().to_lowercase();
+        let body = match head.split_once("content-length: ") {
+            Some((_, length)) => {
+                let length = length.lines().next().unwrap().parse().unwrap();
+                (got.len() - end - 4 >= length).then(|| got[end + 4..].to_vec())
+            }
+            None => dechunked(&got[end + 4..]),
+        };
+        if let Some(body) = body {
+            io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            return Ok((head, body));
+        }
+    }
+}
+
+/// The body in these chunks, once the last one is there.
+fn dechunked(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..line]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return chunks[line..].ends_with(b"\r\n\r\n").then_some(body);
+        }
+        body.extend_from_slice(chunks.get(line + 2..line + 2 + length)?);
+        chunks = chunks.get(line + 2 + length + 2..)?;
+    }
+}
+
+/// Sends a request on a connection of its own, whose task lives on however the call ends.
+async fn send_on<B>(io: DuplexStream, req: Request<B>) -> Result<Response<Incoming>, hyper::Error>
+where
+    B: Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    tokio::spawn(connection);
+    sender.send_request(req).await
+}
+
+/// A body in parts, of this length.
+struct Sized(Frames, u64);
+
+impl Body for Sized {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.1 -= frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        frame
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.1)
+    }
+}
+
+// vector fault R10: over HTTP/1.1, with a length and in chunks, broken off after any part of the body
+#[tokio::test(start_paused = true)]
+async fn upload_that_a_server_breaks_off_reaches_the_next_one_whole() {
+    // More than the client's own buffer: the first attempt does not read it to its end.
+    let whole: Vec<u8> = (0..10).flat_map(|n| vec![n; 100 * KIB]).collect();
+    let (parts, bytes) = (|| Frames::of(10, 100 * KIB), whole.len() as u64);
+    for read in [0, 1, 200, 3_500, 200_000] {
+        let in_chunks = upload(parts(), read).await;
+        assert!(in_chunks.0.contains("transfer-encoding: chunked"), "{}", in_chunks.0);
+        let of_length = upload(Sized(parts(), bytes), read).await;
+        assert!(of_length.0.contains("content-length: 1024000"), "{}", of_length.0);
+        assert!(in_chunks.1 == whole && of_length.1 == whole, "broken off after {read} bytes");
+    }
+}
+
+/// Sends a body to a server that reads so much and closes, and then to one that reads all of it: what that one got.
+async fn upload<B>(body: B, read: usize) -> (String, Vec<u8>)
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let ((client, mut closes), (next_client, reads)) = (duplex(1_000), duplex(1_000));
+    let closing = tokio::spawn(async move {
+        let mut got = vec![0; read];
+        closes.read_exact(&mut got).await.unwrap();
+    });
+    let reading = tokio::spawn(request_on(reads));
+    let clients = Arc::new(Mutex::new(VecDeque::from([client, next_client])));
+    let retry = retry(3);
+    let svc = ServiceBuilder::new()
+        .layer(ReplayBodyLayer::new(KIB * KIB))
+        .layer(retry.layer().replay(HttpReplay))
+        .layer(LiftErrorsLayer::new())
+        .service(service_fn(move |req: Request<ReplayBody<B>>| {
+            send_on(clients.lock().unwrap().pop_front().unwrap(), req)
+        }));
+    assert_eq!(svc.oneshot(put(body)).await.unwrap().status(), 200);
+    assert_eq!(retry.snapshot().retries(), 1);
+    closing.await.unwrap();
+    reading.await.unwrap().unwrap()
+}
+
+// Known from a pool: the connection of an attempt that was given up came when the next one was over.
+#[tokio::test(start_paused = true)]
+async fn attempt_that_is_sent_when_the_next_one_is_over_is_no_whole_request() {
+    let body = ReplayBody::new(Sized(Frames::of(5, 3_000), 15_000), 64 * KIB);
+    let next = body.save().unwrap();
+    assert!(next.can_resend());
+    let (client, server) = duplex(KIB);
+    let reading = tokio::spawn(request_on(server));
+    assert_eq!(send_on(client, put(next)).await.unwrap().status(), 200);
+    assert_eq!(reading.await.unwrap().unwrap().1.len(), 15_000);
+
+    let (client, server) = duplex(KIB);
+    let reading = tokio::spawn(request_on(server));
+    send_on(client, put(body)).await.unwrap_err();
+    reading.await.unwrap().unwrap_err();
 }
