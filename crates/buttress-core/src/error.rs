@@ -71,10 +71,17 @@ pub trait FromRejection {
     /// The rejection this error carries, if it is one.
     fn rejection(&self) -> Option<&Rejection>;
 
-    /// The same, to be amended on the way out: a retry notes in it that an earlier attempt had been sent. `None`
-    /// where this error is more than the rejection, or cannot give it away.
-    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
-        None
+    /// The same error, of a call of which something had been sent before this: a refusal must not say then that
+    /// nothing was. Where a rejection is not all there is to your type's refusals, keep the rest here; unless you do,
+    /// the refusal is made anew by [`from_rejection`](Self::from_rejection).
+    fn sent_before(self) -> Self
+    where
+        Self: Sized,
+    {
+        match sent(&self) {
+            Some(rejection) => Self::from_rejection(rejection),
+            None => self,
+        }
     }
 
     /// What this error says of itself; `None` leaves it to the classifier.
@@ -99,6 +106,12 @@ pub trait FromRejection {
     }
 }
 
+/// The rejection of something that was not sent, with that put right.
+fn sent(error: &impl FromRejection) -> Option<Rejection> {
+    let rejection = error.rejection().filter(|rejection| !rejection.was_sent())?;
+    Some(rejection.clone().with_sent(true))
+}
+
 impl FromRejection for BoxError {
     fn from_rejection(rejection: Rejection) -> Self {
         Box::new(rejection)
@@ -108,8 +121,13 @@ impl FromRejection for BoxError {
         rejection(&**self)
     }
 
-    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
-        self.downcast_mut()
+    fn sent_before(self) -> Self {
+        match sent(&self) {
+            Some(rejection) if self.is::<Rejection>() => Box::new(rejection),
+            // What it is inside of is not known: it stays as the source.
+            Some(rejection) => self.exhausted(rejection),
+            None => self,
+        }
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
@@ -117,30 +135,30 @@ impl FromRejection for BoxError {
     }
 
     fn exhausted(self, rejection: Rejection) -> Self {
-        Box::new(Exhausted { rejection, last: self })
+        Box::new(Before { rejection, last: self })
     }
 }
 
-/// The last error behind a `RETRIES_EXHAUSTED` rejection, boxed.
+/// A rejection that says of an error what that does not say itself, boxed.
 #[derive(Debug)]
-pub(crate) struct Exhausted {
+pub(crate) struct Before {
     rejection: Rejection,
     last: BoxError,
 }
 
-impl Exhausted {
+impl Before {
     pub(crate) fn rejection(&self) -> &Rejection {
         &self.rejection
     }
 }
 
-impl fmt::Display for Exhausted {
+impl fmt::Display for Before {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.rejection, f)
     }
 }
 
-impl StdError for Exhausted {
+impl StdError for Before {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.last)
     }
@@ -200,10 +218,11 @@ where
         self.rejection()
     }
 
-    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+    fn sent_before(self) -> Self {
         match self {
-            Self::Rejected(rejection) => Some(rejection),
-            _ => None,
+            Self::Rejected(rejection) => Self::Rejected(rejection.with_sent(true)),
+            Self::Exhausted(rejection, error) => Self::Exhausted(rejection.with_sent(true), error),
+            inner @ Self::Inner(_) => inner,
         }
     }
 

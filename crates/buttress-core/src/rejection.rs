@@ -311,8 +311,8 @@ pub fn rejection<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejectio
         if let Some(rejection) = error.downcast_ref::<Rejection>() {
             return Some(rejection);
         }
-        if let Some(exhausted) = error.downcast_ref::<crate::error::Exhausted>() {
-            return Some(exhausted.rejection());
+        if let Some(before) = error.downcast_ref::<crate::error::Before>() {
+            return Some(before.rejection());
         }
         next = inside(error);
     }

@@ -353,9 +353,9 @@ impl<C, R> Run<C, R> {
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
-        if let Some(refused) = error.rejection_mut().filter(|_| self.sent) {
+        if self.sent {
             // That this attempt was not sent must not read as "nothing has happened".
-            *refused = refused.clone().with_sent(true);
+            error = error.sent_before();
         }
         if ending.why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();

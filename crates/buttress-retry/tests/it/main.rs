@@ -9,6 +9,7 @@ mod events;
 mod hints;
 mod in_flight;
 mod model;
+mod sent;
 mod settings;
 mod strategies;
 mod support;
