@@ -188,7 +188,7 @@ impl Rejection {
     }
 
     /// Whether the request may have reached the inner service. `false` is certain; `true` means "do not assume
-    /// that nothing happened". What a retry returns is about all its attempts.
+    /// that nothing happened". What a retry or a fallback returns is about all that was tried.
     pub fn was_sent(&self) -> bool {
         self.sent
     }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::Outcome;
+use buttress_core::{FromRejection, Outcome, Rejection};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
@@ -40,7 +40,8 @@ pin_project! {
     #[project = PhaseProj]
     enum Phase<F, K, G> {
         Primary { #[pin] call: F, kept: Option<K> },
-        Answering { #[pin] answer: G },
+        // And whether the primary had been sent something.
+        Answering { #[pin] answer: G, sent: bool },
         Over,
     }
 }
@@ -77,6 +78,7 @@ where
     A: Answer<K, T, E, Future = G>,
     C: Handles<T, E>,
     G: Future<Output = Result<T, E>>,
+    E: FromRejection,
 {
     type Output = Result<T, E>;
 
@@ -117,6 +119,7 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         A: Answer<K, T, E, Future = G>,
         C: Handles<T, E>,
         G: Future<Output = Result<T, E>>,
+        E: FromRejection,
     {
         let flight = self.as_mut().project().flight.as_mut().expect(IN_FLIGHT);
         if flight.run(|plan| plan.handles.judge(Err(&error))) == Judgement::Handle {
@@ -137,9 +140,11 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     where
         A: Answer<K, T, E, Future = G>,
         G: Future<Output = Result<T, E>>,
+        E: FromRejection,
     {
         let mut this = self.as_mut().project();
         let flight = this.flight.as_mut().expect(IN_FLIGHT);
+        let sent = failed.as_ref().err().and_then(E::rejection).is_none_or(Rejection::was_sent);
         let kept = match this.phase.as_mut().project() {
             PhaseProj::Primary { kept, .. } => kept.take(),
             _ => None,
@@ -147,7 +152,7 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         let kept = kept.expect(KEPT);
         match flight.run(|plan| plan.answer.answer(kept, failed, &plan.fallback)) {
             Ok(answer) => {
-                this.phase.set(Phase::Answering { answer });
+                this.phase.set(Phase::Answering { answer, sent });
                 self.poll_answer(cx)
             }
             Err(failed) => {
@@ -162,16 +167,19 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     fn poll_answer<T, E>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
         G: Future<Output = Result<T, E>>,
+        E: FromRejection,
     {
         let this = self.as_mut().project();
         let flight = this.flight.as_mut().expect("polled after it resolved");
-        let PhaseProj::Answering { answer } = this.phase.project() else {
+        let PhaseProj::Answering { answer, sent } = this.phase.project() else {
             unreachable!("the primary is polled by `poll`, and with `Over` the flight is gone");
         };
         let result = ready!(flight.run(|_| answer.poll(cx)));
         flight.outcome = if result.is_ok() { Outcome::FallbackSuccess } else { Outcome::FallbackFailure };
+        // That a second service was not sent the request must not read as "nothing has happened".
+        let sent = *sent;
         self.over();
-        Poll::Ready(result)
+        Poll::Ready(result.map_err(|error| if sent { error.sent_before() } else { error }))
     }
 }
 

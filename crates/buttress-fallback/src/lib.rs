@@ -43,8 +43,9 @@
 //! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
 //! time-out. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
 //! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. Where
-//! the fallback itself fails, its own error is returned; where it has no answer (nothing stored, or too old; the
-//! request cannot be had again), the primary's failure is, unchanged.
+//! the fallback itself fails, its own error is returned (a refusal says "sent" where the primary had been sent
+//! something); where it has no answer (nothing stored, or too old; the request cannot be had again), the primary's
+//! failure is, unchanged.
 //!
 //! # Place in a stack
 //! Outermost, so that it sees what is left after retry and the total time-out. Several fallbacks stack: the

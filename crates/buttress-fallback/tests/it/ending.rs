@@ -4,13 +4,13 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Event, Outcome};
+use buttress_core::{BoxError, Event, FromRejection, Outcome};
 use buttress_fallback::Fallback;
 use tokio::time;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::{down, ms};
+use crate::{down, fallback, ms, rejected};
 
 type Heard = Arc<Mutex<Vec<(Outcome, Option<Duration>)>>>;
 
@@ -117,4 +117,18 @@ async fn polling_a_finished_call_panics() {
     let mut call = Box::pin(fallback.call(down::<u32>, |_| Ok(1)));
     call.as_mut().await.unwrap();
     let _ = call.as_mut().await;
+}
+
+// Known from two regions: the write timed out in the first one, the second one refused it, and "not sent" came out.
+#[tokio::test(start_paused = true)]
+async fn refusal_by_the_second_service_does_not_say_that_nothing_was_sent() {
+    let second = service_fn(|_: u32| async { Err::<u32, _>(rejected("CIRCUIT_OPEN")) });
+    for (sent, first) in [(true, "TIMEOUT"), (true, "other"), (false, "BULKHEAD_QUEUE_FULL")] {
+        let primary = service_fn(move |_: u32| async move {
+            Err::<u32, BoxError>(if first == "other" { "down".into() } else { rejected(first) })
+        });
+        let error = fallback().layer().service(second).layer(primary).oneshot(1).await.unwrap_err();
+        let why = error.rejection().unwrap();
+        assert_eq!((why.code(), why.was_sent()), ("CIRCUIT_OPEN", sent), "after {first}");
+    }
 }
