@@ -229,3 +229,32 @@ async fn slot_moved_into_work_that_outlives_its_time_out_is_held_until_that_ends
     bulkhead.drain().await;
     drop(bulkhead.try_acquire().unwrap());
 }
+
+// Two limits and a retry around a line: the outer limit is up while the call waits, and everyone is told once.
+#[tokio::test(start_paused = true)]
+async fn deadline_that_ends_a_wait_in_line_is_a_time_out_of_both_limits_and_nothing_was_sent() {
+    let bulkhead = Bulkhead::builder("line").max_concurrent(1).max_queue(1).build().unwrap();
+    let limit =
+        |name: &'static str, ms| Timeout::builder(name).limit(Duration::from_millis(ms)).build().unwrap();
+    let (total, attempt) = (limit("total", 100), limit("attempt", 1_000));
+    let retry = Retry::builder("attempts").backoff(Backoff::none()).build().unwrap();
+    let whole = Breaker::builder("whole").consecutive_failures(9).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .breaker(whole.layer())
+        .deadline(total.layer())
+        .retrying(retry.layer())
+        .attempt_timeout(attempt.layer())
+        .bulkhead(bulkhead.layer())
+        .service(service_fn(down));
+    let _taken = bulkhead.acquire().await.unwrap();
+    let error = stack.oneshot(1).await.unwrap_err();
+    let why = rejection(&*error).unwrap();
+    assert_eq!((why.policy(), why.code(), why.was_sent()), ("total", "TIMEOUT", false));
+    for limit in [&total, &attempt] {
+        let seen = limit.snapshot();
+        assert_eq!((seen.timeouts, seen.failures, seen.cancelled, seen.refused), (1, 0, 0, 0));
+    }
+    assert_eq!((retry.snapshot().retries(), bulkhead.snapshot().queued), (0, 0));
+    // It only waited for its turn.
+    assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (0, 1));
+}

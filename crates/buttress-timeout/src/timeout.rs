@@ -360,14 +360,12 @@ impl Flight {
     pub(crate) fn failed(&mut self, inner: Option<&Rejection>) -> Option<Rejection> {
         self.outcome = Some(Outcome::Failure);
         let inner = inner.filter(|_| self.propagate)?;
-        let sent = match inner.kind() {
-            RejectionKind::Timeout => true,
-            // A call that only waited for its turn is nothing to hold against the service.
-            RejectionKind::BulkheadQueueTimeout => inner.was_sent(),
-            _ => return None,
-        };
+        if !matches!(inner.kind(), RejectionKind::Timeout | RejectionKind::BulkheadQueueTimeout) {
+            return None;
+        }
         let (deadline, now) = (self.deadline()?, Instant::now());
-        (now >= deadline).then(|| self.timed_out(deadline, now).with_sent(sent))
+        // A call that only waited for its turn is nothing to hold against the service.
+        (now >= deadline).then(|| self.timed_out(deadline, now).with_sent(inner.was_sent()))
     }
 
     /// Counts and tells the end of the call.
