@@ -26,6 +26,39 @@
 //! assert_eq!(answer.body(), "CIRCUIT_OPEN");
 //! # });
 //! ```
+//!
+//! An upload of unknown length, retried; the last attempt sends what the first one has read, and the rest:
+//!
+//! ```
+//! # tokio_test::block_on(async {
+//! # use buttress_core::{BoxError, context};
+//! # use buttress_retry::{Retry, RetryConfig};
+//! # use bytes::Bytes;
+//! # use http::{Request, Response};
+//! # use http_body_util::{BodyExt, channel::Channel};
+//! # use tower::{ServiceBuilder, ServiceExt};
+//! use buttress_http::{HttpReplay, ReplayBody, ReplayBodyLayer};
+//!
+//! # let retry = Retry::new("storage", RetryConfig::fluxus())?;
+//! # let (mut writer, upload) = Channel::<Bytes>::new(2);
+//! # writer.send_data("one, ".into()).await?;
+//! # writer.send_data("two".into()).await?;
+//! # drop(writer);
+//! let stack = ServiceBuilder::new()
+//!     .layer(ReplayBodyLayer::default()) // keeps up to 64 KiB of each body
+//!     .layer(retry.layer().replay(HttpReplay))
+//!     .service_fn(|req: Request<ReplayBody<Channel<Bytes>>>| async {
+//!         let mut body = req.into_body();
+//!         if context::current().attempt == 1 {
+//!             body.frame().await; // and no further
+//!             return Err(BoxError::from("connection reset"));
+//!         }
+//!         Ok(Response::new(body.collect().await?.to_bytes()))
+//!     });
+//! let answer = stack.oneshot(Request::put("/file").body(upload)?).await?;
+//! assert_eq!(answer.body(), "one, two");
+//! # Ok::<_, BoxError>(()) }).unwrap();
+//! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;

@@ -8,6 +8,7 @@
 //! | what is refused becomes a response | `.respond()` | none; feature `http` |
 //! | an answer when all else failed | `.fallback(..)` | `Fallback` |
 //! | a limit for the whole call | `.deadline(..)` | `Timeout` |
+//! | bodies that are streams, for a second attempt | `.layer(ReplayBodyLayer::default())` | none; feature `http` |
 //! | a failed call is made again | `.retrying(..)` | `Retry` |
 //! | no calls to what is down | `.breaker(..)` | `Breaker` |
 //! | so many calls at once | `.bulkhead(..)` | `Bulkhead` |
@@ -105,7 +106,7 @@ pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]
 pub use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer};
 #[cfg(feature = "http")]
-pub use buttress_http::{HttpClassify, HttpReplay, RespondLayer};
+pub use buttress_http::{HttpClassify, HttpReplay, ReplayBody, ReplayBodyLayer, RespondLayer};
 #[cfg(feature = "retry")]
 pub use buttress_retry::{Retry, RetryConfig, RetryLayer};
 #[cfg(feature = "timeout")]
