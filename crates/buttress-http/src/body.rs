@@ -21,6 +21,9 @@ use http_body::{Body, Frame, SizeHint};
 /// # Cancellation
 /// An attempt that was given up may still hold its body (a connection that has not noticed yet). Once the next attempt
 /// is certain, it reads no further, and when that attempt reads, it fails.
+///
+/// A body inside that panics counts as broken. It is read under a lock by which copies are saved and dropped: it must
+/// not do that itself, nor wait for it.
 pub struct ReplayBody<B> {
     // Locked only to save it, which has a shared reference; whoever reads it has it alone.
     inner: Mutex<Inner<B>>,
@@ -281,7 +284,7 @@ where
                 return Poll::Ready(Some(Err(lost.into())));
             }
             self.begun = true;
-            if self.number > 0 {
+            if self.is_saved() {
                 shared.waiting -= 1;
             }
             (shared.current, shared.promised) = (self.number, None);

@@ -69,7 +69,6 @@ fn trailers() -> HeaderMap {
 }
 
 fn body(max_bytes: usize, steps: impl IntoIterator<Item = Step>) -> ReplayBody<Steps> {
-    // Of unknown length: one step that nobody sees.
     ReplayBody::new(Steps { left: steps.into_iter().collect(), knows_length: true }, max_bytes)
 }
 
@@ -251,56 +250,6 @@ fn blocks_are_filled_and_given_out_in_order() {
             let taken = buffer.take_after(at);
             assert_eq!(taken, whole[at..][..taken.len()]);
             at += taken.len();
-        }
-    }
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => vec(any::<u8>(), 0..20).prop_map(Step::Data),
-        2 => Just(Step::Pending),
-        1 => Just(Step::Breaks),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
-
-    // vector fault R10: the bytes go out once and in order, whoever reads when
-    #[test]
-    fn attempts_read_the_body_from_its_beginning_or_not_at_all(
-        steps in vec(step(), 0..12), known: bool, limit in 0_usize..120, reads in vec((0_usize..12, any::<bool>()), 1..5),
-    ) {
-        let mut whole = Vec::new();
-        for step in &steps {
-            match step {
-                Step::Data(data) => whole.extend_from_slice(data),
-                Step::Breaks => break,
-                _ => {}
-            }
-        }
-        let mut current = if known { body(limit, steps) } else { of_unknown_length(limit, steps) };
-        let mut given_up: Vec<ReplayBody<Steps>> = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        for (polls, zombies) in reads {
-            let saved = current.save();
-            let mut sent = Vec::new();
-            for _ in 0..polls {
-                // Attempts given up read nothing, whenever they are polled.
-                for old in given_up.iter_mut().filter(|_| zombies) {
-                    let read = Pin::new(old).poll_frame(&mut cx);
-                    prop_assert!(matches!(read, Poll::Pending | Poll::Ready(None | Some(Err(_)))));
-                }
-                if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut current).poll_frame(&mut cx) {
-                    sent.extend_from_slice(frame.data_ref().unwrap());
-                }
-                prop_assert!(kept(&current) <= limit);
-            }
-            prop_assert_eq!(&sent, &whole[..sent.len()]);
-            match saved {
-                Some(saved) if saved.can_resend() => given_up.push(mem::replace(&mut current, saved)),
-                _ => break,
-            }
         }
     }
 }
