@@ -278,7 +278,6 @@ where
             drop(former);
             return Poll::Pending;
         }
-        let mut superseded = Vec::new();
         if !self.begun {
             if let Some(lost) = shared.lost {
                 return Poll::Ready(Some(Err(lost.into())));
@@ -288,13 +287,18 @@ where
                 shared.waiting -= 1;
             }
             (shared.current, shared.promised) = (self.number, None);
-            superseded = mem::take(&mut shared.parked);
+            let superseded = mem::take(&mut shared.parked);
+            if !superseded.is_empty() {
+                drop(shared);
+                wake(superseded);
+                // Looks again: a later one may have begun meanwhile.
+                return self.poll_frame(cx);
+            }
         }
         let frame = shared.poll_frame(&mut self.at, &mut self.gave_trailers, cx);
         let former = if frame.is_pending() { shared.park(self.number, cx.waker()) } else { None };
         drop(shared);
         drop(former);
-        wake(superseded);
         frame
     }
 }

@@ -304,6 +304,17 @@ fn body_that_panics_is_not_sent_again() {
 }
 
 #[test]
+fn attempt_given_up_is_told_though_the_body_panics_in_the_next_one() {
+    let mut first = body(100, [Step::Panics]);
+    let mut second = first.save().unwrap();
+    assert!(second.can_resend());
+    let woken = CountingWaker::new();
+    assert!(Pin::new(&mut first).poll_frame(&mut Context::from_waker(&woken.waker())).is_pending());
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(&mut second))).unwrap_err();
+    assert_eq!(woken.count(), 1);
+}
+
+#[test]
 fn one_waker_is_kept_of_each_attempt() {
     let mut first = body(100, [data("one")]);
     let saved = first.save().unwrap();
