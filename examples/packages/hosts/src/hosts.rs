@@ -128,12 +128,8 @@ pub(crate) fn tonic_channel(
     policies: &Policies,
     endpoint: &Endpoint,
 ) -> impl GrpcService<Body, ResponseBody = Body, Error = BoxError> + Clone + Send + Sync + use<> {
-    let layer = ServiceBuilder::new().map_err(grpc::refusal_as_status).layer(stack_with(
-        policies,
-        grpc::verdict,
-        Never,
-    ));
-    layer.service(endpoint.connect_lazy())
+    let judged = stack_with(policies, grpc::verdict, Never);
+    ServiceBuilder::new().map_err(grpc::refusal_as_status).layer(judged).service(endpoint.connect_lazy())
 }
 
 /// A tonic server.

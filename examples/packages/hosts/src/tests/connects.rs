@@ -6,6 +6,7 @@ use axum::{Router, routing::get};
 use buttress::rejection;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use tokio::time::timeout;
 
 use super::{ShutPort, open_wait_of};
 use crate::hosts::{Policies, hyper_util};
@@ -22,11 +23,12 @@ async fn hyper_utils_fourth_connect_to_a_shut_port_is_not_tried_and_a_probe_find
         let error = client.request(get_it()).await.unwrap_err();
         assert!(error.is_connect() && rejection(&error).is_none(), "{error:?}");
     }
-    // From here on a connect would succeed, if one were tried.
+    // From here on a connect would succeed, if one were tried, and wait for an answer.
     let listener = port.open().unwrap();
-    let error = client.request(get_it()).await.unwrap_err();
+    let fourth = timeout(Duration::from_millis(200), client.request(get_it())).await;
+    let error = fourth.expect("answered at once").unwrap_err();
     assert_eq!(rejection(&error).expect("refused by the stack").code(), "CIRCUIT_OPEN");
-    let tried = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    let tried = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(tried.is_err(), "a fourth connect was tried: {tried:?}");
 
     let app = Router::new().route("/", get(|| async { "hello" }));
