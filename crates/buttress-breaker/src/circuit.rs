@@ -484,7 +484,7 @@ impl Circuit {
     }
 
     /// Opens or closes, as of when it was over, where it was half-open for too long.
-    fn end_trial(&mut self, rules: &Rules, at: Moment) {
+    pub(crate) fn end_trial(&mut self, rules: &Rules, at: Moment) {
         if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
             let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
             if rules.half_open_closes {

@@ -238,6 +238,9 @@ impl Opened<'_> {
 
     pub(crate) fn reconfigure(&mut self, rules: Arc<Rules>, at: Moment) {
         let reshaped = rules.window != self.back.rules.window;
+        // What time has come to by now, it came to under the old ones.
+        let (circuit, old) = self.parts();
+        circuit.end_trial(old, at);
         self.back.rules = rules;
         let (circuit, rules) = self.parts();
         circuit.reconfigure(rules, reshaped, at);

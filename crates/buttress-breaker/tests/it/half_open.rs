@@ -222,6 +222,27 @@ async fn half_open_without_a_verdict_closes_after_its_time_where_told_to() {
     }
 }
 
+// "State, counts and calls under way stay as they are": also the state that time has made.
+#[tokio::test(start_paused = true)]
+async fn new_settings_do_not_change_what_the_time_of_half_open_has_come_to() {
+    for closes in [false, true] {
+        let builder = limited(Breaker::builder("x")).half_open_timeout_closes(closes);
+        let breaker = builder.build().unwrap();
+        breaker.fail(1);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        pass(ms(3_500)).await;
+        let state = breaker.state();
+        let mut other = (*breaker.config()).clone();
+        (other.half_open_timeout_closes, other.open_for) = (!closes, Some(secs(60)));
+        breaker.reconfigure(other).unwrap();
+        breaker.is(state);
+        if !closes {
+            assert_eq!(breaker.refused().retry_after(), Some(ms(500)));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));
