@@ -274,7 +274,7 @@ impl Circuit {
         slow: bool,
         at: Moment,
     ) -> Option<u64> {
-        self.end_trial(rules, at);
+        self.end_trial(rules, at.now, at.refused);
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return None;
@@ -477,16 +477,16 @@ impl Circuit {
 
     /// Does what time alone has done already: an open circuit whose wait is over is half-open.
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
-        self.end_trial(rules, at);
+        self.end_trial(rules, at.now, at.refused);
         if self.state == State::Open && at.now >= self.cold.open_until {
             self.half_open(rules, Cause::Rule, at);
         }
     }
 
     /// Opens or closes, as of when it was over, where it was half-open for too long.
-    pub(crate) fn end_trial(&mut self, rules: &Rules, at: Moment) {
-        if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
-            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
+    pub(crate) fn end_trial(&mut self, rules: &Rules, now: u64, refused: u64) {
+        if self.state == State::HalfOpen && now >= self.cold.half_open_until {
+            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, refused };
             if rules.half_open_closes {
                 self.close(rules, Cause::Rule, over);
             } else {
@@ -718,16 +718,23 @@ impl Circuit {
             // The share of failures may have risen. Who only looks does not open the circuit; the next call asks.
             self.ask_again = true;
         }
-        View { circuit: self }
+        View { circuit: self, now }
     }
 }
 
 /// The parts of a circuit that reports show.
 pub(crate) struct View<'a> {
     circuit: &'a Circuit,
+    now: u64,
 }
 
 impl View<'_> {
+    /// The state as a call made now would find it, and for how long such calls are refused.
+    pub(crate) fn found(&self, rules: &Rules) -> (State, u64) {
+        let (state, until) = self.circuit.found(rules, self.now);
+        (state, until.saturating_sub(self.now))
+    }
+
     pub(crate) fn window(&self) -> Counts {
         match self.circuit.state {
             State::Closed | State::MetricsOnly => self.circuit.window.counts(),

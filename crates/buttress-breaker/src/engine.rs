@@ -358,7 +358,9 @@ impl Shared {
 
     /// Whether nothing is lost with this circuit: a new one would do the same.
     pub(crate) fn knows_nothing(&self) -> bool {
-        self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
+        let now = self.common.now();
+        let look = |opened: &mut Opened<'_>| opened.circuit().look(now).has_seen_no_failure();
+        self.stored_state() == State::Closed && self.locked(look).0
     }
 
     /// Leaves the circuits of its keyed breaker, which has to be told.
@@ -739,12 +741,16 @@ impl Shared {
         out
     }
 
+    /// Looks at the circuit. One that was half-open for too long is opened or closed by that, or what is seen would
+    /// be of two states. An open one whose wait is over stays as it is: half-open begins with a call.
     pub(crate) fn looked<T>(&self, f: impl FnOnce(View<'_>, &Rules) -> T) -> T {
-        let now = self.common.now();
-        let (out, _) = self.locked(|opened| {
+        let (now, refused) = (self.common.now(), self.rejected.load(Relaxed));
+        let (out, said) = self.locked(|opened| {
             let (circuit, rules) = opened.parts();
+            circuit.end_trial(rules, now, refused);
             f(circuit.look(now), rules)
         });
+        self.after(said);
         out
     }
 
@@ -760,11 +766,10 @@ impl Shared {
     // ---- looking
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let now = self.common.now();
         let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
         let ignored = self.ignored.load(Relaxed);
-        let (state, blocked) = self.found(now);
         self.looked(|view, rules| {
+            let (state, wait) = view.found(rules);
             let (tally, window, trial) = (view.tally(), view.window(), view.trial());
             let (failure_ratio, slow_ratio) = view.ratios(rules);
             let (consecutive_successes, consecutive_failures) = view.in_a_row();
@@ -796,7 +801,7 @@ impl Shared {
                 open_reason: view.reason(),
                 last_error: view.last_error(),
                 next_probe_in: matches!(state, State::Open | State::HalfOpen)
-                    .then(|| Duration::from_nanos(blocked.saturating_sub(now))),
+                    .then(|| Duration::from_nanos(wait)),
             }
         })
     }

@@ -240,7 +240,7 @@ impl Opened<'_> {
         let reshaped = rules.window != self.back.rules.window;
         // What time has come to by now, it came to under the old ones.
         let (circuit, old) = self.parts();
-        circuit.end_trial(old, at);
+        circuit.end_trial(old, at.now, at.refused);
         self.back.rules = rules;
         let (circuit, rules) = self.parts();
         circuit.reconfigure(rules, reshaped, at);

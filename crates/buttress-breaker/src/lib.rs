@@ -48,7 +48,8 @@
 //!
 //! Every admission carries the generation it was made in, and each change of state begins a new one: a result
 //! that comes late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon
-//! as the wait is over; the transition itself happens with the next call.
+//! as the wait is over; the transition itself happens with the next call. So with the end of
+//! [`half_open_timeout`](BreakerConfig::half_open_timeout), which a look by [`Breaker::snapshot`] brings about too.
 //!
 //! # Ready, open, half-open
 //! A refusal comes from `call`, never from `poll_ready`, where an error means "throw this service away". An open

@@ -243,6 +243,42 @@ async fn new_settings_do_not_change_what_the_time_of_half_open_has_come_to() {
     }
 }
 
+// Time has opened or closed it, so everything else that is shown belongs to that state too.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_after_the_time_of_half_open_is_of_one_piece() {
+    for closes in [false, true] {
+        let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(2).open_for(secs(1));
+        let builder =
+            builder.success_threshold(2).half_open_timeout(secs(3)).half_open_timeout_closes(closes);
+        let (breaker, heard) = Heard::by(builder);
+        breaker.try_acquire().unwrap().failure_with(&std::fmt::Error);
+        breaker.try_acquire().unwrap().failure_with(&std::fmt::Error);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        let _hung = breaker.try_acquire().unwrap();
+        let over = tokio::time::Instant::now() + secs(3);
+        pass(ms(3_500)).await;
+        heard.transitions();
+        breaker.is(if closes { State::Closed } else { State::Open });
+        assert_eq!(breaker.last_error().is_some(), !closes);
+        let health = breaker.health();
+        assert_eq!((health.state, health.healthy), (breaker.state(), closes));
+        let seen = health.metrics;
+        assert_eq!((seen.half_open_successes, seen.probes_in_flight, seen.since), (0, 0, over));
+        if closes {
+            assert_eq!((seen.window.calls, seen.failure_ratio, seen.openings), (0, None, 0));
+            assert_eq!((seen.last_error, seen.next_probe_in), (None, None));
+        } else {
+            assert_eq!((seen.window.calls, seen.failure_ratio, seen.openings), (2, Some(1.0), 2));
+            assert_eq!(
+                (seen.open_reason, seen.next_probe_in),
+                (Some(OpenReason::HalfOpenTimeout), Some(ms(500)))
+            );
+        }
+        assert_eq!(heard.transitions().len(), 1); // whoever found it has told it
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));
