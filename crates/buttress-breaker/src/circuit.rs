@@ -229,8 +229,8 @@ impl Circuit {
             self.cold.said.push(Said::Note(Note::LeaseExpired));
         }
         if self.cold.trial.leases.len() >= rules.probes {
-            let free = self.probe_free_at(rules).saturating_sub(at.now);
-            return Admission::Refused(Some(free.min(self.longest_wait())));
+            let left = self.blocked_until(rules).saturating_sub(at.now);
+            return Admission::Refused(Some(left.min(self.longest_wait())));
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
@@ -683,20 +683,28 @@ impl Circuit {
             State::HalfOpen if now >= self.cold.half_open_until && rules.half_open_closes => {
                 return (State::Closed, 0);
             }
-            State::HalfOpen if now >= self.cold.half_open_until => {
-                let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
-                self.cold.half_open_until.saturating_add(nanos(wait).max(1))
-            }
+            State::HalfOpen if now >= self.cold.half_open_until => self.reopened_until(rules),
             state => return (state, self.blocked_until(rules)),
         };
         if now < open_until { (State::Open, open_until) } else { (State::HalfOpen, 0) }
     }
 
-    /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
+    /// Half-open without a verdict, it is open from `half_open_until` to then.
+    fn reopened_until(&self, rules: &Rules) -> u64 {
+        let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
+        self.cold.half_open_until.saturating_add(nanos(wait).max(1))
+    }
+
+    /// Before this time every call is refused, in the states that refuse, unless somebody settles it earlier; the
+    /// end of the ramp, when closed.
     pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
         match self.state {
             State::Open => self.cold.open_until,
-            State::HalfOpen => self.probe_free_at(rules).min(self.cold.half_open_until),
+            State::HalfOpen => match self.probe_free_at(rules) {
+                free if free < self.cold.half_open_until => free,
+                _ if rules.half_open_closes => self.cold.half_open_until,
+                _ => self.reopened_until(rules),
+            },
             State::Isolated => u64::MAX,
             State::Closed => self.cold.ramp_until,
             State::Disabled | State::MetricsOnly => 0,

@@ -494,9 +494,9 @@ impl Shared {
             Kind::Ramping => self.ramp(word),
             Kind::Open | Kind::HalfOpen => {
                 let now = self.common.now();
-                match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.longest_wait()))),
-                    _ => {
+                match self.front.refused_for(word, now) {
+                    Some(left) => Admission::Refused(Some(left.min(self.longest_wait()))),
+                    None => {
                         let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
                         self.after(said);
                         admission

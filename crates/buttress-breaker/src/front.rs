@@ -140,6 +140,14 @@ impl Front {
         self.blocked_until.load(Relaxed)
     }
 
+    /// For how long calls are refused, where that can be told without the lock; the word was open or half-open.
+    #[inline]
+    pub(crate) fn refused_for(&self, word: Word, now: u64) -> Option<u64> {
+        let over = word.kind() == Kind::HalfOpen && now >= self.settled_until();
+        let left = self.blocked_until().saturating_sub(now);
+        (left > 0 && !over).then_some(left)
+    }
+
     /// Until when a success may be counted without a look at the clock, or until when it may be half-open;
     /// `u64::MAX`: for ever.
     #[inline]

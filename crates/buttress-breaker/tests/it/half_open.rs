@@ -279,6 +279,25 @@ async fn a_snapshot_after_the_time_of_half_open_is_of_one_piece() {
     }
 }
 
+// A probe that hangs keeps its place past the time of half-open, and then the circuit is open: there is no use in
+// coming back as that time is over.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_refused_while_half_open_is_told_of_the_wait_that_follows_its_time() {
+    for closes in [false, true] {
+        let builder = limited(Breaker::builder("x")).probe_lease(secs(600)).half_open_timeout_closes(closes);
+        let breaker = builder.build().unwrap();
+        breaker.fail(1);
+        pass(secs(1)).await;
+        let _hung = breaker.try_acquire().unwrap();
+        pass(ms(2_900)).await;
+        let (wait, probe) = if closes { (ms(100), ms(100)) } else { (secs(1), ms(1_100)) };
+        assert_eq!(breaker.refused().retry_after(), Some(wait));
+        assert_eq!(breaker.snapshot().next_probe_in, Some(probe));
+        pass(probe).await;
+        breaker.try_acquire().unwrap().success();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));
