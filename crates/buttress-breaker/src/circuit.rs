@@ -705,9 +705,9 @@ impl Circuit {
                 _ if rules.half_open_closes => self.cold.half_open_until,
                 _ => self.reopened_until(rules),
             },
-            State::Isolated => u64::MAX,
             State::Closed => self.cold.ramp_until,
-            State::Disabled | State::MetricsOnly => 0,
+            // Isolation has no end: a call that finds this just as it begins asks the circuit.
+            State::Isolated | State::Disabled | State::MetricsOnly => 0,
         }
     }
 

@@ -344,23 +344,11 @@ impl Shared {
         self.by_hand(|opened, at| opened.reconfigure(rules, at));
     }
 
-    /// The state as it was left, whatever time has done to it since.
-    pub(crate) fn stored_state(&self) -> State {
-        match self.front.word().kind() {
-            Kind::Closed | Kind::Ramping => State::Closed,
-            Kind::MetricsOnly => State::MetricsOnly,
-            Kind::Disabled => State::Disabled,
-            Kind::Isolated => State::Isolated,
-            Kind::Open => State::Open,
-            Kind::HalfOpen => State::HalfOpen,
-        }
-    }
-
     /// Whether nothing is lost with this circuit: a new one would do the same.
     pub(crate) fn knows_nothing(&self) -> bool {
         let now = self.common.now();
         let look = |opened: &mut Opened<'_>| opened.circuit().look(now).has_seen_no_failure();
-        self.stored_state() == State::Closed && self.locked(look).0
+        self.front.word().state() == State::Closed && self.locked(look).0
     }
 
     /// Leaves the circuits of its keyed breaker, which has to be told.
@@ -379,7 +367,7 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.stored_state() {
+        match self.front.word().state() {
             State::Open | State::HalfOpen => self.found(self.common.now()).0,
             stored => stored,
         }
@@ -388,16 +376,17 @@ impl Shared {
     /// The state as a call made `now` would find it, and until when such calls are refused. Takes the lock only
     /// where the circuit was half-open for longer than it may be.
     fn found(&self, now: u64) -> (State, u64) {
-        let (stored, until) = (self.stored_state(), self.front.blocked_until());
-        match stored {
+        let word = self.front.word();
+        if self.front.is_over(word, now) {
+            let find = |opened: &mut Opened<'_>| {
+                let (circuit, rules) = opened.parts();
+                circuit.found(rules, now)
+            };
+            return self.locked(find).0;
+        }
+        let until = self.front.blocked_until();
+        match word.state() {
             State::Open if now >= until => (State::HalfOpen, 0),
-            State::HalfOpen if now >= self.front.settled_until() => {
-                let (found, _) = self.locked(|opened| {
-                    let (circuit, rules) = opened.parts();
-                    circuit.found(rules, now)
-                });
-                found
-            }
             stored => (stored, until),
         }
     }
