@@ -85,7 +85,8 @@ pub struct BreakerConfig {
     pub half_open_failure_rate: Option<f64>,
     /// Opens again after being half-open for this long without a verdict, as resilience4j's
     /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
-    /// time. Begins with the call that finds the wait over, and counts as an opening. Default, and zero: no limit.
+    /// time. Begins with the call that finds the wait over, and counts as an opening. Who waits for an inner service
+    /// meanwhile that is not ready takes a timer of tokio. Default, and zero: no limit.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub half_open_timeout: Option<Duration>,
     /// Closes after `half_open_timeout` instead: for so few calls that a sample would hardly ever be complete, where

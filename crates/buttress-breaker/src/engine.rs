@@ -391,6 +391,13 @@ impl Shared {
         }
     }
 
+    /// When the circuit, if it is half-open, has been so for too long.
+    pub(crate) fn half_open_until(&self) -> Option<Instant> {
+        let half_open = self.front.word().kind() == Kind::HalfOpen;
+        let until = Some(self.front.settled_until()).filter(|until| half_open && *until != u64::MAX);
+        until.map(|until| self.common.instant(until))
+    }
+
     /// Whether no call is refused because of the state: one look at the word. A ramp refuses some of the calls,
     /// not the service.
     #[inline(always)]
