@@ -760,6 +760,11 @@ impl View<'_> {
         (detail.failure_ratio, detail.slow_ratio)
     }
 
+    /// The same for those who listen. Half-open, there is none: what opened the circuit is of the past.
+    pub(crate) fn told_ratios(&self, rules: &Rules) -> (Option<f64>, Option<f64>) {
+        if self.found(rules).0 == State::HalfOpen { (None, None) } else { self.ratios(rules) }
+    }
+
     pub(crate) fn has_seen_no_failure(&self) -> bool {
         let window = self.window();
         window.failures == 0 && window.slow == 0 && self.circuit.failed_in_a_row == 0

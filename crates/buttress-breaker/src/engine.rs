@@ -683,7 +683,7 @@ impl Shared {
         let ((opened, levels), said) = self.locked(|back| {
             let opened = back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
-            (opened, watched.then(|| circuit.look(now).ratios(rules)))
+            (opened, watched.then(|| circuit.look(now).told_ratios(rules)))
         });
         if let Some(generation) = opened {
             // With no lock held: the error's `Display` is somebody else's code. A panic of it must not keep those
@@ -731,7 +731,7 @@ impl Shared {
         // Also where nothing is told: another wait, another gate.
         self.after(true);
         if self.common.emitter.is_on() {
-            let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
+            let (failures, slow) = self.looked(|view, rules| view.told_ratios(rules));
             self.common.tell_ratios(failures, slow);
         }
         out
@@ -815,8 +815,9 @@ impl Levels for Common {
 
 impl Levels for Shared {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
-        tell(Event::Level { what: Level::State(self.state().as_str()), value: 1.0 });
+        let (state, (failures, slow)) =
+            self.looked(|view, rules| (view.found(rules).0, view.told_ratios(rules)));
+        tell(Event::Level { what: Level::State(state.as_str()), value: 1.0 });
         tell(Event::Level { what: Level::FailureRatio, value: failures.unwrap_or(f64::NAN) });
         tell(Event::Level { what: Level::SlowRatio, value: slow.unwrap_or(f64::NAN) });
     }
