@@ -206,7 +206,7 @@ impl OnlyErrors {
         self
     }
 
-    /// Takes this as the code of errors of type `E`, whatever their text says. A code that is listed matches it;
+    /// Takes this as the code of errors of type `E`, beside what their text says. A code that is listed matches it;
     /// part of one does not.
     ///
     /// ```
