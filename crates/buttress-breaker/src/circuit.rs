@@ -512,18 +512,22 @@ impl Circuit {
             self.cold.frozen = Counts::default();
             (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
         }
+        self.reckon(to, &mut detail, at);
+        if from != to {
+            self.cold.said.push(Said::Changed { from, to, cause, detail });
+        }
+    }
+
+    /// Adds how many calls were refused since the circuit was last closed, and on closing, since when.
+    fn reckon(&mut self, to: State, detail: &mut TransitionDetail, at: Moment) {
         if matches!(to, State::Open | State::HalfOpen | State::Isolated) {
             self.cold.left_closed.get_or_insert((at.now, at.refused));
         }
-        if let Some((when, refused)) = self.cold.left_closed {
-            detail.rejected = at.refused.saturating_sub(refused);
-            if to == State::Closed {
-                detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
-                self.cold.left_closed = None;
-            }
-        }
-        if from != to {
-            self.cold.said.push(Said::Changed { from, to, cause, detail });
+        let Some((when, refused)) = self.cold.left_closed else { return };
+        detail.rejected = at.refused.saturating_sub(refused);
+        if to == State::Closed {
+            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+            self.cold.left_closed = None;
         }
     }
 

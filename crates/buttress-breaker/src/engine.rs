@@ -234,12 +234,9 @@ impl Common {
         (limit != u64::MAX).then(|| Duration::from_nanos(limit))
     }
 
-    pub(crate) fn tell_ratios(&self, failures: Option<f64>, slow: Option<f64>) {
-        if self.is_keyed() {
-            return;
-        }
-        for (what, ratio) in [(Level::FailureRatio, failures), (Level::SlowRatio, slow)] {
-            self.emitter.emit(Event::Level { what, value: ratio.unwrap_or(f64::NAN) });
+    pub(crate) fn tell_ratios(&self, ratios: Ratios) {
+        if !self.is_keyed() {
+            levels(ratios).into_iter().for_each(|event| self.emitter.emit(event));
         }
     }
 
@@ -680,7 +677,7 @@ impl Shared {
         error: Option<&(dyn StdError + 'static)>,
     ) -> bool {
         let watched = self.common.emitter.is_on();
-        let ((opened, levels), said) = self.locked(|back| {
+        let ((opened, ratios), said) = self.locked(|back| {
             let opened = back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
             (opened, watched.then(|| circuit.look(now).told_ratios(rules)))
@@ -697,8 +694,8 @@ impl Shared {
             };
             self.locked(|back| back.circuit().set_last_error(generation, text));
         }
-        if let Some((failures, slow)) = levels {
-            self.common.tell_ratios(failures, slow);
+        if let Some(ratios) = ratios {
+            self.common.tell_ratios(ratios);
         }
         if ticket.lease != 0 && !said {
             // A probe's place is free: those who wait at the gate may want it.
@@ -731,8 +728,7 @@ impl Shared {
         // Also where nothing is told: another wait, another gate.
         self.after(true);
         if self.common.emitter.is_on() {
-            let (failures, slow) = self.looked(|view, rules| view.told_ratios(rules));
-            self.common.tell_ratios(failures, slow);
+            self.common.tell_ratios(self.looked(|view, rules| view.told_ratios(rules)));
         }
         out
     }
@@ -815,12 +811,18 @@ impl Levels for Common {
 
 impl Levels for Shared {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        let (state, (failures, slow)) =
-            self.looked(|view, rules| (view.found(rules).0, view.told_ratios(rules)));
+        let (state, ratios) = self.looked(|view, rules| (view.found(rules).0, view.told_ratios(rules)));
         tell(Event::Level { what: Level::State(state.as_str()), value: 1.0 });
-        tell(Event::Level { what: Level::FailureRatio, value: failures.unwrap_or(f64::NAN) });
-        tell(Event::Level { what: Level::SlowRatio, value: slow.unwrap_or(f64::NAN) });
+        levels(ratios).into_iter().for_each(tell);
     }
+}
+
+/// The shares of failures and of slow calls, where enough calls are known.
+type Ratios = (Option<f64>, Option<f64>);
+
+fn levels((failures, slow): Ratios) -> [Event<'static>; 2] {
+    [(Level::FailureRatio, failures), (Level::SlowRatio, slow)]
+        .map(|(what, ratio)| Event::Level { what, value: ratio.unwrap_or(f64::NAN) })
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -110,8 +110,8 @@
 //!
 //! # Costs
 //! A call through a closed circuit reads one word and counts it down by one; it takes no lock and allocates
-//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, refusals by a half-open
-//! circuit and changes of state take a lock for as long as a few additions take.
+//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, probes and changes of state
+//! take a lock for as long as a few additions take; refusals hardly ever do.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod breaker;

@@ -143,9 +143,8 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |&error| inside(error)).take(64)
 }
 
-type Rule = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
-/// Whether an error has one of these codes as its own.
-type Coded = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send + Sync>;
+/// Whether an error matches, given the listed codes.
+type Rule = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send + Sync>;
 
 /// Calls transient only the errors that match one of its rules; every other error is permanent.
 ///
@@ -165,7 +164,6 @@ type Coded = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send +
 pub struct OnlyErrors {
     codes: Vec<Box<str>>,
     rules: Vec<Rule>,
-    coded: Vec<Coded>,
 }
 
 impl OnlyErrors {
@@ -202,7 +200,7 @@ impl OnlyErrors {
     where
         F: Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
     {
-        self.rules.push(Arc::new(rule));
+        self.rules.push(Arc::new(move |error, _| rule(error)));
         self
     }
 
@@ -233,7 +231,7 @@ impl OnlyErrors {
         F: Fn(&E) -> Option<C> + Send + Sync + 'static,
         C: AsRef<str>,
     {
-        self.coded.push(Arc::new(move |error, codes| {
+        self.rules.push(Arc::new(move |error, codes| {
             let own = error.downcast_ref::<E>().and_then(&code);
             own.is_some_and(|own| codes.iter().any(|code| **code == *own.as_ref()))
         }));
@@ -241,7 +239,7 @@ impl OnlyErrors {
     }
 
     fn matches(&self, error: &(dyn StdError + 'static)) -> bool {
-        if self.rules.iter().any(|rule| rule(error)) || self.coded.iter().any(|own| own(error, &self.codes)) {
+        if self.rules.iter().any(|rule| rule(error, &self.codes)) {
             return true;
         }
         if self.codes.is_empty() {
@@ -254,8 +252,7 @@ impl OnlyErrors {
 
 impl std::fmt::Debug for OnlyErrors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rules = self.rules.len().saturating_add(self.coded.len());
-        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &rules).finish()
+        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &self.rules.len()).finish()
     }
 }
 
