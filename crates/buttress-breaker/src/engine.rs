@@ -363,28 +363,20 @@ impl Shared {
         }
     }
 
+    /// The state as a call made now would find it. Takes the lock only where the circuit was half-open for longer
+    /// than it may be.
     pub(crate) fn state(&self) -> State {
-        match self.front.word().state() {
-            State::Open | State::HalfOpen => self.found(self.common.now()).0,
-            stored => stored,
-        }
-    }
-
-    /// The state as a call made `now` would find it, and until when such calls are refused. Takes the lock only
-    /// where the circuit was half-open for longer than it may be.
-    fn found(&self, now: u64) -> (State, u64) {
         let word = self.front.word();
-        if self.front.is_over(word, now) {
-            let find = |opened: &mut Opened<'_>| {
-                let (circuit, rules) = opened.parts();
-                circuit.found(rules, now)
-            };
-            return self.locked(find).0;
-        }
-        let until = self.front.blocked_until();
         match word.state() {
-            State::Open if now >= until => (State::HalfOpen, 0),
-            stored => (stored, until),
+            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            State::HalfOpen => {
+                let now = self.common.now();
+                if self.front.is_over(word, now) {
+                    return self.locked(|opened| opened.found(now)).0;
+                }
+                State::HalfOpen
+            }
+            stored => stored,
         }
     }
 
@@ -434,18 +426,22 @@ impl Shared {
                 let wait = until.saturating_sub(self.common.now());
                 (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
             }
-            Kind::HalfOpen => self.refusing_half_open(generation),
+            Kind::HalfOpen => self.refusing_half_open(word),
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
     }
 
     #[inline(never)]
-    fn refusing_half_open(&self, generation: u64) -> Option<Refusal> {
+    fn refusing_half_open(&self, word: Word) -> Option<Refusal> {
         let now = self.common.now();
-        let (state, until) = self.found(now);
-        let left = until.saturating_sub(now);
-        let wait = if state == State::HalfOpen { left.min(self.longest_wait()) } else { left };
-        (left > 0).then_some(Refusal { generation, until: Some(until), wait })
+        if self.front.is_over(word, now) {
+            // A call comes by, so what time has done is done and told; else every refusal would find it anew.
+            self.looked(|_, _| ());
+            return self.refusing();
+        }
+        let until = self.front.blocked_until();
+        let wait = until.saturating_sub(now).min(self.longest_wait());
+        (wait > 0).then_some(Refusal { generation: word.generation(), until: Some(until), wait })
     }
 
     // ---- a call

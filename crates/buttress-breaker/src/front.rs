@@ -251,6 +251,12 @@ impl Opened<'_> {
         circuit.admit(rules, at)
     }
 
+    /// The state as a call made `now` would find it.
+    pub(crate) fn found(&mut self, now: u64) -> State {
+        let (circuit, rules) = self.parts();
+        circuit.found(rules, now).0
+    }
+
     pub(crate) fn settle(
         &mut self,
         ticket: Ticket,

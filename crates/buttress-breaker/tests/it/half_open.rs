@@ -298,6 +298,22 @@ async fn whoever_is_refused_while_half_open_is_told_of_the_wait_that_follows_its
     }
 }
 
+// A service decides in `poll_ready`: that is where a call comes by and finds what time has done.
+#[tokio::test(start_paused = true)]
+async fn the_first_refusal_after_the_time_of_half_open_tells_that_it_is_open() {
+    for gated in [false, true] {
+        let (breaker, heard) = Heard::by(limited(Breaker::builder("x")).gate_readiness(gated));
+        let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+        breaker.force_open();
+        breaker.force_half_open().unwrap();
+        heard.transitions();
+        pass(secs(3)).await;
+        let mut call = tokio_test::task::spawn(tower::ServiceExt::oneshot(breaker.wrap(inner), ()));
+        assert_eq!(call.poll().is_pending(), gated);
+        assert_eq!(heard.transitions(), ["half_open>open auto"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));

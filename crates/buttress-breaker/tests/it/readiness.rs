@@ -338,6 +338,9 @@ async fn whoever_waits_for_the_inner_service_in_a_circuit_that_time_has_closed_g
     pass(ms(3_001)).await;
     assert!(svc.is_woken());
     assert_pending!(svc.poll_ready());
+    breaker.is(State::Closed);
+    assert!(svc.is_woken()); // as everybody is by a transition
+    assert_pending!(svc.poll_ready());
     pass(secs(60)).await;
     assert!(!svc.is_woken());
     inner.allow(1);
