@@ -295,6 +295,17 @@ mod tests {
         assert_eq!(verdict(hidden.into()), Verdict::permanent());
     }
 
+    // It stands for the error itself, and must not hide what that one is.
+    #[test]
+    fn typed_error_is_judged_by_the_error_that_it_is() {
+        let missing = Err::<&(), _>(&crate::Error::Inner(io::Error::from(io::ErrorKind::NotFound)));
+        assert_eq!(Standard.classify(missing), Verdict::permanent());
+        assert!(OnlyErrors::of_type::<io::Error>().classify(missing).is_transient());
+        let refused = Rejection::new("CIRCUIT_OPEN", &Name::new("x"));
+        let wrapped = crate::Error::Inner(io::Error::other(refused));
+        assert_eq!(wrapped.as_error().and_then(crate::rejection).map(Rejection::code), Some("CIRCUIT_OPEN"));
+    }
+
     #[test]
     fn refusals_say_nothing_and_time_outs_are_failures() {
         let name = Name::new("p");
