@@ -314,6 +314,41 @@ async fn the_first_refusal_after_the_time_of_half_open_tells_that_it_is_open() {
     }
 }
 
+// Open for 1 s, half-open from the call at 2 s to 5 s, open to 6 s (or closed), half-open.
+#[tokio::test(start_paused = true)]
+async fn everybody_sees_the_same_state_to_the_nanosecond() {
+    use State::{Closed, HalfOpen, Open};
+    const NANO: Duration = Duration::from_nanos(1);
+    for (closes, when, before, after) in [
+        (false, secs(1), Open, HalfOpen),
+        (false, secs(5), HalfOpen, Open),
+        (false, secs(6), Open, HalfOpen),
+        (true, secs(5), HalfOpen, Closed),
+        (true, secs(6), Closed, Closed),
+    ] {
+        for (until, state) in [(when - NANO, before), (when, after)] {
+            let breaker = limited(Breaker::builder("x").half_open_timeout_closes(closes)).build().unwrap();
+            breaker.fail(1);
+            if until > secs(2) {
+                pass(secs(2)).await;
+                breaker.ok(1);
+                pass(until - secs(2)).await;
+            } else {
+                pass(until).await;
+            }
+            breaker.is(state);
+            assert_eq!(breaker.is_open(), state == Open);
+            let registry = buttress_breaker::Registry::new();
+            registry.insert(&breaker);
+            let health = registry.health();
+            let seen = &health.breakers[0].1;
+            assert_eq!((seen.state, seen.metrics.state, breaker.state()), (state, state, state));
+            assert_eq!(health.by_state.open, usize::from(state == Open));
+            assert_eq!(breaker.try_acquire().is_err(), state == Open);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));
