@@ -1,14 +1,15 @@
 //! What is measured.
 
-use std::rc::Rc;
-
 use tokio::runtime::Runtime;
 
 use crate::{
     ours::{self, Rule},
     peers,
-    services::{Drive, Echo, Later, drive},
+    services::{Echo, Later, Subject, subject},
 };
+
+/// Sets a policy up around an inner service.
+pub(crate) type Make = fn(&Runtime) -> Subject;
 
 /// One row.
 pub(crate) struct Case {
@@ -18,160 +19,200 @@ pub(crate) struct Case {
     pub(crate) group: &'static str,
     /// Whose it is.
     pub(crate) who: &'static str,
-    /// The budget beyond the bare service, in ns; ours only.
+    /// The budget beyond the bare service that is ready, in ns; ours only.
     pub(crate) ceiling: Option<f64>,
-    /// Whether the bare service beside it is pending once.
-    pub(crate) pending: bool,
-    /// Makes it.
-    pub(crate) make: fn(&Rc<Runtime>) -> Drive,
+    /// Around a service that is ready at the first poll.
+    pub(crate) ready: Make,
+    /// Around one that is pending once.
+    pub(crate) pending: Result<Make, NotMeasured>,
 }
 
-const fn case(
-    group: &'static str,
-    who: &'static str,
-    id: &'static str,
-    ceiling: Option<f64>,
-    make: fn(&Rc<Runtime>) -> Drive,
-) -> Case {
-    Case { id, group, who, ceiling, pending: false, make }
+/// Why there is no number.
+pub(crate) type NotMeasured = &'static str;
+
+/// A row of the table.
+pub(crate) enum Row {
+    Case(Case),
+    /// Those who have nothing like it.
+    Without {
+        group: &'static str,
+        who: &'static str,
+        why: NotMeasured,
+    },
 }
 
-const fn pending(
-    group: &'static str,
-    who: &'static str,
-    id: &'static str,
-    make: fn(&Rc<Runtime>) -> Drive,
-) -> Case {
-    Case { pending: true, ..case(group, who, id, None, make) }
+impl Case {
+    const fn ceiling(self, nanos: f64) -> Self {
+        Self { ceiling: Some(nanos), ..self }
+    }
+
+    /// A row of calls that do not reach the inner service.
+    const fn refused(group: &'static str, who: &'static str, id: &'static str, make: Make) -> Self {
+        Self { id, group, who, ceiling: None, ready: make, pending: Err("not called") }
+    }
 }
 
-/// All rows, in the order of the table.
-pub(crate) fn all() -> Vec<Case> {
-    const OURS: &str = "buttress";
-    const TOWER: &str = "tower";
-    const RESILIENCE: &str = "tower-resilience 0.13";
-    const SEATBELT: &str = "seatbelt 0.11";
+/// A [`Case`] around both inner services.
+macro_rules! case {
+    ($group:expr, $who:expr, $id:expr, |$runtime:pat_param, $inner:ident| $make:expr) => {
+        Case {
+            id: $id,
+            group: $group,
+            who: $who,
+            ceiling: None,
+            ready: |$runtime| {
+                let $inner = Echo;
+                $make
+            },
+            pending: Ok(|$runtime| {
+                let $inner = Later;
+                $make
+            }),
+        }
+    };
+}
+
+const OURS: &str = "buttress";
+const TOWER: &str = "tower 0.5";
+const RESILIENCE: &str = "tower-resilience 0.13";
+const SEATBELT: &str = "seatbelt 0.11";
+const RECLOSER: &str = "recloser 1.4";
+
+/// All rows, in the order of the table; the first one is the bare service.
+pub(crate) fn rows() -> Vec<Row> {
+    let groups = [bare(), breakers(), retries(), bulkheads(), timeouts(), fallbacks(), stacks()];
+    groups.into_iter().flatten().collect()
+}
+
+fn bare() -> Vec<Row> {
     vec![
-        case("bare service", "-", "bare", None, |rt| drive(rt, Echo)),
-        case("bare service, typed errors", OURS, "typed", None, ours::typed),
-        case("bare service, lifted errors", OURS, "lifted", None, ours::lifted),
-        case("breaker, consecutive", OURS, "breaker-consecutive", Some(5.0), |rt| {
-            ours::breaker(rt, Rule::Consecutive, Echo)
-        }),
-        case("breaker, count window of 100", OURS, "breaker-count", Some(10.0), |rt| {
-            ours::breaker(rt, Rule::Count, Echo)
-        }),
-        case("breaker, count window of 100", RESILIENCE, "resilience-count", None, |rt| {
-            peers::resilience_breaker_count(rt, Echo)
-        }),
-        case("breaker, count window of 100", "recloser 1.4", "recloser", None, peers::recloser),
-        case("breaker, time window of 10 s", OURS, "breaker-time", Some(35.0), |rt| {
-            ours::breaker(rt, Rule::Time, Echo)
-        }),
-        case(
-            "breaker, time window of 10 s",
-            RESILIENCE,
-            "resilience-time",
-            None,
-            peers::resilience_breaker_time,
-        ),
-        case("breaker, time window of 10 s", SEATBELT, "seatbelt-breaker", None, |rt| {
-            peers::seatbelt_breaker(rt, Echo)
-        }),
-        case("breaker, slow-call rule", OURS, "breaker-slow", Some(60.0), |rt| {
-            ours::breaker(rt, Rule::SlowCalls, Echo)
-        }),
-        case("breaker, open: refusal", OURS, "breaker-open", Some(30.0), ours::breaker_open),
-        case("retry, first attempt succeeds", OURS, "retry", None, |rt| ours::retry(rt, false, Echo)),
-        case("retry, first attempt succeeds", "buttress, with a budget", "retry-budget", None, |rt| {
-            ours::retry(rt, true, Echo)
-        }),
-        case("retry, first attempt succeeds", TOWER, "tower-retry", None, |rt| peers::tower_retry(rt, Echo)),
-        case("retry, first attempt succeeds", RESILIENCE, "resilience-retry", None, |rt| {
-            peers::resilience_retry(rt, Echo)
-        }),
-        case("retry, first attempt succeeds", SEATBELT, "seatbelt-retry", None, |rt| {
-            peers::seatbelt_retry(rt, Echo)
-        }),
-        case("bulkhead, uncontended", OURS, "bulkhead", None, |rt| ours::bulkhead(rt, Echo)),
-        case("bulkhead, uncontended", TOWER, "tower-limit", None, |rt| peers::tower_limit(rt, Echo)),
-        case("bulkhead, uncontended", RESILIENCE, "resilience-bulkhead", None, |rt| {
-            peers::resilience_bulkhead(rt, Echo)
-        }),
-        case("timeout, inner ready", OURS, "timeout", Some(32.0), |rt| ours::timeout(rt, Echo)),
-        case("timeout, inner ready", TOWER, "tower-timeout", None, |rt| peers::tower_timeout(rt, Echo)),
-        case("timeout, inner ready", RESILIENCE, "resilience-timeout", None, |rt| {
-            peers::resilience_timeout(rt, Echo)
-        }),
-        case("timeout, inner ready", SEATBELT, "seatbelt-timeout", None, |rt| {
-            peers::seatbelt_timeout(rt, Echo)
-        }),
-        pending("timeout, inner pending once", OURS, "timeout-later", |rt| ours::timeout(rt, Later)),
-        pending("timeout, inner pending once", TOWER, "tower-timeout-later", |rt| {
-            peers::tower_timeout(rt, Later)
-        }),
-        pending("timeout, inner pending once", RESILIENCE, "resilience-timeout-later", |rt| {
-            peers::resilience_timeout(rt, Later)
-        }),
-        pending("timeout, inner pending once", SEATBELT, "seatbelt-timeout-later", |rt| {
-            peers::seatbelt_timeout(rt, Later)
-        }),
-        case("fallback, a value", OURS, "fallback", None, |rt| ours::fallback(rt, Echo)),
-        case("breaker, retry, bulkhead, timeout", OURS, "four", None, |rt| ours::four(rt, Echo)),
-        case(
-            "breaker, retry, bulkhead, timeout",
-            RESILIENCE,
-            "resilience-stack",
-            None,
-            peers::resilience_stack,
-        ),
-        case("breaker, retry, timeout", OURS, "three", None, ours::three),
-        case("breaker, retry, timeout", SEATBELT, "seatbelt-stack", None, peers::seatbelt_stack),
-        case("six layers", OURS, "six", Some(150.0), |rt| ours::six(rt, Echo)),
-        pending("breaker, count window, inner pending once", OURS, "breaker-later", |rt| {
-            ours::breaker(rt, Rule::Count, Later)
-        }),
-        pending("breaker, count window, inner pending once", RESILIENCE, "resilience-count-later", |rt| {
-            peers::resilience_breaker_count(rt, Later)
-        }),
-        pending("breaker, time window, inner pending once", SEATBELT, "seatbelt-breaker-later", |rt| {
-            peers::seatbelt_breaker(rt, Later)
-        }),
-        pending("retry, inner pending once", OURS, "retry-later", |rt| ours::retry(rt, false, Later)),
-        pending("retry, inner pending once", TOWER, "tower-retry-later", |rt| peers::tower_retry(rt, Later)),
-        pending("retry, inner pending once", RESILIENCE, "resilience-retry-later", |rt| {
-            peers::resilience_retry(rt, Later)
-        }),
-        pending("retry, inner pending once", SEATBELT, "seatbelt-retry-later", |rt| {
-            peers::seatbelt_retry(rt, Later)
-        }),
-        pending("bulkhead, inner pending once", OURS, "bulkhead-later", |rt| ours::bulkhead(rt, Later)),
-        pending("bulkhead, inner pending once", TOWER, "tower-limit-later", |rt| {
-            peers::tower_limit(rt, Later)
-        }),
-        pending("bulkhead, inner pending once", RESILIENCE, "resilience-bulkhead-later", |rt| {
-            peers::resilience_bulkhead(rt, Later)
-        }),
-        pending("fallback, inner pending once", OURS, "fallback-later", |rt| ours::fallback(rt, Later)),
-        pending("six layers, inner pending once", OURS, "six-later", |rt| ours::six(rt, Later)),
+        case!("bare service", "-", "bare", |_, inner| subject(inner)).into(),
+        case!("bare service, typed errors", OURS, "typed", |_, inner| ours::typed(inner)).into(),
+        case!("bare service, lifted errors", OURS, "lifted", |_, inner| ours::lifted(inner)).into(),
     ]
 }
 
-/// One policy for two threads: its group, whose, and a drive for each thread.
-pub(crate) type Shared = (&'static str, &'static str, Box<dyn Fn(&Rc<Runtime>) -> Drive + Sync>);
-
-/// The rows of the two threads' table.
-pub(crate) fn shared() -> Vec<Shared> {
+fn breakers() -> Vec<Row> {
+    const CONSECUTIVE: &str = "breaker, consecutive";
+    const COUNT: &str = "breaker, count window of 100";
+    const TIME: &str = "breaker, time window of 10 s";
+    const SLOW: &str = "breaker, count window, slow-call rule";
+    const OPEN: &str = "breaker, open: refusal";
     vec![
-        ("breaker, consecutive", "buttress", Box::new(ours::breaker_shared(Rule::Consecutive))),
-        ("breaker, count window of 100", "buttress", Box::new(ours::breaker_shared(Rule::Count))),
-        (
-            "breaker, count window of 100",
-            "tower-resilience 0.13",
-            Box::new(peers::resilience_breaker_shared()),
-        ),
-        ("breaker, time window of 10 s", "buttress", Box::new(ours::breaker_shared(Rule::Time))),
-        ("bulkhead", "buttress", Box::new(ours::bulkhead_shared())),
-        ("bulkhead", "tower", Box::new(peers::tower_limit_shared())),
+        case!(CONSECUTIVE, OURS, "breaker-consecutive", |_, inner| ours::breaker(Rule::Consecutive, inner))
+            .ceiling(5.0)
+            .into(),
+        case!(CONSECUTIVE, RESILIENCE, "resilience-consecutive", |_, inner| {
+            peers::resilience_breaker(Rule::Consecutive, inner)
+        })
+        .into(),
+        Row::Without { group: CONSECUTIVE, who: "seatbelt, recloser", why: "no such rule" },
+        case!(COUNT, OURS, "breaker-count", |_, inner| ours::breaker(Rule::Count, inner))
+            .ceiling(10.0)
+            .into(),
+        case!(COUNT, RESILIENCE, "resilience-count", |_, inner| {
+            peers::resilience_breaker(Rule::Count, inner)
+        })
+        .into(),
+        case!(COUNT, RECLOSER, "recloser", |_, inner| peers::recloser(inner)).into(),
+        Row::Without { group: COUNT, who: "seatbelt", why: "no such rule" },
+        case!(TIME, OURS, "breaker-time", |_, inner| ours::breaker(Rule::Time, inner)).ceiling(35.0).into(),
+        case!(TIME, RESILIENCE, "resilience-time", |_, inner| peers::resilience_breaker(Rule::Time, inner))
+            .into(),
+        case!(TIME, SEATBELT, "seatbelt-breaker", |rt, inner| peers::seatbelt_breaker(rt, inner)).into(),
+        Row::Without { group: TIME, who: "recloser", why: "no such rule" },
+        case!(SLOW, OURS, "breaker-slow", |_, inner| ours::breaker(Rule::SlowCalls, inner))
+            .ceiling(60.0)
+            .into(),
+        case!(SLOW, RESILIENCE, "resilience-slow", |_, inner| {
+            peers::resilience_breaker(Rule::SlowCalls, inner)
+        })
+        .into(),
+        Row::Without { group: SLOW, who: "seatbelt, recloser", why: "no such rule" },
+        Case::refused(OPEN, OURS, "breaker-open", |_| ours::breaker_open(Echo)).ceiling(30.0).into(),
+        Case::refused(OPEN, RESILIENCE, "resilience-open", |rt| peers::resilience_breaker_open(rt, Echo))
+            .into(),
+        Case::refused(OPEN, SEATBELT, "seatbelt-open", peers::seatbelt_breaker_open).into(),
+        Case::refused(OPEN, RECLOSER, "recloser-open", peers::recloser_open).into(),
+        Row::Without { group: "breaker", who: "tower", why: "no such layer" },
     ]
+}
+
+fn retries() -> Vec<Row> {
+    const PLAIN: &str = "retry, first attempt succeeds";
+    const BUDGET: &str = "retry with a budget, the same";
+    vec![
+        case!(PLAIN, OURS, "retry", |_, inner| ours::retry(false, inner)).into(),
+        case!(PLAIN, TOWER, "tower-retry", |_, inner| peers::tower_retry(inner)).into(),
+        case!(PLAIN, RESILIENCE, "resilience-retry", |_, inner| peers::resilience_retry(false, inner)).into(),
+        case!(PLAIN, SEATBELT, "seatbelt-retry", |rt, inner| peers::seatbelt_retry(rt, inner)).into(),
+        case!(BUDGET, OURS, "retry-budget", |_, inner| ours::retry(true, inner)).into(),
+        case!(BUDGET, TOWER, "tower-retry-budget", |_, inner| peers::tower_retry_budget(inner)).into(),
+        case!(BUDGET, RESILIENCE, "resilience-retry-budget", |_, inner| {
+            peers::resilience_retry(true, inner)
+        })
+        .into(),
+        Row::Without { group: BUDGET, who: "seatbelt", why: "no budget" },
+    ]
+}
+
+fn bulkheads() -> Vec<Row> {
+    const GROUP: &str = "bulkhead, uncontended";
+    vec![
+        case!(GROUP, OURS, "bulkhead", |_, inner| ours::bulkhead(inner)).into(),
+        case!(GROUP, TOWER, "tower-limit", |_, inner| peers::tower_limit(inner)).into(),
+        case!(GROUP, RESILIENCE, "resilience-bulkhead", |_, inner| peers::resilience_bulkhead(inner)).into(),
+        Row::Without { group: GROUP, who: "seatbelt", why: "no such layer" },
+    ]
+}
+
+fn timeouts() -> Vec<Row> {
+    const GROUP: &str = "timeout";
+    vec![
+        case!(GROUP, OURS, "timeout", |_, inner| ours::timeout(inner)).ceiling(32.0).into(),
+        case!(GROUP, TOWER, "tower-timeout", |_, inner| peers::tower_timeout(inner)).into(),
+        case!(GROUP, RESILIENCE, "resilience-timeout", |_, inner| peers::resilience_timeout(inner)).into(),
+        case!(GROUP, SEATBELT, "seatbelt-timeout", |rt, inner| peers::seatbelt_timeout(rt, inner)).into(),
+    ]
+}
+
+fn fallbacks() -> Vec<Row> {
+    const GROUP: &str = "fallback, a value, not needed";
+    vec![
+        case!(GROUP, OURS, "fallback", |_, inner| ours::fallback(inner)).into(),
+        case!(GROUP, RESILIENCE, "resilience-fallback", |_, inner| peers::resilience_fallback(inner)).into(),
+        case!(GROUP, SEATBELT, "seatbelt-fallback", |rt, inner| peers::seatbelt_fallback(rt, inner)).into(),
+        Row::Without { group: GROUP, who: "tower", why: "no such layer" },
+    ]
+}
+
+fn stacks() -> Vec<Row> {
+    const FOUR: &str = "breaker, retry, bulkhead, timeout";
+    const THREE: &str = "breaker (10 s), retry, timeout";
+    const SIX: &str = "six layers";
+    vec![
+        case!(FOUR, OURS, "four", |_, inner| ours::four(inner)).into(),
+        case!(FOUR, RESILIENCE, "resilience-stack", |_, inner| peers::resilience_stack(inner)).into(),
+        Row::Without { group: FOUR, who: "tower, seatbelt", why: "not all four" },
+        case!(THREE, OURS, "three", |_, inner| ours::three(inner)).into(),
+        case!(THREE, SEATBELT, "seatbelt-stack", |rt, inner| peers::seatbelt_stack(rt, inner)).into(),
+        case!(SIX, OURS, "six", |_, inner| ours::six(inner)).ceiling(150.0).into(),
+        Row::Without { group: "all but the breaker", who: "recloser", why: "no such layer" },
+        Row::Without { group: "rate limiter", who: "buttress, governor", why: "not there yet" },
+    ]
+}
+
+impl From<Case> for Row {
+    fn from(case: Case) -> Self {
+        Self::Case(case)
+    }
+}
+
+/// The set-up with this name: `ID`, or `ID-later` around a service that is pending once.
+pub(crate) fn named(name: &str) -> Option<Make> {
+    rows().into_iter().find_map(|row| match row {
+        Row::Case(case) if case.id == name => Some(case.ready),
+        Row::Case(case) if name.strip_suffix("-later") == Some(case.id) => case.pending.ok(),
+        _ => None,
+    })
 }

@@ -33,11 +33,13 @@ fn main() -> ExitCode {
 
 /// Runs one case for callgrind to count.
 fn run_one(case: &str, calls: &str) -> ExitCode {
-    let (Some(case), Ok(calls)) = (cases::all().into_iter().find(|known| known.id == case), calls.parse())
-    else {
-        eprintln!("--one takes a case and a number of calls");
+    let (Some(make), Ok(calls)) = (cases::named(case), calls.parse()) else {
+        eprintln!(
+            "--one takes a case, or a case with `-later` for a service that is pending once, and a number of calls"
+        );
         return ExitCode::from(2);
     };
-    (case.make)(&services::runtime())(calls);
+    let runtime = services::runtime();
+    make(&runtime)()(&runtime, calls);
     ExitCode::SUCCESS
 }

@@ -1,93 +1,100 @@
-//! Interleaved pairs, allocations, two threads, instruction counts.
+//! Interleaved pairs on one thread and on two, allocations, instruction counts.
 
-use std::{process::Command, thread, time::Duration};
+use std::{process::Command, sync::Barrier, thread, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{runtime::Runtime, time::Instant};
 
-use crate::services::Drive;
+use crate::services::{Drive, Subject};
 
-/// Interleaved pairs per case.
+/// Interleaved pairs per figure.
 const PAIRS: usize = 21;
 
 /// How long one side of a pair runs, about.
 const SLICE: Duration = Duration::from_millis(4);
 
-/// What was measured of one case.
+/// What a call of a case costs, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    /// Nanoseconds per call.
-    pub(crate) nanos: f64,
-    /// Nanoseconds per call beyond the bare service: the median of the pairs' differences.
+pub(crate) struct Nanos {
+    /// All of it: the median.
+    pub(crate) whole: f64,
+    /// What it costs beyond the bare service: the median of the pairs' differences.
     pub(crate) over: f64,
-    /// Allocations per call.
-    pub(crate) allocations: f64,
 }
 
-/// Measures `case` beside `bare`, in turn, so that a disturbance meets both.
-pub(crate) fn side_by_side(bare: &mut Drive, case: &mut Drive) -> Figures {
-    let (calls_bare, calls_case) = (calibrate(bare), calibrate(case));
-    let mut pairs: Vec<(f64, f64)> = (0..PAIRS)
+/// A policy, or the bare service, and the threads that use it: one for each runtime.
+struct Crew<'a>(Vec<(&'a Runtime, Drive)>);
+
+impl<'a> Crew<'a> {
+    fn new(runtimes: &'a [Runtime], subject: &Subject) -> Self {
+        Self(runtimes.iter().map(|runtime| (runtime, subject())).collect())
+    }
+
+    /// Makes so many calls on each thread. Wall time over all calls of all threads, in nanoseconds.
+    fn run(&mut self, calls: u64) -> f64 {
+        let barrier = Barrier::new(self.0.len());
+        let timed = |runtime: &Runtime, drive: &mut Drive| {
+            barrier.wait();
+            let start = Instant::now();
+            drive(runtime, calls);
+            start.elapsed()
+        };
+        let longest = match &mut self.0[..] {
+            [(runtime, drive)] => timed(runtime, drive),
+            crew => thread::scope(|scope| {
+                let started: Vec<_> =
+                    crew.iter_mut().map(|(runtime, drive)| scope.spawn(|| timed(runtime, drive))).collect();
+                let ended = started.into_iter().map(|thread| thread.join().expect("no call panics"));
+                ended.max().unwrap_or_default()
+            }),
+        };
+        longest.as_nanos() as f64 / (calls * self.0.len() as u64) as f64
+    }
+
+    /// Calls of a thread that fill a slice of time.
+    fn calibrate(&mut self) -> u64 {
+        self.run(1_000); // warm up
+        let per_call = self.run(1_000).max(0.1) * self.0.len() as f64;
+        ((SLICE.as_nanos() as f64 / per_call) as u64).clamp(20, 4_000_000)
+    }
+}
+
+/// Measures `case` beside `bare`, in turn, so that a disturbance meets both; on as many threads as there are
+/// runtimes.
+pub(crate) fn side_by_side(runtimes: &[Runtime], bare: &Subject, case: &Subject) -> Nanos {
+    let (mut bare, mut case) = (Crew::new(runtimes, bare), Crew::new(runtimes, case));
+    let (calls_bare, calls_case) = (bare.calibrate(), case.calibrate());
+    let pairs: Vec<(f64, f64)> = (0..PAIRS)
         .map(|n| {
             // Which side goes first changes from pair to pair.
             if n % 2 == 0 {
-                let b = timed(bare, calls_bare);
-                (b, timed(case, calls_case))
+                let b = bare.run(calls_bare);
+                (b, case.run(calls_case))
             } else {
-                let c = timed(case, calls_case);
-                (timed(bare, calls_bare), c)
+                let c = case.run(calls_case);
+                (bare.run(calls_bare), c)
             }
         })
         .collect();
-    let nanos = median(pairs.iter().map(|(_, case)| *case));
-    let over = median(pairs.drain(..).map(|(bare, case)| case - bare));
+    Nanos {
+        whole: median(pairs.iter().map(|(_, case)| *case)),
+        over: median(pairs.iter().map(|(bare, case)| case - bare)),
+    }
+}
+
+/// Allocations per call.
+pub(crate) fn allocations(runtime: &Runtime, case: &Subject) -> f64 {
+    let mut drive = case();
+    drive(runtime, 1_000); // warm up
     let calls = 1_000;
-    let allocated = allocation_counter::measure(|| case(calls)).count_total;
+    let allocated = allocation_counter::measure(|| drive(runtime, calls)).count_total;
     // The runtime's own `block_on` may allocate once per run, not per call.
-    let allocations = (allocated as f64 / calls as f64 * 100.0).floor() / 100.0;
-    Figures { nanos, over, allocations }
-}
-
-/// Calls that fill a slice of time.
-fn calibrate(drive: &mut Drive) -> u64 {
-    drive(1_000); // warm up
-    let per_call = timed(drive, 1_000).max(0.1);
-    ((SLICE.as_nanos() as f64 / per_call) as u64).clamp(20, 4_000_000)
-}
-
-fn timed(drive: &mut Drive, calls: u64) -> f64 {
-    let start = Instant::now();
-    drive(calls);
-    start.elapsed().as_nanos() as f64 / calls as f64
+    (allocated as f64 / calls as f64 * 100.0).floor() / 100.0
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Aggregate nanoseconds per call of two threads on one shared policy; `make` runs on each thread.
-pub(crate) fn two_threads(make: &(dyn Fn() -> Drive + Sync)) -> f64 {
-    let calls = 200_000;
-    let runs = (0..9).map(|_| {
-        let barrier = std::sync::Barrier::new(3);
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut drive = make();
-                    drive(1_000);
-                    barrier.wait();
-                    drive(calls);
-                    barrier.wait();
-                });
-            }
-            barrier.wait();
-            let start = Instant::now();
-            barrier.wait();
-            start.elapsed().as_nanos() as f64 / (2 * calls) as f64
-        })
-    });
-    median(runs)
 }
 
 /// Instructions per call, by callgrind; `None` where valgrind is not installed.

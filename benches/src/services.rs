@@ -5,7 +5,7 @@ use std::{
     future::{Ready, poll_fn, ready},
     hint::black_box,
     pin::Pin,
-    rc::Rc,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -79,43 +79,83 @@ impl Future for Once {
     }
 }
 
-/// Makes `n` calls, one after the other.
-pub(crate) type Drive = Box<dyn FnMut(u64)>;
+/// Fails every call: what a breaker opens for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dead;
 
-/// A runtime on this thread, for timers.
-pub(crate) fn runtime() -> Rc<Runtime> {
-    Rc::new(Builder::new_current_thread().enable_time().build().expect("a runtime can be made"))
+/// How many calls reached [`Dead`] services.
+pub(crate) static REACHED_THE_DEAD: AtomicU64 = AtomicU64::new(0);
+
+impl Service<u64> for Dead {
+    type Response = u64;
+    type Error = Fault;
+    type Future = Ready<Result<u64, Fault>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: u64) -> Self::Future {
+        REACHED_THE_DEAD.fetch_add(1, Relaxed);
+        ready(Err(Fault))
+    }
 }
 
-/// Drives a service from this thread.
-pub(crate) fn drive<S>(runtime: &Rc<Runtime>, mut service: S) -> Drive
-where
-    S: Service<u64> + 'static,
+/// An inner service.
+pub(crate) trait Inner:
+    Service<u64, Response = u64, Error = Fault, Future: Send> + Clone + Send + Sync + 'static
 {
-    let runtime = runtime.clone();
-    Box::new(move |calls| {
-        runtime.block_on(async {
-            for n in 0..calls {
-                let ready = poll_fn(|cx| service.poll_ready(cx)).await;
-                assert!(ready.is_ok(), "the bench's services are always ready");
-                black_box(service.call(n).await.is_ok());
-            }
-        });
+}
+
+impl<S> Inner for S where
+    S: Service<u64, Response = u64, Error = Fault, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// Makes so many calls, one after the other.
+pub(crate) type Drive = Box<dyn FnMut(&Runtime, u64) + Send>;
+
+/// One policy, set up: makes a drive for each thread that uses it.
+pub(crate) type Subject = Box<dyn Fn() -> Drive>;
+
+/// A runtime for one thread, with timers.
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().expect("a runtime can be made")
+}
+
+/// A service: each thread drives a clone of it.
+pub(crate) fn subject<S>(service: S) -> Subject
+where
+    S: Service<u64> + Clone + Send + 'static,
+{
+    Box::new(move || {
+        let mut service = service.clone();
+        Box::new(move |runtime, calls| {
+            runtime.block_on(async {
+                for n in 0..calls {
+                    let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+                    assert!(ready.is_ok(), "the bench's services are always ready");
+                    black_box(service.call(n).await.is_ok());
+                }
+            });
+        })
     })
 }
 
-/// Drives a function that returns a future, for peers that are no services.
-pub(crate) fn drive_fn<F, Fut, T>(runtime: &Rc<Runtime>, mut call: F) -> Drive
+/// A function that returns a future, for peers that are no services.
+pub(crate) fn subject_fn<F, Fut, T>(call: F) -> Subject
 where
-    F: FnMut(u64) -> Fut + 'static,
+    F: FnMut(u64) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = T>,
 {
-    let runtime = runtime.clone();
-    Box::new(move |calls| {
-        runtime.block_on(async {
-            for n in 0..calls {
-                black_box(call(n).await);
-            }
-        });
+    Box::new(move || {
+        let mut call = call.clone();
+        Box::new(move |runtime, calls| {
+            runtime.block_on(async {
+                for n in 0..calls {
+                    black_box(call(n).await);
+                }
+            });
+        })
     })
 }

@@ -15,7 +15,7 @@ usage: cargo run --release --example storm -- [options]
   --naive FILE         settings of the first gateway, to tune the loser
                        (timeout_ms, retries, backoff_ms, backoff_factor as `key = value`)
   --fast               simulate in paused time, without sockets: a second instead of half a minute
-  --serve[=ADDR]       go round the script until Ctrl-C, gateway two and /metrics on ADDR
+  --serve [ADDR]       go round the script until Ctrl-C, gateway two and /metrics on ADDR
   --plain              a line a second, even on a terminal
   --log                what buttress logs, on standard error (with --plain or --fast)
   --outage             simulate a short outage; print answers, log lines and metrics of it
@@ -75,7 +75,7 @@ impl Args {
     /// Says which argument is wrong, and what was wanted.
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut args = Self::default();
-        let mut words = words.into_iter();
+        let mut words = words.into_iter().peekable();
         while let Some(word) = words.next() {
             let (flag, inline) = match word.split_once('=') {
                 Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
@@ -90,7 +90,8 @@ impl Args {
             }
             if flag == "--serve" {
                 args.serve = true;
-                if let Some(value) = inline {
+                // With or without the `=`: what begins with a dash is the next option.
+                if let Some(value) = inline.or_else(|| words.next_if(|next| !next.starts_with('-'))) {
                     args.address = value.parse().map_err(|_| {
                         format!("--serve is `{value}`; an address as 127.0.0.1:8080 is wanted")
                     })?;
@@ -164,7 +165,10 @@ mod tests {
         assert_eq!(args.report, Some("out.html".into()));
         assert_eq!(parse("").unwrap(), Args::default());
         assert_eq!(parse("--no-report").unwrap().report, None);
-        assert_eq!(parse("--serve=127.0.0.1:8080").unwrap().address.port(), 8080);
+        for line in ["--serve=127.0.0.1:8080", "--serve 127.0.0.1:8080 --plain"] {
+            assert_eq!(parse(line).unwrap().address.port(), 8080);
+        }
+        assert!(parse("--serve --plain").unwrap().plain);
     }
 
     #[test]
@@ -180,6 +184,7 @@ mod tests {
             ("--duration 999999999999999999m", "from 6 to 3600"),
             ("--plain=yes", "takes no value"),
             ("--serve=here", "an address"),
+            ("--serve here", "an address"),
             ("--fast --serve", "no sockets"),
         ] {
             let why = parse(line).unwrap_err();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use crossterm::style::{Color, Print, ResetColor, SetForegroundColor};
 use crossterm::terminal::{self, Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, queue};
 
-use crate::engine::{Command, Storm, View};
+use crate::engine::{Command, Lane, Storm, View};
 use crate::layers::{Layer, Layers, Switch};
 use crate::tally::Second;
 
@@ -46,7 +46,9 @@ impl Live {
     }
 
     fn draw(&self, storm: &Storm) -> io::Result<()> {
-        let (width, height) = terminal::size().unwrap_or((80, 24));
+        // Nobody has told a pseudo-terminal its size that says 0: `script -c` without a terminal around it.
+        let size = terminal::size().ok().filter(|(width, height)| *width > 0 && *height > 0);
+        let (width, height) = size.unwrap_or((80, 24));
         let mut out = stdout().lock();
         for (row, line) in self.screen(storm).into_iter().take(height.into()).enumerate() {
             queue!(out, cursor::MoveTo(0, row as u16))?;
@@ -87,12 +89,17 @@ impl Live {
         // One scale for all that is counted in requests per second.
         let top = (plan.healthy_capacity().max(plan.rate.into())).max(1.0);
         let capacity = (0..axis.seconds).map(|s| Some(plan.capacity(axis.first + s))).collect::<Vec<_>>();
-        let value = format!("{:6.0}/s", plan.capacity(now));
+        let held = self.forced.map(|phase| plan.script.health(phase, 0.0, plan.permits).capacity());
+        let value = format!("{:6.0}/s", held.unwrap_or_else(|| plan.capacity(now)));
         lines.push(axis.line("capacity", Color::DarkGrey, &capacity, top, &value));
 
+        let seconds = |lane: &Lane| (axis.first..done).map(|s| lane.tally.get(s)).collect::<Vec<_>>();
+        // And one for both queues: that one of them is a hundred times the other is to be seen.
+        let longest =
+            storm.lanes.iter().flat_map(&seconds).map(|s| s.queued).max().unwrap_or(0).max(50) as f64;
         for (n, lane) in storm.lanes.iter().enumerate() {
             let colour = if n == 0 { Color::Red } else { Color::Green };
-            let seconds: Vec<Second> = (axis.first..done).map(|s| lane.tally.get(s)).collect();
+            let seconds = seconds(lane);
             let last = seconds.last().cloned().unwrap_or_default();
             let of = |f: Figure<'_>| seconds.iter().map(|s| Some(f(s))).collect::<Vec<_>>();
             let total = lane.tally.sum(axis.first, done);
@@ -119,7 +126,6 @@ impl Live {
                 }
                 lines.push(axis.line(label, colour, &of(f), top, &format!("{:6.0}/s", f(&last))));
             }
-            let longest = seconds.iter().map(|s| s.queued).max().unwrap_or(0).max(50) as f64;
             let queued = of(&|s| s.queued as f64);
             lines.push(axis.line("queue", colour, &queued, longest, &format!("{:8}", last.queued)));
             if !last.breaker.is_empty() {
@@ -143,18 +149,23 @@ impl Live {
         lines
     }
 
-    fn pressed(&mut self, code: KeyCode, storm: &Storm) -> Option<Command> {
-        let KeyCode::Char(key) = code else { return None };
-        if key == 'q' {
+    fn pressed(&mut self, key: KeyEvent, storm: &Storm) -> Option<Command> {
+        let KeyCode::Char(letter) = key.code else { return None };
+        if !(key.modifiers - KeyModifiers::SHIFT).is_empty() {
+            // The end of an input that is no keyboard comes as Ctrl-D.
+            let interrupt = key.modifiers == KeyModifiers::CONTROL && letter == 'c';
+            return interrupt.then_some(Command::Interrupt);
+        }
+        if letter == 'q' {
             return Some(Command::Leave);
         }
-        if let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.key() == key) {
+        if let Some(layer) = Layer::ALL.into_iter().find(|layer| layer.key() == letter) {
             storm.touched.store(true, Relaxed);
             self.layers = self.layers.toggled(layer);
             self.switch.set(self.layers);
             return None;
         }
-        let phase = key.to_digit(10)? as usize;
+        let phase = letter.to_digit(10)? as usize;
         if phase > storm.plan.script.phases.len() {
             return None;
         }
@@ -177,10 +188,7 @@ impl View for Live {
         while event::poll(Duration::ZERO).unwrap_or(false) {
             match event::read() {
                 Ok(Event::Key(key)) if key.kind == KeyEventKind::Press => {
-                    if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
-                        return Some(Command::Interrupt);
-                    }
-                    let command = self.pressed(key.code, storm);
+                    let command = self.pressed(key, storm);
                     let _ = self.draw(storm);
                     if command.is_some() {
                         return command;
@@ -288,6 +296,8 @@ impl Axis {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::ManuallyDrop;
+
     use super::*;
     use crate::ablation;
     use crate::engine::Plan;
@@ -296,21 +306,25 @@ mod tests {
     use crate::script::{DEFAULT, Script};
     use crate::wire;
 
-    #[test]
-    fn screen_fits_80_by_24_and_marks_every_phase() {
+    fn storm() -> Storm {
         let script = Script::parse(DEFAULT).unwrap();
-        let storm = ablation::side_by_side(&Arc::new(Plan::new(script, 50, 1, NaiveConfig::default())));
+        ablation::side_by_side(&Arc::new(Plan::new(script, 50, 1, NaiveConfig::default())))
+    }
+
+    /// Made by hand: `new` would take the terminal of the test run.
+    fn live(storm: &Storm) -> ManuallyDrop<Live> {
         let stack = Protected::new(&storm.plan).unwrap();
         let switch = Arc::new(Switch::new(stack, wire::direct(storm.lanes[1].upstream.clone())));
+        ManuallyDrop::new(Live { switch, layers: Layers::ALL, forced: None, colour: false, last: None })
+    }
+
+    #[test]
+    fn screen_fits_80_by_24_and_marks_every_phase() {
+        let storm = storm();
+        let mut live = live(&storm);
+        (live.layers, live.forced) = (Layers::ALL.toggled(Layer::Retry), Some(2));
         for last in [None, Some(0), Some(20), Some(storm.plan.seconds() - 1)] {
-            // Made by hand: `new` would take the terminal of the test run.
-            let live = std::mem::ManuallyDrop::new(Live {
-                switch: switch.clone(),
-                layers: Layers::ALL.toggled(Layer::Retry),
-                forced: Some(2),
-                colour: false,
-                last,
-            });
+            live.last = last;
             let screen = live.screen(&storm);
             assert!(screen.len() <= 24, "{} lines", screen.len());
             let text: Vec<String> = screen.iter().map(|l| l.iter().map(|p| p.1.as_str()).collect()).collect();
@@ -321,6 +335,29 @@ mod tests {
                 assert!(text[2].contains(phase), "{phase} in {}", text[2]);
             }
         }
+    }
+
+    // Known from `script -c` without a keyboard: the Ctrl-D at the end of its input took the deadline out.
+    #[test]
+    fn keys_change_the_weather_and_the_layers_and_control_keys_only_interrupt() {
+        let storm = storm();
+        let mut live = live(&storm);
+        let plain = |letter| KeyEvent::new(KeyCode::Char(letter), KeyModifiers::NONE);
+        let control = |letter| KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL);
+        for letter in ['d', 'q', '4'] {
+            assert!(live.pressed(control(letter), &storm).is_none());
+        }
+        assert!(matches!(live.pressed(control('c'), &storm), Some(Command::Interrupt)));
+        for ignored in [plain('x'), plain('9'), KeyEvent::new(KeyCode::Up, KeyModifiers::NONE)] {
+            assert!(live.pressed(ignored, &storm).is_none());
+        }
+        assert_eq!((storm.was_touched(), live.layers), (false, Layers::ALL));
+
+        assert!(live.pressed(plain('d'), &storm).is_none());
+        assert!(!live.layers.has(Layer::Deadline) && storm.was_touched());
+        assert!(matches!(live.pressed(plain('4'), &storm), Some(Command::Force(3))));
+        assert!(matches!(live.pressed(plain('0'), &storm), Some(Command::Follow)));
+        assert!(matches!(live.pressed(plain('q'), &storm), Some(Command::Leave)));
     }
 
     #[test]

@@ -101,9 +101,14 @@ fn plan(args: &Args) -> Result<Plan, String> {
         Some(path) => NaiveConfig::parse(&read(path)?).map_err(|why| named(path, why))?,
         None => NaiveConfig::default(),
     };
-    if let Some(folder) = args.report.as_deref().and_then(Path::parent) {
-        // Now, and not when the run is over and its report has nowhere to go.
-        std::fs::create_dir_all(folder).map_err(|why| named(folder, why.to_string()))?;
+    // Now, and not when the run is over and its report has nowhere to go.
+    if let Some(report) = args.report.as_deref() {
+        if report.is_dir() {
+            return Err(named(report, "a folder; the report is a file".into()));
+        }
+        if let Some(folder) = report.parent() {
+            std::fs::create_dir_all(folder).map_err(|why| named(folder, why.to_string()))?;
+        }
     }
     let total = args.duration.unwrap_or(script.seconds());
     if total < script.phases.len() as u32 {
@@ -174,7 +179,8 @@ async fn open(args: &Args, plan: &Arc<Plan>) -> Result<(Storm, Arc<Switch>), Box
         .map_err(|why| format!("{}: {why}", args.address))?;
 
     say(&format!(
-        "gateways: naive http://{naive}/ protected http://{address}/ and http://{address}/metrics\n"
+        "gateways: naive http://{naive}/ protected http://{address}/\n\
+         metrics:  http://{address}/metrics\n"
     ));
     let naive = Lane::new("naive", Target::socket(naive), one);
     let protected = Lane::new("protected", Target::socket(address), two)

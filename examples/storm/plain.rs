@@ -6,12 +6,12 @@ use crate::tally::Second;
 /// Prints to standard output.
 pub(crate) struct Plain;
 
-/// The lines above the table.
+/// The lines above the table; they fit 80 columns unless the numbers are huge.
 pub(crate) fn heading(plan: &Plan) -> String {
     format!(
-        "storm: {} requests/s to each gateway for {} s, seed {}; clients give up after {} ms\n\
+        "storm: {} requests/s to each gateway for {} s, seed {}; clients wait {} ms\n\
          upstream, one for each gateway: {} permits x {} ms = {:.0} requests/s when healthy\n\
-         naive: {} ms a try, {} retries: {} x {} = {} calls/s when tries time out, against {:.0}",
+         naive: {} ms a try, {} retries: {} x {} = {} calls/s if tries time out, of {:.0}",
         plan.rate,
         plan.seconds(),
         plan.seed,

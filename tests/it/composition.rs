@@ -2,8 +2,13 @@
 
 use std::{future::Future, pin::pin, time::Duration};
 
-use buttress::{BoxError, Breaker, Bulkhead, Retry, Timeout, breaker::State};
-use tower::{Service, ServiceExt, service_fn};
+use buttress::{
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Rejection, RejectionKind, Retry, ServiceBuilderExt,
+    Timeout, Verdict, breaker::State, rejection, test::MetricsProbe,
+};
+use tower::{
+    Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, load_shed::error::Overloaded, service_fn,
+};
 
 async fn down(_: u32) -> Result<u32, BoxError> {
     Err("down".into())
@@ -54,4 +59,173 @@ async fn polling_a_resolved_future_counts_nothing_twice() {
     let hanging = service_fn(|_: u32| std::future::pending::<Result<u32, BoxError>>());
     polled_twice(timeout.wrap(hanging).ready().await.unwrap().call(1)).await;
     assert_eq!(timeout.snapshot().timeouts, 1);
+}
+
+// SX-04
+#[tokio::test(start_paused = true)]
+async fn one_classifier_is_obeyed_by_every_layer_and_by_the_metrics() {
+    fn judge(outcome: Result<&u16, &BoxError>) -> Verdict {
+        match outcome {
+            Ok(200) => Verdict::Success,
+            Ok(404) => Verdict::Ignore,
+            Ok(_) => Verdict::transient(),
+            // The caller's own fault, not the service's.
+            Err(_) => Verdict::Ignore,
+        }
+    }
+    let probe = MetricsProbe::install_global();
+    buttress::metrics::install();
+    let fallback = Fallback::builder("one-classifier").build().unwrap();
+    let retry = Retry::builder("one-classifier").max_attempts(2).backoff(Backoff::none()).build().unwrap();
+    let breaker = Breaker::builder("one-classifier").consecutive_failures(9).build().unwrap();
+    let bulkhead = Bulkhead::builder("one-classifier").build().unwrap();
+    let mut stack = ServiceBuilder::new()
+        .fallback(fallback.layer().value(299).classify_with(judge))
+        .retrying(retry.layer().classify_with(judge))
+        .breaker(breaker.layer().classify_with(judge))
+        .bulkhead(bulkhead.layer().classify_with(judge))
+        .service(service_fn(|status: u16| async move {
+            if status == 0 { Err::<u16, BoxError>("no such request".into()) } else { Ok(status) }
+        }));
+    for (status, answer) in [(200, Some(200)), (404, Some(404)), (503, Some(299)), (0, None)] {
+        assert_eq!(stack.ready().await.unwrap().call(status).await.ok(), answer);
+    }
+
+    // One success, two outcomes that say nothing, and one failure that was tried twice.
+    let (seen, held) = (breaker.snapshot(), bulkhead.snapshot());
+    assert_eq!((seen.successes, seen.ignored, seen.failures), (1, 2, 2));
+    assert_eq!((held.completed, held.failed, retry.snapshot().retries()), (3, 2, 1));
+    assert_eq!((fallback.snapshot().answered, fallback.snapshot().not_handled), (1, 1));
+    let told = |name, result| probe.counter(name, &[("name", "one-classifier"), ("result", result)]);
+    for (result, count) in [("success", 1), ("ignored", 2), ("failure", 2)] {
+        assert_eq!(told("circuit_breaker_calls_total", result), count, "{result}");
+    }
+    assert_eq!((told("bulkhead_calls_total", "completed"), told("bulkhead_calls_total", "failed")), (3, 2));
+    assert_eq!(probe.counter("retry_attempts_total", &[("name", "one-classifier")]), 1);
+    assert_eq!(told("fallback_calls_total", "fallback_success"), 1);
+}
+
+// Known from a total time-out with a fallback, around a bulkhead: who waited in line got the line's refusal.
+#[tokio::test(start_paused = true)]
+async fn total_time_out_answers_for_calls_that_waited_in_line_until_then() {
+    let total = Timeout::builder("total").limit(Duration::from_secs(1)).build().unwrap();
+    let bulkhead = Bulkhead::builder("line").max_concurrent(1).build().unwrap();
+    let _slot = bulkhead.try_acquire().unwrap();
+    let stack = ServiceBuilder::new().deadline(total.layer()).bulkhead(bulkhead.layer());
+    let why = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
+    let why = rejection(&*why).unwrap();
+    assert_eq!((why.code(), why.policy(), why.was_sent()), ("TIMEOUT", "total", false));
+    let stack = ServiceBuilder::new().deadline(total.layer().fallback(|| 7)).bulkhead(bulkhead.layer());
+    assert_eq!(stack.service(service_fn(down)).oneshot(1).await.unwrap(), 7);
+    assert_eq!((total.snapshot().timeouts, bulkhead.snapshot().queue_timeouts), (2, 2));
+}
+
+// A refusal from `poll_ready` would close a buffer for good, and be one for everybody behind it.
+#[tokio::test(start_paused = true)]
+async fn buffer_around_a_stack_outlives_its_refusals() {
+    let breaker = Breaker::builder("buffered").consecutive_failures(9).build().unwrap();
+    let bulkhead = Bulkhead::builder("buffered").max_concurrent(2).max_queue(0).build().unwrap();
+    let slow = service_fn(|n: u32| async move {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        Ok::<_, BoxError>(n)
+    });
+    let stack = ServiceBuilder::new().breaker(breaker.layer()).bulkhead(bulkhead.layer()).service(slow);
+    let buffered = Buffer::new(stack, 4);
+    let calls: Vec<_> = (0..50).map(|n| tokio::spawn(buffered.clone().oneshot(n))).collect();
+    let mut refused = 0;
+    for call in calls {
+        if let Err(error) = call.await.unwrap() {
+            assert_eq!(rejection(&*error).unwrap().code(), "BULKHEAD_QUEUE_FULL");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 48);
+    breaker.isolate();
+    let error = buffered.clone().oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&*error).unwrap().code(), "CIRCUIT_OPEN");
+    breaker.force_close();
+    assert_eq!(buffered.oneshot(7).await.unwrap(), 7);
+}
+
+// Refusals come from `call`, so that load shedding outside has nothing to shed, unless the gate is asked for.
+#[tokio::test(start_paused = true)]
+async fn load_shedding_outside_sheds_only_what_is_not_ready() {
+    for gated in [false, true] {
+        let breaker = Breaker::builder("shed").gate_readiness(gated).build().unwrap();
+        let echo = service_fn(|n: u32| async move { Ok::<_, BoxError>(n) });
+        let stack = ServiceBuilder::new().load_shed().layer(breaker.layer()).service(echo);
+        breaker.force_open();
+        let error = stack.clone().oneshot(1).await.unwrap_err();
+        assert_eq!((error.is::<Overloaded>(), rejection(&*error).is_some()), (gated, !gated));
+        breaker.force_close();
+        assert_eq!(stack.oneshot(2).await.unwrap(), 2);
+    }
+    let bulkhead = Bulkhead::builder("shed").max_concurrent(1).max_queue(0).build().unwrap();
+    let _slot = bulkhead.try_acquire().unwrap();
+    let stack = ServiceBuilder::new().load_shed().service(bulkhead.layer().layer(service_fn(down)));
+    assert!(rejection(&*stack.oneshot(1).await.unwrap_err()).is_some());
+}
+
+// Known from a write that had timed out, whose retry was refused: "not sent", said the refusal.
+#[tokio::test(start_paused = true)]
+async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
+    let policies = || {
+        let breaker = Breaker::builder("attempts").consecutive_failures(1).build().unwrap();
+        (Retry::builder("attempts").backoff(Backoff::none()).build().unwrap(), breaker)
+    };
+    let (retry, breaker) = policies();
+    let whole = Breaker::builder("whole").consecutive_failures(9).build().unwrap();
+    let outer = Retry::builder("outer").backoff(Backoff::none()).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .retrying(outer.layer())
+        .breaker(whole.layer())
+        .retrying(retry.layer())
+        .breaker(breaker.layer())
+        .service(service_fn(down));
+    let error = stack.clone().oneshot(1).await.unwrap_err();
+    let why = error.downcast_ref::<Rejection>().unwrap();
+    assert_eq!((why.policy(), why.code(), why.was_sent()), ("attempts", "CIRCUIT_OPEN", true));
+    // The call has failed, and to repeat it would work against whoever refused.
+    assert_eq!((outer.snapshot().retries(), whole.snapshot().failures), (0, 1));
+    // The only attempt of this one was not sent.
+    let error = stack.oneshot(1).await.unwrap_err();
+    assert!(!rejection(&*error).unwrap().was_sent());
+    assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (1, 1));
+
+    let (retry, breaker) = policies();
+    let stack = ServiceBuilder::new().retrying(retry.layer()).breaker(breaker.layer()).typed_errors();
+    let broken = service_fn(|_: u32| async { Err::<u32, _>(std::io::Error::other("down")) });
+    let error = stack.service(broken).oneshot(1).await.unwrap_err();
+    assert!(error.rejection().unwrap().was_sent());
+    // Nor were those of one that was refused again and again.
+    breaker.isolate();
+    let again =
+        Retry::builder("again").backoff(Backoff::none()).retry_rejections([RejectionKind::CircuitOpen]);
+    let again = again.build().unwrap();
+    let stack = ServiceBuilder::new().retrying(again.layer()).breaker(breaker.layer());
+    let error = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
+    assert_eq!((again.snapshot().retries(), rejection(&*error).unwrap().was_sent()), (2, false));
+}
+
+// vector T02: what cannot be cancelled keeps its slot for as long as it runs
+#[tokio::test]
+async fn slot_moved_into_work_that_outlives_its_time_out_is_held_until_that_ends() {
+    let bulkhead = Bulkhead::builder("blocking").max_concurrent(1).max_queue(0).build().unwrap();
+    let timeout = Timeout::builder("blocking").limit(Duration::from_millis(20)).build().unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let slots = bulkhead.clone();
+    let call = timeout.call(|| async move {
+        let permit = slots.acquire().await?;
+        let work = move || {
+            let _permit = permit;
+            let _ = wait.recv();
+        };
+        tokio::task::spawn_blocking(work).await.map_err(BoxError::from)
+    });
+    assert_eq!(rejection(&*call.await.unwrap_err()).unwrap().code(), "TIMEOUT");
+    assert_eq!(bulkhead.snapshot().active, 1, "the caller has gone, the work has not");
+    assert_eq!(bulkhead.try_acquire().unwrap_err().code(), "BULKHEAD_QUEUE_FULL");
+    go.send(()).unwrap();
+    bulkhead.drain().await;
+    drop(bulkhead.try_acquire().unwrap());
 }

@@ -2,7 +2,11 @@
 
 use std::{io, time::Duration};
 
-use buttress::{BoxError, Breaker, Bulkhead, Fallback, LiftErrorsLayer, Retry, Timeout, rejection};
+use buttress::{
+    BoxError, Breaker, BreakerLayer, Budget, Bulkhead, BulkheadLayer, Fallback, FallbackLayer,
+    LiftErrorsLayer, Registry, Rejection, RespondLayer, Retry, RetryLayer, Timeout, TimeoutLayer, rejection,
+    timeout::Timeouts,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 fn failing() -> impl tower::Service<u32, Response = u32, Error = BoxError, Future: Send> + Clone + Send {
@@ -43,5 +47,19 @@ async fn wrapped_services_and_calls_share_one_policy() {
     assert_eq!(bulkhead.call(|| async { Ok::<_, BoxError>(5) }).await.unwrap(), 5);
 
     let fallback = Fallback::builder("fronts").build().unwrap();
-    assert_eq!(fallback.layer().value(7_u32).layer(failing()).oneshot(1).await.unwrap(), 7);
+    assert_eq!(fallback.layer().value(7_u32).wrap(failing()).oneshot(1).await.unwrap(), 7);
+    assert_eq!(fallback.call(down, |failed| failed.or(Ok(8))).await.unwrap(), 8);
+    assert_eq!(fallback.snapshot().answered, 2);
+}
+
+// SX-01
+#[test]
+fn handles_and_layers_can_be_kept_anywhere_and_shown() {
+    fn anywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+    anywhere::<(Breaker, BreakerLayer, Registry)>();
+    anywhere::<(Retry, RetryLayer, Budget)>();
+    anywhere::<(Timeout, TimeoutLayer, Timeouts)>();
+    anywhere::<(Bulkhead, BulkheadLayer)>();
+    anywhere::<(Fallback, FallbackLayer)>();
+    anywhere::<(RespondLayer, LiftErrorsLayer, Rejection)>();
 }

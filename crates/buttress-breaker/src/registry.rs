@@ -17,10 +17,16 @@ use crate::{Breaker, BreakerBuilder, Health, State};
 
 /// How many changes of state wait for a subscriber that does not read.
 const MAILBOX: usize = 1024;
+/// How many names there may be.
+const MAX_NAMES: usize = 10_000;
 /// How many of the highest failure rates are listed.
 const TOP: usize = 10;
 
 /// Breakers by name: one for each service that is called, never one for all. Clones are the same registry.
+///
+/// For at most 10 000 names, or [another number](Self::with_max_names): no name may come from a request, and where
+/// one does after all, what it takes is bounded. For keys of requests there is
+/// [`keyed`](crate::Breaker::keyed), which forgets those that are idle.
 ///
 /// ```
 /// use buttress_breaker::{Registry, State};
@@ -40,6 +46,7 @@ pub struct Registry {
 
 struct Shared {
     entries: Mutex<BTreeMap<Box<str>, Arc<Entry>>>,
+    max_names: usize,
     changes: broadcast::Sender<StateChange>,
 }
 
@@ -55,22 +62,28 @@ struct Entry {
 impl Registry {
     /// Makes an empty registry.
     pub fn new() -> Self {
+        Self::with_max_names(MAX_NAMES)
+    }
+
+    /// Makes an empty registry that makes no breaker for a further name where it has so many.
+    pub fn with_max_names(max_names: usize) -> Self {
         let (changes, _) = broadcast::channel(MAILBOX);
-        Self { shared: Arc::new(Shared { entries: Mutex::default(), changes }) }
+        Self { shared: Arc::new(Shared { entries: Mutex::default(), max_names, changes }) }
     }
 
     /// The breaker of this name; made with `settings` where there is none, by exactly one of those who ask at
     /// the same time. The others wait for it; who only looks does not, and does not see it yet.
     ///
     /// # Errors
-    /// Where the settings cannot work. Then there is still none, and the next one tries again.
+    /// Where the settings cannot work: then there is still none, and the next one tries again. With `max_names`
+    /// where the name is new and there are as many as there may be.
     pub fn get_or_create(
         &self,
         name: impl Into<Name>,
         settings: impl FnOnce(BreakerBuilder) -> BreakerBuilder,
     ) -> Result<Breaker, ConfigError> {
         let name = name.into();
-        let entry = unpoisoned(&self.shared.entries).entry(name.as_str().into()).or_default().clone();
+        let entry = self.entry(&name)?;
         // Not under the lock of the registry: the settings are somebody else's code.
         let making = unpoisoned(&entry.making);
         if let Some(breaker) = entry.breaker.get() {
@@ -93,7 +106,20 @@ impl Registry {
         }
     }
 
-    /// Adds a breaker that exists, in place of one of the same name, which is returned.
+    fn entry(&self, name: &Name) -> Result<Arc<Entry>, ConfigError> {
+        let max_names = self.shared.max_names;
+        let mut entries = unpoisoned(&self.shared.entries);
+        if let Some(entry) = entries.get(name.as_str()) {
+            return Ok(entry.clone());
+        }
+        if entries.len() >= max_names {
+            let why = "there are as many names already; where they come from requests, use `Breaker::keyed`";
+            return Err(ConfigError::new("max_names", max_names, why));
+        }
+        Ok(entries.entry(name.as_str().into()).or_default().clone())
+    }
+
+    /// Adds a breaker that exists, in place of one of the same name, which is returned. Whatever `max_names` is.
     pub fn insert(&self, breaker: &Breaker) -> Option<Breaker> {
         let entry = Arc::new(Entry { breaker: breaker.clone().into(), ..Entry::default() });
         self.shared.follow(&entry, breaker);

@@ -61,9 +61,11 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    // Inlined into whoever awaits it, so that what the inner service answers goes where it stays without a copy.
+    // What waits and what fails stays outside.
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
         if !this.lease.is_held() {
             if let Err(why) = ready!(this.lease.poll_take(cx)) {
                 this.phase.set(Phase::Over);
@@ -71,21 +73,30 @@ where
             }
         }
         let busy = Busy::new(this.lease);
-        let polled = poll_inner(this.phase.as_mut(), cx);
-        let Poll::Ready(outcome) = polled else {
-            busy.returned();
-            return Poll::Pending;
-        };
-        let verdict = this.classify.classify(outcome.as_ref());
-        // What is left of the call goes before its slot does.
-        this.phase.set(Phase::Over);
-        busy.returned();
-        this.lease.finish(outcome_of(verdict));
-        Poll::Ready(outcome)
+        match poll_inner(this.phase.as_mut(), cx) {
+            Poll::Pending => {
+                busy.returned();
+                Poll::Pending
+            }
+            // Taken apart at once: a whole `Result` that is borrowed for the verdict is written to memory.
+            Poll::Ready(Ok(response)) => {
+                let verdict = this.classify.classify(Ok(&response));
+                // What is left of the call goes before its slot does.
+                this.phase.set(Phase::Over);
+                busy.ended(outcome_of(verdict));
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => {
+                let verdict = this.classify.classify(Err(&error));
+                this.phase.set(Phase::Over);
+                busy.ended(outcome_of(verdict));
+                Poll::Ready(Err(error))
+            }
+        }
     }
 }
 
-#[inline]
+#[inline(always)]
 fn poll_inner<S, Req>(
     mut phase: Pin<&mut Phase<S, Req, S::Future>>,
     cx: &mut Context<'_>,

@@ -55,11 +55,20 @@ impl Lease {
     }
 
     /// Takes a slot or waits for one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        let fresh = matches!(self.state, State::Idle) && self.waiting.is_none();
+        if fresh && self.bulkhead.shared.gate.try_take() {
+            return Poll::Ready(self.admitted());
+        }
+        self.poll_enter(cx)
+    }
+
+    /// Goes on where no slot is free for the taking.
+    #[inline(never)]
+    fn poll_enter(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         match self.state {
             State::Idle if self.waiting.is_some() => self.poll_wait(cx),
-            State::Idle if self.bulkhead.shared.gate.try_take() => Poll::Ready(self.admitted()),
             State::Idle => self.enter(cx),
             State::Held { .. } => Poll::Ready(Ok(())),
             State::Over => panic!("polled after it resolved"),
@@ -173,7 +182,19 @@ impl Lease {
         self.bulkhead.shared.gate.position(self.waiting.as_ref()?.ticket.as_ref()?)
     }
 
+    /// Gives back what a call has that was dropped before its end.
     #[cold]
+    #[inline(never)]
+    fn give_up(&mut self) {
+        match self.state {
+            State::Held { .. } => self.finish(Outcome::Cancelled),
+            State::Idle | State::Over => {}
+        }
+        if self.waiting.is_some() {
+            self.abandon();
+        }
+    }
+
     fn abandon(&mut self) {
         let Some(mut waiting) = self.waiting.take() else { return };
         let shared = &self.bulkhead.shared;
@@ -204,14 +225,10 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        match self.state {
-            State::Held { .. } => self.finish(Outcome::Cancelled),
-            State::Idle | State::Over => {}
-        }
-        if self.waiting.is_some() {
-            self.abandon();
+        if !matches!(self.state, State::Over) {
+            self.give_up();
         }
     }
 }
@@ -234,13 +251,21 @@ impl fmt::Debug for Lease {
 pub(crate) struct Busy<'a>(&'a mut Lease);
 
 impl<'a> Busy<'a> {
+    #[inline(always)]
     pub(crate) fn new(lease: &'a mut Lease) -> Self {
         Self(lease)
     }
 
-    /// The inner service returned.
-    #[inline]
+    /// The inner service returned, and goes on.
+    #[inline(always)]
     pub(crate) fn returned(self) {
+        std::mem::forget(self);
+    }
+
+    /// The inner service returned, and the call is over.
+    #[inline(always)]
+    pub(crate) fn ended(self, outcome: Outcome) {
+        self.0.finish(outcome);
         std::mem::forget(self);
     }
 }

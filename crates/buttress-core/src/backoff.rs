@@ -350,6 +350,36 @@ mod tests {
         }
     }
 
+    // vector polly-bo-13: the same formula, written down again
+    #[test]
+    fn decorrelated_waits_are_those_of_its_formula() {
+        let backoff = Backoff::decorrelated(ms(1000)).with_max(ms(1_000_000));
+        let (mut state, mut before) = (BackoffState::default(), 0.0);
+        for (n, unit) in (0_i32..).zip([0.3, 0.9, 0.0, 0.5, 0.77]) {
+            let t = f64::from(n) + unit;
+            let reached = 2_f64.powf(t) * (2.0 * t.sqrt()).tanh();
+            let wait = backoff.next(&mut state, unit).as_secs_f64();
+            assert!((wait - (reached - before) / 1.4).abs() < 1e-6, "{n}: {wait}");
+            before = reached;
+        }
+    }
+
+    // Of the suites of resilience4j, gRPC, Finagle and cockatiel: their waits can be had, at both ends of chance.
+    #[test]
+    fn waits_of_other_systems_can_be_had() {
+        let ends = |backoff: Backoff, n| (at(&backoff, n, 0.0), at(&backoff, n, 1.0));
+        let us = Duration::from_micros;
+        let randomized = Backoff::exponential(ms(500)).with_factor(1.5).with_jitter(Jitter::Symmetric(0.5));
+        assert_eq!(ends(randomized, 2), (us(562_500), us(1_687_500)));
+        let grpc = Backoff::exponential(ms(1000)).with_factor(1.6).with_max(ms(120_000));
+        assert_eq!(ends(grpc.with_jitter(Jitter::Symmetric(0.2)), 1), (ms(1280), ms(1920)));
+        let equal = Backoff::exponential(ms(5000)).with_max(ms(300_000)).with_jitter(Jitter::Equal);
+        assert_eq!(ends(equal.clone(), 1), (ms(5000), ms(10_000)));
+        assert_eq!(ends(equal, 100), (ms(150_000), ms(300_000)));
+        let list = Backoff::list([10, 20, 30].map(ms));
+        assert_eq!([0, 1, 2, 3, 9].map(|n| at(&list, n, 0.5)), [10, 20, 30, 30, 30].map(ms));
+    }
+
     // fault R04
     #[test]
     fn full_jitter_has_its_mean_at_half_the_wait() {

@@ -6,6 +6,7 @@ use std::{
 
 use crate::{
     ConfigError, FailureKind, TokenBudgetConfig,
+    in_flight::InFlight,
     sync::{
         Arc, AtomicI64, AtomicU64, Mutex,
         Ordering::{AcqRel, Acquire, Relaxed},
@@ -13,8 +14,9 @@ use crate::{
     tokens::Tokens,
 };
 
-/// How many slots the time to live is cut into; what is paid in expires by whole slots.
-const SLOTS: usize = 10;
+/// How many slots the time to live is cut into; what is paid in expires by whole slots. Models have fewer, and so
+/// fewer interleavings that differ in nothing else.
+const SLOTS: usize = if cfg!(buttress_loom) { 2 } else { 10 };
 
 /// One retry, in fixed point: ratios are exact to 2⁻³², so 0.3 of 1000 calls is 300 retries and not 333.
 const ONE: i64 = 1 << 32;
@@ -71,9 +73,13 @@ impl BudgetConfig {
 
 /// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
 ///
-/// Of three kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
-/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), and tokens that stop retries
-/// below half ([`Budget::grpc`]).
+/// Of four kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
+/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), tokens that stop retries
+/// below half ([`Budget::grpc`]), and a share of the calls in flight ([`Budget::in_flight`], Envoy's).
+///
+/// A policy tells it of every call: [`deposit`](Self::deposit) when it begins, [`failed`](Self::failed) for an attempt
+/// that failed, [`try_withdraw_after`](Self::try_withdraw_after) before a retry, and at the end either
+/// [`succeeded`](Self::succeeded) or [`ended`](Self::ended), also for a call that was dropped or panicked.
 ///
 /// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` per
 /// slot of time (`ttl / 10`); each operation costs the same however long it was idle. `now` is passed in; give
@@ -94,9 +100,12 @@ pub struct Budget {
     kind: Arc<Kind>,
 }
 
+// There is one for each budget, behind an `Arc`; a box would be one more step for every operation.
+#[allow(clippy::large_enum_variant)]
 enum Kind {
     Ratio(Ratio),
     Tokens(Tokens),
+    InFlight(InFlight),
 }
 
 struct Ratio {
@@ -107,11 +116,18 @@ struct Ratio {
     epoch: OnceLock<Instant>,
     /// What may be taken out: always the reserve plus the sum of the slots, once no operation is under way.
     balance: AtomicI64,
-    /// What was paid in less what was taken out, per slot of time.
-    slots: [AtomicI64; SLOTS],
+    slots: [Slot; SLOTS],
     /// The number of the slot of time that is being written. Moved on under `turning` only.
     head: AtomicU64,
     turning: Mutex<()>,
+}
+
+/// What was booked in a slot of time.
+struct Slot {
+    /// What was paid in, in fixed point.
+    paid: AtomicI64,
+    /// How many retries were taken out.
+    taken: AtomicI64,
 }
 
 impl Budget {
@@ -139,7 +155,7 @@ impl Budget {
             slot_nanos,
             epoch: OnceLock::new(),
             balance: AtomicI64::new(reserve),
-            slots: std::array::from_fn(|_| AtomicI64::new(0)),
+            slots: std::array::from_fn(|_| Slot { paid: AtomicI64::new(0), taken: AtomicI64::new(0) }),
             head: AtomicU64::new(0),
             turning: Mutex::new(()),
         })))
@@ -163,6 +179,30 @@ impl Budget {
         Ok(Self::of(Kind::Tokens(Tokens::half(max_tokens, token_ratio)?)))
     }
 
+    /// Makes a budget by what is in flight: no more retries at once than `ratio` (0.0 to 1.0) of the calls in
+    /// flight, or than `min_concurrency` if that is more. Envoy's rule, there with 0.2 and 3.
+    ///
+    /// A retry counts from the moment it is granted, so also while it waits, until its attempt or its call has ended.
+    /// A call counts from its beginning to its end, between attempts too: calls that wait do not shrink the budget of
+    /// the others. For services that calls stay in for long: there, what was paid in some seconds ago says little of
+    /// the load.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    /// use buttress_core::Budget;
+    ///
+    /// let (budget, now) = (Budget::in_flight(0.2, 3)?, Instant::now());
+    /// (0..25).for_each(|_| budget.deposit(now)); // 25 calls begin
+    /// assert_eq!((0..25).filter(|_| budget.try_withdraw(now)).count(), 5);
+    /// # Ok::<_, buttress_core::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a setting cannot work.
+    pub fn in_flight(ratio: f64, min_concurrency: u32) -> Result<Self, ConfigError> {
+        Ok(Self::of(Kind::InFlight(InFlight::new(ratio, min_concurrency)?)))
+    }
+
     fn of(kind: Kind) -> Self {
         Self { kind: Arc::new(kind) }
     }
@@ -171,26 +211,34 @@ impl Budget {
     pub fn config(&self) -> Option<BudgetConfig> {
         match &*self.kind {
             Kind::Ratio(ratio) => Some(ratio.config),
-            Kind::Tokens(_) => None,
+            Kind::Tokens(_) | Kind::InFlight(_) => None,
         }
     }
 
-    /// Whether the operations look at `now`. Tokens do not: whoever has them need not read the clock.
+    /// Whether the operations look at `now`. Only a share of the calls does: whoever has another kind need not read
+    /// the clock, and may pass any instant.
     pub fn is_timed(&self) -> bool {
         matches!(*self.kind, Kind::Ratio(_))
     }
 
-    /// Pays in for one call that begins; a retry pays nothing. Tokens do not change.
+    /// Pays in for one call that begins, or counts it as in flight; a retry pays nothing. Tokens do not change.
     pub fn deposit(&self, now: Instant) {
-        if let Kind::Ratio(ratio) = &*self.kind {
-            ratio.deposit(now);
+        match &*self.kind {
+            Kind::Ratio(ratio) => ratio.deposit(now),
+            Kind::Tokens(_) => {}
+            Kind::InFlight(in_flight) => in_flight.enter(),
         }
     }
 
-    /// An attempt failed in a way that a new try may cure, whether one is made or not. Only gRPC's rule counts it.
-    pub fn failed(&self) {
-        if let Kind::Tokens(tokens) = &*self.kind {
-            tokens.failed();
+    /// An attempt failed in a way that a new try may cure, whether one is made or not; `retried` is the failure this
+    /// attempt was a retry after, if it was one that was taken out here. By gRPC's rule it takes a token; in flight,
+    /// the retry is over: pass it to this or to the end of the call, not to both.
+    pub fn failed(&self, retried: Option<FailureKind>) {
+        match &*self.kind {
+            Kind::Ratio(_) => {}
+            Kind::Tokens(tokens) => tokens.failed(),
+            Kind::InFlight(in_flight) if retried.is_some() => in_flight.retry_over(),
+            Kind::InFlight(_) => {}
         }
     }
 
@@ -204,6 +252,7 @@ impl Budget {
         match &*self.kind {
             Kind::Ratio(ratio) => ratio.try_withdraw(now),
             Kind::Tokens(tokens) => tokens.try_withdraw(failure),
+            Kind::InFlight(in_flight) => in_flight.try_retry(),
         }
     }
 
@@ -211,8 +260,18 @@ impl Budget {
     /// calls does not change.
     #[inline]
     pub fn succeeded(&self, retried: Option<FailureKind>) {
-        if let Kind::Tokens(tokens) = &*self.kind {
-            tokens.succeeded(retried);
+        match &*self.kind {
+            Kind::Ratio(_) => {}
+            Kind::Tokens(tokens) => tokens.succeeded(retried),
+            Kind::InFlight(in_flight) => in_flight.leave(retried.is_some()),
+        }
+    }
+
+    /// A call ended in any other way: it failed, was dropped, or panicked. `retried` as for
+    /// [`succeeded`](Self::succeeded). Nothing is paid back; only what was in flight is so no more.
+    pub fn ended(&self, retried: Option<FailureKind>) {
+        if let Kind::InFlight(in_flight) = &*self.kind {
+            in_flight.leave(retried.is_some());
         }
     }
 
@@ -224,6 +283,23 @@ impl Budget {
                 ratio.available()
             }
             Kind::Tokens(tokens) => tokens.left(),
+            Kind::InFlight(in_flight) => in_flight.left(),
+        }
+    }
+
+    /// The same as a share, `0.0..=1.0`: of what could be taken out now and what was taken out within the time to
+    /// live together; of all tokens; of the retries that may be in flight.
+    ///
+    /// 1 where nothing was taken out, also before the first call has paid in; 0 where nothing can ever be: no
+    /// ratio and no reserve, or no tokens. gRPC's rule makes no retry at 0.5 and below.
+    pub fn available_ratio(&self, now: Instant) -> f64 {
+        match &*self.kind {
+            Kind::Ratio(ratio) => {
+                ratio.turn_to(now);
+                ratio.available_ratio()
+            }
+            Kind::Tokens(tokens) => tokens.left_ratio(),
+            Kind::InFlight(in_flight) => in_flight.left_ratio(),
         }
     }
 }
@@ -232,7 +308,7 @@ impl Ratio {
     fn deposit(&self, now: Instant) {
         let slot = self.turn_to(now);
         if self.balance.load(Relaxed) < FULL {
-            slot.fetch_add(self.deposit, AcqRel);
+            slot.paid.fetch_add(self.deposit, AcqRel);
             self.balance.fetch_add(self.deposit, AcqRel);
         }
     }
@@ -244,7 +320,7 @@ impl Ratio {
             .fetch_update(AcqRel, Acquire, |balance| (balance >= ONE).then(|| balance - ONE))
             .is_ok();
         if taken {
-            slot.fetch_sub(ONE, AcqRel);
+            slot.taken.fetch_add(1, AcqRel);
         }
         taken
     }
@@ -253,8 +329,18 @@ impl Ratio {
         self.balance.load(Acquire).max(0) as f64 / ONE as f64
     }
 
+    fn available_ratio(&self) -> f64 {
+        let taken = self.slots.iter().map(|slot| slot.taken.load(Acquire)).sum::<i64>();
+        if taken <= 0 {
+            let ever = self.deposit > 0 || self.config.min_per_second > 0;
+            return if ever { 1.0 } else { 0.0 };
+        }
+        let available = self.available();
+        available / (available + taken as f64)
+    }
+
     /// The slot that `now` belongs to; slots whose time is over are emptied first.
-    fn turn_to(&self, now: Instant) -> &AtomicI64 {
+    fn turn_to(&self, now: Instant) -> &Slot {
         let epoch = *self.epoch.get_or_init(|| now);
         let nanos = u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX);
         let target = nanos / self.slot_nanos;
@@ -266,8 +352,9 @@ impl Ratio {
                 head = self.head.load(Acquire);
                 let stale = target.saturating_sub(head).min(SLOTS as u64);
                 for ahead in 1..=stale {
-                    let expired = self.slots[slot_of(head + ahead)].swap(0, AcqRel);
-                    self.balance.fetch_sub(expired, AcqRel);
+                    let expired = &self.slots[slot_of(head + ahead)];
+                    let net = expired.paid.swap(0, AcqRel) - ONE * expired.taken.swap(0, AcqRel);
+                    self.balance.fetch_sub(net, AcqRel);
                 }
                 head = head.max(target);
                 self.head.store(head, Relaxed);
@@ -289,39 +376,34 @@ impl fmt::Debug for Budget {
                 out.field("config", &ratio.config).field("available", &ratio.available()).finish()
             }
             Kind::Tokens(tokens) => f.debug_tuple("Budget").field(tokens).finish(),
+            Kind::InFlight(in_flight) => f.debug_tuple("Budget").field(in_flight).finish(),
         }
     }
 }
 
-/// Two threads, three operations each. Every interleaving, except where slots turn: there, those with at most
-/// three preemptions. Run with `RUSTFLAGS="--cfg buttress_loom"`.
+/// Two threads, three operations each, every interleaving. Run with `RUSTFLAGS="--cfg buttress_loom"`.
 #[cfg(all(test, buttress_loom))]
 mod models {
     use loom::thread;
 
     use super::*;
 
-    fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
-        let mut loom = loom::model::Builder::new();
-        loom.preemption_bound = preemptions;
-        loom.check(model);
-    }
-
     fn ratio(budget: &Budget) -> &Ratio {
         match &*budget.kind {
             Kind::Ratio(ratio) => ratio,
-            Kind::Tokens(_) => unreachable!("made as a ratio"),
+            _ => unreachable!("made as a ratio"),
         }
     }
 
     fn booked(budget: &Budget) -> (i64, i64) {
         let ratio = ratio(budget);
-        (ratio.balance.load(Acquire), ratio.slots.iter().map(|slot| slot.load(Acquire)).sum())
+        let net = |slot: &Slot| slot.paid.load(Acquire) - ONE * slot.taken.load(Acquire);
+        (ratio.balance.load(Acquire), ratio.slots.iter().map(net).sum())
     }
 
     #[test]
     fn no_more_is_taken_out_than_was_paid_in() {
-        check(None, || {
+        loom::model(|| {
             let (budget, now) = (Budget::new(1.0, 0).unwrap(), tokio::time::Instant::now().into_std());
             budget.deposit(now);
             let other = budget.clone();
@@ -339,7 +421,7 @@ mod models {
 
     #[test]
     fn nothing_is_lost_or_made_when_slots_turn_under_way() {
-        check(Some(3), || {
+        loom::model(|| {
             let (budget, now) = (Budget::new(1.0, 1).unwrap(), tokio::time::Instant::now().into_std());
             budget.deposit(now);
             let later = now + Duration::from_secs(10); // the slot of `now` expires
@@ -358,7 +440,7 @@ mod models {
 
     #[test]
     fn tokens_are_never_overdrawn() {
-        check(None, || {
+        loom::model(|| {
             let budget = Budget::tokens(TokenBudgetConfig::default().with_capacity(20)).unwrap();
             let now = tokio::time::Instant::now().into_std();
             let other = budget.clone();
@@ -373,6 +455,28 @@ mod models {
             assert_eq!(taken + thread.join().unwrap(), 1);
             // 20 - 14 and twice 1, except where a success came while the bucket was full.
             assert!((7.0..=8.0).contains(&budget.available(now)), "{}", budget.available(now));
+        });
+    }
+
+    #[test]
+    fn calls_and_retries_in_flight_are_granted_together_and_all_leave() {
+        loom::model(|| {
+            let (budget, now) = (Budget::in_flight(0.5, 0).unwrap(), tokio::time::Instant::now().into_std());
+            budget.deposit(now);
+            let call = move |budget: &Budget| {
+                budget.deposit(now);
+                let retried = budget.try_withdraw(now).then_some(FailureKind::Transient);
+                budget.ended(retried);
+                usize::from(retried.is_some())
+            };
+            let other = budget.clone();
+            let thread = thread::spawn(move || call(&other));
+            // Of two calls, and of three, one may be at a retry: the second is granted one where the first has left.
+            let granted = call(&budget) + thread.join().unwrap();
+            assert!((1..=2).contains(&granted), "{granted}");
+            assert!(!budget.try_withdraw(now)); // half of one call
+            budget.deposit(now);
+            assert!(budget.try_withdraw(now) && !budget.try_withdraw(now));
         });
     }
 }
@@ -434,6 +538,61 @@ mod tests {
         (0..100).for_each(|_| budget.deposit(start));
         assert_eq!(budget.available(start + Duration::from_secs(9)), 100.0);
         assert_eq!(budget.available(start + Duration::from_secs(10)), 0.0);
+    }
+
+    // Of the suites of tower and Finagle.
+    #[test]
+    fn reserve_and_deposits_add_up_and_expire_each_in_its_own_time() {
+        let start = now();
+        let taken = |budget: &Budget, after: u64| {
+            let now = start + Duration::from_millis(after);
+            (0..1000).filter(|_| budget.try_withdraw(now)).count()
+        };
+        let both = budget(0.1, 2, 5);
+        (0..20).for_each(|_| both.deposit(start));
+        assert_eq!(taken(&both, 0), 12);
+        let reserve = budget(1.0, 5, 1);
+        assert_eq!([0, 900, 1000, 50_000].map(|after| taken(&reserve, after)), [5, 0, 5, 5]);
+        // A call every tenth of a second: those of the last ttl count. What was taken out leaves no debt behind.
+        let flow = budget(1.0, 0, 10);
+        (0..100).for_each(|n| flow.deposit(start + Duration::from_millis(100 * n)));
+        assert_eq!([10_000, 19_000, 40_000].map(|after| taken(&flow, after)), [90, 0, 0]);
+        flow.deposit(start + Duration::from_secs(40));
+        assert_eq!(taken(&flow, 40_000), 1);
+    }
+
+    #[test]
+    fn ratio_is_what_is_left_beside_what_was_taken_out_within_the_time_to_live() {
+        let (budget, start) = (budget(0.5, 1, 10), now());
+        (0..20).for_each(|_| budget.deposit(start));
+        assert_eq!(budget.available_ratio(start), 1.0);
+        assert_eq!((0..5).filter(|_| budget.try_withdraw(start)).count(), 5);
+        assert_eq!((budget.available(start), budget.available_ratio(start)), (15.0, 0.75));
+        drain(&budget, start);
+        assert_eq!(budget.available_ratio(start), 0.0);
+        // Five more calls in the middle of the time to live, and one retry for them.
+        let middle = start + Duration::from_secs(5);
+        (0..5).for_each(|_| budget.deposit(middle));
+        assert!(budget.try_withdraw(middle));
+        assert_eq!(budget.available_ratio(middle), 1.5 / (1.5 + 21.0));
+        // What was paid in and taken out at the start is forgotten: the reserve of 10, 2.5, and 1 taken out.
+        let later = start + Duration::from_secs(10);
+        assert_eq!(budget.available_ratio(later), 11.5 / 12.5);
+        assert_eq!(budget.available_ratio(later + Duration::from_secs(3600)), 1.0);
+    }
+
+    #[test]
+    fn ratio_is_one_before_the_first_call_and_zero_where_nothing_can_ever_be_taken() {
+        let now = now();
+        assert_eq!(budget(0.2, 0, 10).available_ratio(now), 1.0);
+        assert_eq!(budget(0.0, 1, 10).available_ratio(now), 1.0);
+        assert_eq!(budget(0.0, 0, 10).available_ratio(now), 0.0);
+        assert_eq!(Budget::grpc(10, 0.5).unwrap().available_ratio(now), 1.0);
+        let none = Budget::tokens(TokenBudgetConfig::default().with_capacity(0)).unwrap();
+        assert_eq!(none.available_ratio(now), 0.0);
+        let tokens = Budget::tokens(TokenBudgetConfig::default()).unwrap();
+        assert!((0..5).all(|_| tokens.try_withdraw(now)));
+        assert_eq!((tokens.available(now), tokens.available_ratio(now)), (430.0, 0.86));
     }
 
     // fault R08
@@ -505,7 +664,12 @@ mod tests {
                         log.push((at / 1000, -1.0));
                     }
                 }
-                prop_assert_eq!(budget.available(now), live(&log).max(0.0));
+                let left = live(&log).max(0.0);
+                prop_assert_eq!(budget.available(now), left);
+                let taken = |(slot, amount): &&(u64, f64)| slot + 10 > at / 1000 && *amount < 0.0;
+                let taken = log.iter().filter(taken).count() as f64;
+                let ratio = if taken == 0.0 { 1.0 } else { left / (left + taken) };
+                prop_assert_eq!(budget.available_ratio(now), ratio);
             }
         }
     }

@@ -71,6 +71,12 @@ pub trait FromRejection {
     /// The rejection this error carries, if it is one.
     fn rejection(&self) -> Option<&Rejection>;
 
+    /// The same, to be amended on the way out: a retry notes in it that an earlier attempt had been sent. `None`
+    /// where this error is more than the rejection, or cannot give it away.
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        None
+    }
+
     /// What this error says of itself; `None` leaves it to the classifier.
     fn verdict(&self) -> Option<Verdict> {
         None
@@ -100,6 +106,10 @@ impl FromRejection for BoxError {
 
     fn rejection(&self) -> Option<&Rejection> {
         rejection(&**self)
+    }
+
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        self.downcast_mut()
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
@@ -188,6 +198,13 @@ where
 
     fn rejection(&self) -> Option<&Rejection> {
         self.rejection()
+    }
+
+    fn rejection_mut(&mut self) -> Option<&mut Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {

@@ -41,6 +41,7 @@ pub mod context;
 #[cfg(feature = "serde")]
 pub mod duration;
 mod error;
+mod in_flight;
 mod lift;
 mod name;
 pub mod observe;

@@ -188,7 +188,7 @@ impl Rejection {
     }
 
     /// Whether the request may have reached the inner service. `false` is certain; `true` means "do not assume
-    /// that nothing happened".
+    /// that nothing happened". What a retry returns is about all its attempts.
     pub fn was_sent(&self) -> bool {
         self.sent
     }
@@ -216,12 +216,20 @@ impl Rejection {
     }
 
     /// What the rejection means to a policy further out: a call that was never sent says nothing about the
-    /// service ([`Verdict::Ignore`]); a time-out is a failure; exhausted retries are a permanent one.
+    /// service ([`Verdict::Ignore`]); a time-out is a failure; exhausted retries are a permanent one, and so is what
+    /// was refused after an earlier attempt had been sent.
     pub fn verdict(&self) -> Verdict {
+        use RejectionKind::{
+            BulkheadClosed, BulkheadQueueCleared, BulkheadQueueFull, BulkheadQueueTimeout, CircuitOpen,
+            RetriesExhausted,
+        };
         match self.kind() {
-            RejectionKind::RetriesExhausted => Verdict::permanent(),
-            _ if self.sent => Verdict::transient(),
-            _ => Verdict::Ignore,
+            RetriesExhausted => Verdict::permanent(),
+            _ if !self.sent => Verdict::Ignore,
+            _ if self.timed => Verdict::transient(),
+            CircuitOpen | BulkheadQueueFull | BulkheadQueueTimeout | BulkheadQueueCleared
+            | BulkheadClosed => Verdict::permanent(),
+            _ => Verdict::transient(),
         }
     }
 }

@@ -10,6 +10,13 @@ pub trait Replay<Req> {
     /// An equal request to send later, or `None` where this one cannot be sent twice.
     fn save(&self, req: &Req) -> Option<Req>;
 
+    /// Whether a saved request can be sent, now that the attempt before it has failed. For requests that share
+    /// something with the attempt under way, such as a body that is being read: may make sure that it shares no more.
+    fn can_resend(&self, saved: &Req) -> bool {
+        let _ = saved;
+        true
+    }
+
     /// Whether `save` could ever answer. Where not, nothing is kept for later, the service included.
     fn ever(&self) -> bool {
         true

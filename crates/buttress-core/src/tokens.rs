@@ -162,6 +162,11 @@ impl Tokens {
         self.left.load(Acquire) as f64 / TOKEN as f64
     }
 
+    /// The same as a share of all tokens.
+    pub(crate) fn left_ratio(&self) -> f64 {
+        self.left.load(Acquire) as f64 / self.capacity.max(1) as f64
+    }
+
     fn change(&self, change: impl Fn(i64) -> Option<i64>) -> bool {
         self.left.fetch_update(AcqRel, Acquire, change).is_ok()
     }

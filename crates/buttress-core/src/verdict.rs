@@ -182,7 +182,8 @@ impl OnlyErrors {
         Self::default().or_type::<E>()
     }
 
-    /// Matches errors that `rule` says yes to. It is asked about the error and each of its sources.
+    /// Matches errors that `rule` says yes to. It is asked about the error and each of its sources; of an error that
+    /// carries a rejection, about the [`Rejection`](crate::Rejection) alone, be it a `TIMEOUT` or `RETRIES_EXHAUSTED`.
     pub fn when<F>(rule: F) -> Self
     where
         F: Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
@@ -260,7 +261,8 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
         let Err(error) = outcome else { return Verdict::Success };
         if let Some(rejection) = error.rejection() {
-            let listed = self.codes.iter().any(|code| **code == *rejection.code());
+            let listed = self.codes.iter().any(|code| **code == *rejection.code())
+                || self.rules.iter().any(|rule| rule(rejection, &self.codes));
             return match rejection.verdict() {
                 Verdict::Failure { retry_after, .. } => Verdict::Failure { permanent: !listed, retry_after },
                 other => other,
@@ -313,6 +315,9 @@ mod tests {
         assert_eq!(verdict(Rejection::new("BULKHEAD_QUEUE_FULL", &name).into()), Verdict::Ignore);
         assert_eq!(verdict(Rejection::new("TIMEOUT", &name).into()), Verdict::transient());
         assert_eq!(verdict(Rejection::new("RETRIES_EXHAUSTED", &name).into()), Verdict::permanent());
+        // What a retry returns where an earlier attempt had been sent.
+        let refused = Rejection::new("CIRCUIT_OPEN", &name).with_sent(true);
+        assert_eq!(verdict(refused.into()), Verdict::permanent());
     }
 
     // S1-033, S1-034, S4-007
@@ -329,6 +334,26 @@ mod tests {
         let rule = OnlyErrors::when(|e| e.to_string().contains("temporarily unavailable"));
         assert!(listed(&rule, "it is temporarily unavailable".into()));
         assert!(!listed(&rule, "gone".into()));
+    }
+
+    // S4-007: known from a list of types with the time-out among them, which never matched one of ours
+    #[test]
+    fn rules_are_asked_about_rejections_and_not_about_what_those_wrap() {
+        use crate::FromRejection;
+        let listed = |only: &OnlyErrors, error: BoxError| only.classify(Err::<&(), _>(&error)).is_transient();
+        let name = Name::new("p");
+        let late =
+            |error: &(dyn StdError + 'static)| crate::rejection(error).is_some_and(Rejection::is_timeout);
+        let only = OnlyErrors::of_type::<io::Error>().or_when(late);
+        assert!(listed(&only, io::Error::other("x").into()));
+        assert!(listed(&only, Rejection::new("TIMEOUT", &name).into()));
+        assert!(listed(&OnlyErrors::of_type::<Rejection>(), Rejection::new("CIRCUIT_TIMEOUT", &name).into()));
+        // What was never sent says nothing, whatever the rule. What was tried to exhaustion is not tried again
+        // because of what it was.
+        let queued: BoxError = Rejection::new("BULKHEAD_QUEUE_TIMEOUT", &name).into();
+        assert_eq!(only.classify(Err::<&(), _>(&queued)), Verdict::Ignore);
+        let exhausted = Rejection::new("RETRIES_EXHAUSTED", &name);
+        assert!(!listed(&only, BoxError::from(io::Error::other("x")).exhausted(exhausted)));
     }
 
     #[derive(Debug)]

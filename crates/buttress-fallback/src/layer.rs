@@ -149,6 +149,15 @@ impl<A, C> FallbackLayer<A, C> {
         FallbackLayer::new(self.fallback, self.answer, HandleIf::new(rule))
     }
 
+    /// Puts this fallback around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> FallbackService<A::Inner<S>, A, C>
+    where
+        A: Front + Clone,
+        C: Clone,
+    {
+        self.layer(inner)
+    }
+
     /// The handle of the fallback in this layer.
     pub fn handle(&self) -> &Fallback {
         &self.fallback

@@ -4,7 +4,8 @@
 //! - [`HttpClassify`]: 5xx, 408 and 429 are failures, with their `Retry-After`, 501 and 505 without a
 //!   further try; every other response is a success. For other response types, such as reqwest's, use
 //!   [`verdict_of`].
-//! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`.
+//! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`;
+//!   [`ReplayBodyLayer`] for bodies that are streams.
 //! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's
 //!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500.
 //! - [`connector`]: a stack around a connector, for hyper-util's client.
@@ -27,6 +28,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod body;
 mod classify;
 mod connector;
 mod replay;
@@ -34,9 +36,10 @@ mod respond;
 mod retry_after;
 
 pub use crate::{
+    body::ReplayBody,
     classify::{HttpClassify, verdict, verdict_of},
     connector::{Connecting, Connector, connector},
-    replay::{HttpReplay, may_repeat},
+    replay::{HttpReplay, ReplayBodyLayer, ReplayBodyService, may_repeat},
     respond::{RespondFuture, RespondLayer, RespondService},
     retry_after::retry_after,
 };

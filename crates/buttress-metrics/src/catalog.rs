@@ -178,8 +178,8 @@ catalog! {
         "Attempts that were wanted or possible and were not made, by why not.";
     RETRY_BACKOFF_SECONDS = Histogram "retry_backoff_seconds" Retry Seconds [NAME]
         "Waits before the next attempt, as chosen. A Retry-After that was honoured is in them.";
-    RETRY_BUDGET_AVAILABLE = Gauge "retry_budget_available" Retry - [NAME]
-        "Retries left in the budget. A budget that several policies share is told by each.";
+    RETRY_BUDGET_AVAILABLE_RATIO = Gauge "retry_budget_available_ratio" Retry - [NAME]
+        "Share of the retry budget that is left, 0 to 1. A budget that several policies share is told by each.";
     TIMEOUT_OPERATIONS_TOTAL = Counter "timeout_operations_total" Timeout - [NAME, TIMEOUT_RESULT]
         "Calls that ended, by how.";
     TIMEOUT_OPERATION_DURATION_SECONDS = Histogram "timeout_operation_duration_seconds" Timeout Seconds [NAME, TIMEOUT_RESULT]

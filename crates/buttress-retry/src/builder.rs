@@ -112,7 +112,7 @@ impl RetryBuilder {
         self
     }
 
-    /// Keeps retries within a budget. Clones of a [`Budget`] share it: give one to all policies, and hedges, that
+    /// Keeps retries within a budget, of whichever kind. Clones of a [`Budget`] share it: give one to all policies, and hedges, that
     /// load the same service. Default none.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);

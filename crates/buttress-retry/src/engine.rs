@@ -125,8 +125,9 @@ impl Engine {
         let timed_budget = self.budget.as_ref().is_some_and(Budget::is_timed);
         let needs_clock = timed_budget || self.max_elapsed().is_some() || self.emitter.is_timed();
         let started = needs_clock.then(Instant::now);
-        if let (Some(budget), Some(now)) = (&self.budget, started) {
-            budget.deposit(now.into_std());
+        if let Some(budget) = &self.budget {
+            // A budget that is not timed does not look at it.
+            budget.deposit(started.unwrap_or(self.made).into_std());
         }
         started
     }
@@ -163,7 +164,7 @@ impl Engine {
 
     pub(crate) fn tell_budget(&self, now: Instant) {
         if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
-            let value = budget.available(now.into_std());
+            let value = budget.available_ratio(now.into_std());
             self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
         }
     }
@@ -179,7 +180,21 @@ impl Engine {
         }
     }
 
-    pub(crate) fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
+    /// Tells budget and observers of a call that ended in another way.
+    pub(crate) fn ended(
+        &self,
+        outcome: Outcome,
+        started: Option<Instant>,
+        attempts: u32,
+        retried: Option<FailureKind>,
+    ) {
+        if let Some(budget) = &self.budget {
+            budget.ended(retried);
+        }
+        self.tell_end(outcome, started, attempts);
+    }
+
+    fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
         if self.emitter.is_on() {
             let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
             self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts, error: None });
@@ -189,7 +204,7 @@ impl Engine {
     /// Tells of a call that panicked before its first attempt had a future.
     #[cold]
     pub(crate) fn panicked(&self, started: Option<Instant>) {
-        self.tell_end(Outcome::Panicked, started, 1);
+        self.ended(Outcome::Panicked, started, 1, None);
     }
 
     pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
@@ -210,10 +225,12 @@ impl Engine {
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {
+        let now = Instant::now().into_std();
         RetrySnapshot {
             retries: self.retries.load(Relaxed),
             stopped: std::array::from_fn(|at| self.stopped[at].load(Relaxed)),
-            budget_available: self.budget.as_ref().map(|b| b.available(Instant::now().into_std())),
+            budget_available: self.budget.as_ref().map(|budget| budget.available(now)),
+            budget_available_ratio: self.budget.as_ref().map(|budget| budget.available_ratio(now)),
         }
     }
 }
@@ -221,7 +238,7 @@ impl Engine {
 impl Levels for Engine {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
         if let Some(budget) = &self.budget {
-            let value = budget.available(Instant::now().into_std());
+            let value = budget.available_ratio(Instant::now().into_std());
             tell(Event::Level { what: Level::BudgetAvailable, value });
         }
     }
@@ -236,6 +253,8 @@ impl Levels for Engine {
 pub struct RetrySnapshot {
     /// Retries left in the budget, if there is one.
     pub budget_available: Option<f64>,
+    /// The same as a share, `0.0..=1.0`.
+    pub budget_available_ratio: Option<f64>,
     retries: u64,
     stopped: [u64; REASONS.len()],
 }

@@ -38,8 +38,27 @@ pin_project! {
 enum Between<T, E> {
     /// Nothing, but to poll the attempt while there is one.
     Nothing,
-    Waiting(Pin<Box<Wait<T, E>>>),
+    Waiting(Seldom<Pin<Box<Wait<T, E>>>>),
     Readying,
+}
+
+/// What is seldom there: how it is dropped is kept out of the way, so that to drop what it is a part of takes one
+/// look. Never `None` but while it is dropped.
+struct Seldom<T>(Option<T>);
+
+impl<T> Drop for Seldom<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(there) = self.0.take() {
+            drop_seldom(there);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_seldom<T>(there: T) {
+    drop(there);
 }
 
 pin_project! {
@@ -53,7 +72,7 @@ pin_project! {
 
 impl<T, E> Between<T, E> {
     fn wait(delay: Duration, answer: Option<(Result<T, E>, Ending)>) -> Self {
-        Self::Waiting(Box::pin(Wait { timer: sleep(delay), answer }))
+        Self::Waiting(Seldom(Some(Box::pin(Wait { timer: sleep(delay), answer }))))
     }
 }
 
@@ -184,7 +203,7 @@ where
                     ended = Some((outcome, None));
                 }
                 Between::Waiting(wait) => {
-                    let wait = wait.as_mut().project();
+                    let wait = wait.0.as_mut().expect("there until it is dropped").as_mut().project();
                     ready!(wait.timer.poll(cx));
                     if let Some((outcome, ending)) = wait.answer.take() {
                         *this.between = Between::Nothing;
@@ -227,8 +246,8 @@ where
             return Some(outcome);
         }
         let mut this = self.as_mut().project();
-        let replayable = this.again.as_ref().is_some_and(|again| again.req.is_some());
-        let next = match this.run.judge(verdict, &outcome, replayable) {
+        let saved = this.again.as_ref().and_then(|again| again.req.as_ref());
+        let next = match this.run.judge(verdict, &outcome, saved) {
             Next::Retry(delay) if delay.is_zero() => Between::Readying,
             Next::Retry(delay) => Between::wait(delay, None),
             Next::End(ending) => return Some(self.fail(outcome, ending)),

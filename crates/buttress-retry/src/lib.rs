@@ -72,8 +72,9 @@
 //! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, where
 //! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
 //!
-//! A call that succeeds at once allocates nothing and takes no lock; a wait before a further attempt is boxed. It reads the clock only where `max_elapsed`, a
-//! budget by time or an observer of durations is set. Waits need a tokio runtime with its timer on.
+//! A call that succeeds at once allocates nothing and takes no lock; a wait before a further attempt is boxed. It
+//! reads the clock only where `max_elapsed`, a budget by time or an observer of durations is set. Waits need a tokio
+//! runtime with its timer on.
 //!
 //! # Defaults
 //! See [`RetryConfig`], which also has the numbers of other systems by name.

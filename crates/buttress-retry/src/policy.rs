@@ -65,6 +65,7 @@ impl Begun {
             policy: policy.clone(),
             started: self.started,
             deadline: self.deadline,
+            sent: false,
             backoff: BackoffState::default(),
             attempt: 1,
             max_attempts: self.max_attempts,
@@ -99,11 +100,8 @@ fn inside<T>(
     // Where there is one attempt only, that of a retry outside stays.
     let shown = if max_attempts > 1 { attempt } else { context::current().attempt };
     let _attempt = context::enter_attempt(shown);
-    if deadline.is_some() { inside_deadline(deadline, inner) } else { inner() }
-}
-
-#[inline(never)]
-fn inside_deadline<T>(deadline: Option<std::time::Instant>, inner: impl FnOnce() -> T) -> T {
+    // One way to `inner` and not one for each case: a future that comes out of two is made in memory that other
+    // code knows of, and every layer outside copies it whole.
     let _deadline = context::enter_deadline(deadline);
     inner()
 }
@@ -118,10 +116,12 @@ pub(crate) struct Run<C, R> {
     policy: Arc<Policy<C, R>>,
     started: Option<Instant>,
     deadline: Option<std::time::Instant>,
+    /// An attempt before this one may have reached the service.
+    sent: bool,
     backoff: BackoffState,
     attempt: u32,
     max_attempts: u32,
-    // What the last retry was made after.
+    // What the retry was made after that the budget still counts: the last one that it granted, until that failed.
     retried: Option<FailureKind>,
     state: State,
 }
@@ -210,10 +210,16 @@ impl<C, R> Run<C, R> {
 
     /// Decides on an attempt that was no success.
     #[cold]
-    pub(crate) fn judge<T, E>(&mut self, verdict: Verdict, outcome: &Result<T, E>, replayable: bool) -> Next
+    pub(crate) fn judge<T, E, Req>(
+        &mut self,
+        verdict: Verdict,
+        outcome: &Result<T, E>,
+        saved: Option<&Req>,
+    ) -> Next
     where
         C: Classify<T, E>,
         E: FromRejection,
+        R: Replay<Req>,
     {
         let ended = if verdict.is_failure() { Outcome::Failure } else { Outcome::Ignored };
         let rejection = outcome.as_ref().err().and_then(FromRejection::rejection);
@@ -226,8 +232,9 @@ impl<C, R> Run<C, R> {
             _ => self.policy.classify.failure_kind(outcome.as_ref()),
         };
         let before = self.backoff;
-        match self.next(verdict, rejection, failure, replayable) {
+        match self.next(verdict, rejection, failure, saved) {
             Ok(delay) => {
+                self.sent |= rejection.is_none_or(Rejection::was_sent);
                 self.tell_retry(outcome, rejection, delay);
                 Next::Retry(delay)
             }
@@ -242,13 +249,16 @@ impl<C, R> Run<C, R> {
     }
 
     /// The wait before the next attempt, or why there is none.
-    fn next(
+    fn next<Req>(
         &mut self,
         verdict: Verdict,
         rejection: Option<&Rejection>,
         failure: FailureKind,
-        replayable: bool,
-    ) -> Result<Duration, StopReason> {
+        saved: Option<&Req>,
+    ) -> Result<Duration, StopReason>
+    where
+        R: Replay<Req>,
+    {
         let engine = &*self.policy.engine;
         let settings = engine.settings();
         let hint = match (verdict, rejection) {
@@ -268,12 +278,12 @@ impl<C, R> Run<C, R> {
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = engine.budget.as_ref().filter(|_| rejection.is_none_or(Rejection::was_sent));
         if let Some(budget) = budget {
-            budget.failed();
+            budget.failed(self.retried.take());
         }
         if self.is_last() {
             return Err(StopReason::MaxAttempts);
         }
-        if !replayable {
+        if !saved.is_some_and(|req| self.replay().can_resend(req)) {
             return Err(StopReason::NotReplayable);
         }
         let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
@@ -343,6 +353,10 @@ impl<C, R> Run<C, R> {
         E: FromRejection,
     {
         let engine = &*self.policy.engine;
+        if let Some(refused) = error.rejection_mut().filter(|_| self.sent) {
+            // That this attempt was not sent must not read as "nothing has happened".
+            *refused = refused.clone().with_sent(true);
+        }
         if ending.why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
             let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
@@ -370,13 +384,13 @@ impl<C, R> Run<C, R> {
     /// The call ended without success.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.state = State::Done;
-        self.policy.engine.tell_end(ending.outcome, self.started, self.attempt);
+        self.policy.engine.ended(ending.outcome, self.started, self.attempt, self.retried);
     }
 
     #[cold]
     fn dropped(&self) {
         let outcome = if self.state == State::Busy { Outcome::Panicked } else { Outcome::Cancelled };
-        self.policy.engine.tell_end(outcome, self.started, self.attempt);
+        self.policy.engine.ended(outcome, self.started, self.attempt, self.retried);
     }
 }
 

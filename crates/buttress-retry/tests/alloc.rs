@@ -51,12 +51,13 @@ type Set = fn(RetryBuilder) -> RetryBuilder;
 // S0-048, S3-050
 #[test]
 fn call_that_succeeds_allocates_nothing_whatever_is_set() {
-    let settings: [(&str, Set); 6] = [
+    let settings: [(&str, Set); 7] = [
         ("defaults", |retry| retry),
         ("one attempt", |retry| retry.max_attempts(1)),
         ("max_elapsed", |retry| retry.max_elapsed(Duration::from_secs(9))),
         ("a budget", |retry| retry.budget(Budget::new(0.2, 10).unwrap())),
         ("tokens", |retry| retry.budget(Budget::tokens(TokenBudgetConfig::default()).unwrap())),
+        ("a budget in flight", |retry| retry.budget(Budget::in_flight(0.2, 3).unwrap())),
         ("an observer", |retry| retry.on_event(|_| {})),
     ];
     in_runtime(|| {

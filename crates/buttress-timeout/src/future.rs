@@ -178,6 +178,7 @@ fn wait<F: Future>(
 }
 
 /// Makes the timer on first use, and polls it.
+#[inline(always)]
 fn poll_timer(
     mut timer: Pin<&mut Option<Sleep>>,
     deadline: Instant,
@@ -185,7 +186,7 @@ fn poll_timer(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     if timer.is_none() {
-        timer.set(Some(sleep_until(deadline)));
+        start(timer.as_mut(), deadline);
     }
     let Some(sleep) = timer.as_pin_mut() else { return Poll::Pending };
     if had_budget && !coop::has_budget_remaining() {
@@ -196,7 +197,15 @@ fn poll_timer(
     sleep.poll(cx)
 }
 
+/// Makes the timer. On its own, so that it is copied once: it is made outside of the future, and only then is what
+/// was there dropped.
+#[inline(never)]
+fn start(mut timer: Pin<&mut Option<Sleep>>, deadline: Instant) {
+    timer.set(Some(sleep_until(deadline)));
+}
+
 /// Whether the timer was noticed so late that others were held up as well; it is set to a little later then.
+#[cold]
 fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
     let Some(sleep) = timer.as_pin_mut() else { return false };
     if now.saturating_duration_since(sleep.deadline()) <= STALL {

@@ -53,7 +53,8 @@
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
 //! earlier of the one outside and this one's, so that whatever is inside can see what time is left. An earlier
 //! deadline from outside is obeyed here too. Has it passed already, the call is refused: `TIMEOUT`, not sent. Where a
-//! time-out inside obeys the deadline of one outside, it is the outer one's time that is up: that one answers.
+//! time-out inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
+//! is up: that one answers.
 //!
 //! # Answers
 //! A time-out is a [`Rejection`](buttress_core::Rejection) with code `TIMEOUT`, its limit and the time elapsed.

@@ -201,13 +201,6 @@ impl Timeout {
     }
 
     /// Counts and tells the end of a call; one that succeeded only where somebody listens.
-    #[inline]
-    fn ended(&self, outcome: Outcome, started: StdInstant, ended: Option<StdInstant>) {
-        if outcome != Outcome::Success || self.shared.emitter.is_on() {
-            self.settle(outcome, started, ended);
-        }
-    }
-
     #[cold]
     fn settle(&self, outcome: Outcome, started: StdInstant, ended: Option<StdInstant>) {
         let shared = &*self.shared;
@@ -293,7 +286,7 @@ struct Unwound<'a> {
 impl Drop for Unwound<'_> {
     #[cold]
     fn drop(&mut self) {
-        self.timeout.ended(Outcome::Panicked, self.started, None);
+        self.timeout.settle(Outcome::Panicked, self.started, None);
     }
 }
 
@@ -345,6 +338,7 @@ impl Flight {
 
     /// The deadline for the timer; asks the context of the poll too, which may be another one than that of the
     /// call.
+    #[inline]
     pub(crate) fn deadline(&mut self) -> Option<Instant> {
         if self.propagate {
             if let Some(outer) = context::deadline() {
@@ -360,16 +354,31 @@ impl Flight {
         self.outcome = Some(Outcome::Success);
     }
 
-    /// Settles a call that failed. A time-out inside obeys this one's deadline, and notices it first: what is up
-    /// then is this one's time, and it is this one that answers.
+    /// Settles a call that failed. A time-out inside obeys this one's deadline, as the line of a bulkhead does, and
+    /// notices it first: what is up then is this one's time, and it is this one that answers.
     #[cold]
     pub(crate) fn failed(&mut self, inner: Option<&Rejection>) -> Option<Rejection> {
         self.outcome = Some(Outcome::Failure);
-        if !self.propagate || inner?.kind() != RejectionKind::Timeout {
-            return None;
-        }
+        let inner = inner.filter(|_| self.propagate)?;
+        let sent = match inner.kind() {
+            RejectionKind::Timeout => true,
+            // A call that only waited for its turn is nothing to hold against the service.
+            RejectionKind::BulkheadQueueTimeout => inner.was_sent(),
+            _ => return None,
+        };
         let (deadline, now) = (self.deadline()?, Instant::now());
-        (now >= deadline).then(|| self.timed_out(deadline, now))
+        (now >= deadline).then(|| self.timed_out(deadline, now).with_sent(sent))
+    }
+
+    /// Counts and tells the end of the call.
+    #[cold]
+    #[inline(never)]
+    fn tell(&self) {
+        if let Some(outcome) = self.outcome {
+            // Of a call that timed out the end is known, see `timed_out`.
+            let ended = if outcome == Outcome::TimedOut { self.deadline } else { None };
+            self.timeout.settle(outcome, self.started, ended);
+        }
     }
 
     /// Settles a call at its limit.
@@ -386,12 +395,11 @@ impl Flight {
 }
 
 impl Drop for Flight {
+    // Not more than the one question here: then it is asked where the answer is known already.
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some(outcome) = self.outcome {
-            // Of a call that timed out the end is known, see `timed_out`.
-            let ended = if outcome == Outcome::TimedOut { self.deadline } else { None };
-            self.timeout.ended(outcome, self.started, ended);
+        if self.outcome != Some(Outcome::Success) || self.timeout.shared.emitter.is_on() {
+            self.tell();
         }
     }
 }

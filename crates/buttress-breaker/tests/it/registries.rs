@@ -51,6 +51,34 @@ async fn breakers_are_found_taken_out_and_listed() {
     assert!(registry.is_empty());
 }
 
+// vector fault P05: a million names out of requests
+#[tokio::test(start_paused = true)]
+async fn number_of_names_is_bounded_and_who_is_there_stays() {
+    let registry = Registry::new();
+    let made = AtomicU32::new(0);
+    let mut refused = 0;
+    for n in 0..1_000_000 {
+        let asked = registry.get_or_create(format!("user-{n}"), |builder| {
+            made.fetch_add(1, SeqCst);
+            builder
+        });
+        if let Err(why) = asked {
+            assert_eq!((why.field(), why.value()), ("max_names", "10000"));
+            refused += 1;
+        }
+    }
+    assert_eq!((registry.len(), made.load(SeqCst), refused), (10_000, 10_000, 990_000));
+    // Names that are known, and others once there is room.
+    registry.get_or_create("user-0", |_| unreachable!()).unwrap();
+    registry.remove("user-0").unwrap();
+    registry.get_or_create("payments", |builder| builder).unwrap();
+    registry.get_or_create("user-0", |builder| builder).unwrap_err();
+    assert!(registry.insert(&Breaker::builder("by hand").build().unwrap()).is_none());
+    assert_eq!(registry.len(), 10_001);
+    let none = Registry::with_max_names(0);
+    none.get_or_create("a", |builder| builder).unwrap_err();
+}
+
 #[tokio::test(start_paused = true)]
 async fn settings_that_cannot_work_leave_no_name_behind() {
     let registry = Registry::new();

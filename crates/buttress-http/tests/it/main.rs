@@ -1,5 +1,7 @@
 //! The public API of `buttress-http`, behaviour by behaviour.
 
+mod replay;
+
 use std::{
     task::{Context, Poll},
     time::Duration,

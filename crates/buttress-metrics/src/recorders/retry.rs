@@ -7,7 +7,7 @@ use buttress_core::{
 
 use crate::{
     catalog::{
-        RETRY_ATTEMPTS_TOTAL, RETRY_BACKOFF_SECONDS, RETRY_BUDGET_AVAILABLE, RETRY_CALLS_TOTAL,
+        RETRY_ATTEMPTS_TOTAL, RETRY_BACKOFF_SECONDS, RETRY_BUDGET_AVAILABLE_RATIO, RETRY_CALLS_TOTAL,
         RETRY_STOPPED_TOTAL,
     },
     panel::{CounterSlot, Family, GaugeSlot, HistogramSlot, Panel},
@@ -35,7 +35,7 @@ impl Retry {
             attempts: panel.counters(&RETRY_ATTEMPTS_TOTAL),
             stopped: panel.counters(&RETRY_STOPPED_TOTAL),
             backoff: panel.histogram(&RETRY_BACKOFF_SECONDS, &[]),
-            budget: panel.gauge(&RETRY_BUDGET_AVAILABLE, &[], Some(f64::NAN)),
+            budget: panel.gauge(&RETRY_BUDGET_AVAILABLE_RATIO, &[], Some(f64::NAN)),
             panel: panel.ready(),
         }
     }

@@ -178,8 +178,8 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     assert_eq!(seen.counter("retry_attempts_total", &[("reason", "error")]), 3);
     assert_eq!(seen.counter("retry_stopped_total", &[("reason", "max_attempts")]), 1);
     assert_eq!(seen.0.histogram("retry_backoff_seconds", &[]), [0.2, 0.2, 0.2]);
-    let left = seen.gauge("retry_budget_available", &[("name", "payments")]).unwrap();
-    assert_eq!(left, 10.0 - 3.0);
+    // Three of the ten retries of the reserve are taken out.
+    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.7));
 }
 
 // S1-078

@@ -61,11 +61,11 @@ fn retries_not_made_are_counted_by_why_not() {
 }
 
 #[test]
-fn budget_is_a_gauge_of_retries_left() {
+fn budget_is_a_gauge_of_the_share_left() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let retry = policy(PolicyKind::Retry, "payments", &Metrics::default());
-    assert_eq!(seen.gauge("retry_budget_available", &[]), None); // it may have none
-    retry.emit(Event::Level { what: Level::BudgetAvailable, value: 99.5 });
-    assert_eq!(seen.gauge("retry_budget_available", &[("name", "payments")]), Some(99.5));
+    assert_eq!(seen.gauge("retry_budget_available_ratio", &[]), None); // it may have none
+    retry.emit(Event::Level { what: Level::BudgetAvailable, value: 0.25 });
+    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.25));
 }

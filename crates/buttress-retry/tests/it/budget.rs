@@ -174,7 +174,7 @@ async fn aws(config: RetryConfig, tokens: u32, statuses: &'static [u16]) -> (Vec
     let (mut after, mut level) = (Vec::new(), 0);
     for event in recording.events() {
         match event.what {
-            What::Level { value, .. } => level = value as u32,
+            What::Level { value, .. } => level = (value * f64::from(tokens)).round() as u32,
             What::Attempt { .. } | What::Note(Note::Stopped(StopReason::Budget)) => after.push(level),
             _ => {}
         }
@@ -208,6 +208,28 @@ async fn tokens_and_waits_are_those_of_the_aws_sdks() {
     dynamo.backoff.base = ms(25);
     let (after, left, waits, _) = aws(dynamo, 500, &[500; 4]).await;
     assert_eq!((after, left, waits), (vec![486, 472, 458], 458, vec![25, 50, 100]));
+}
+
+// Of the SDKs' tests, over several calls: tokens come back with successes, the price of the last retry at once.
+#[tokio::test(start_paused = true)]
+async fn tokens_come_back_call_by_call() {
+    let budget = Budget::tokens(TokenBudgetConfig::default().with_capacity(30)).unwrap();
+    let retry =
+        Retry::builder("api").config(of(5, RetryConfig::aws())).budget(budget.clone()).build().unwrap();
+    type Answers = &'static [Result<&'static str, &'static str>];
+    let calls: [(Answers, usize, f64); 5] = [
+        (&[Err("500"), Err("502"), Ok("ok")], 3, 16.0),
+        (&[Err("500"), Ok("ok")], 2, 16.0),
+        (&[Ok("ok")], 1, 17.0),
+        (&[Err("500"), Err("500")], 2, 3.0), // no token for a third attempt
+        (&[Ok("ok")], 1, 4.0),
+    ];
+    for (answers, attempts, left) in calls {
+        let script = Script::of(answers.iter().map(|answer| answer.map_err(BoxError::from)));
+        let answer = retry.layer().layer(script.service()).oneshot("a").await;
+        assert_eq!((answer.is_ok(), script.calls()), (answers.last().unwrap().is_ok(), attempts));
+        assert_eq!(budget.available(now()), left);
+    }
 }
 
 #[tokio::test(start_paused = true)]

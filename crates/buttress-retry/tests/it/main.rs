@@ -7,6 +7,7 @@ mod context;
 mod contract;
 mod events;
 mod hints;
+mod in_flight;
 mod model;
 mod settings;
 mod strategies;

@@ -111,6 +111,43 @@ impl Replay<u32> for Twice {
     }
 }
 
+/// Saves every request, and may find at the end of the attempt that it cannot be sent.
+#[derive(Clone)]
+struct Perishable {
+    keeps: bool,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Replay<u32> for Perishable {
+    fn save(&self, req: &u32) -> Option<u32> {
+        Some(*req)
+    }
+
+    fn can_resend(&self, saved: &u32) -> bool {
+        assert_eq!(*saved, 7);
+        self.asked.fetch_add(1, Relaxed);
+        self.keeps
+    }
+}
+
+// Asked once for each attempt that could be followed: a saved request may change while the attempt is under way.
+#[tokio::test]
+async fn saved_request_that_cannot_be_sent_any_more_ends_the_call() {
+    for (keeps, attempts, retries, times) in [(false, 3, 0, 1), (true, 3, 2, 2), (true, 1, 0, 0)] {
+        let (retry, asked) = (at_once(attempts), Arc::new(AtomicUsize::new(0)));
+        let layer = retry.layer().replay(Perishable { keeps, asked: asked.clone() });
+        layer.layer(Failing::default()).oneshot(7).await.unwrap_err();
+        assert_eq!((retry.snapshot().retries(), asked.load(Relaxed)), (retries, times));
+        let stopped = retry.snapshot().stopped(StopReason::NotReplayable);
+        assert_eq!(stopped, u64::from(!keeps));
+    }
+    let (retry, asked) = (at_once(3), Arc::new(AtomicUsize::new(0)));
+    let layer = retry.layer().replay(Perishable { keeps: true, asked: asked.clone() });
+    let layer = layer.classify_with(|_: Result<&(), &BoxError>| Verdict::permanent());
+    layer.layer(Failing::default()).oneshot(7).await.unwrap_err();
+    assert_eq!(asked.load(Relaxed), 0, "nobody wants another attempt");
+}
+
 #[tokio::test]
 async fn request_that_can_be_repeated_so_often_is_repeated_so_often() {
     let retry = at_once(9);

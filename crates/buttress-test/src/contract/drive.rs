@@ -13,7 +13,7 @@ use crate::CountingWaker;
 const BUSY: usize = 1_000;
 
 /// Time passes in steps that double from one millisecond: 2^24 ms are 4.6 hours.
-const STEPS: u32 = 24;
+pub(super) const STEPS: u32 = 24;
 
 /// How it went.
 pub(super) enum Driven<T> {

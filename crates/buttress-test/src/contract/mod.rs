@@ -22,6 +22,8 @@
 //! [`Rule::FinishedHoldsNothing`]: the one keeps the call it gave up, the other its permit, until the future is
 //! dropped. What `ConcurrencyLimit` is also known for, that a service which is ready and never called keeps its
 //! permit, is within the contract: callers must drop such a service. [`Contract::owning`] layers must do better.
+//! A p2c `Balance` of one endpoint waits for another one once that has failed to be ready, which reads as
+//! [`Rule::NoHang`]; its other layers keep everything.
 //!
 //! What is asked for is a function that makes the layer, because most layers keep state: each scenario begins
 //! with a fresh one. Set the layer up so that it can lose something: a limit below [`ROUNDS`] that leaks once a

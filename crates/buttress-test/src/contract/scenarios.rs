@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     CloneOf, Kit, Placement, ROUNDS, Rule, Scenario, Violation,
-    drive::{Driven, Driver, pass, text},
+    drive::{Driven, Driver, STEPS, pass, text},
 };
 use crate::{Probe, Slot, probe::Breach, step};
 
@@ -305,8 +305,19 @@ where
         let Some(mut call) = self.ready_call(&mut service).await else { return };
         let mut driver = Driver::default();
         if self.poll_twice(&mut driver, |cx| call.as_mut().poll(cx)).await {
-            self.probe.answer(Ok((self.kit.response)()));
-            let ended = driver.go_on(|cx| call.as_mut().poll(cx)).await;
+            let mut ended = None;
+            // The layer may take its time before it calls.
+            for step in 0..STEPS {
+                if ended.is_some() || self.probe.answer(Ok((self.kit.response)())) {
+                    break;
+                }
+                pass(Duration::from_millis(1 << step)).await;
+                ended = driver.while_woken(|cx| call.as_mut().poll(cx)).await;
+            }
+            let ended = match ended {
+                Some(ended) => ended,
+                None => driver.go_on(|cx| call.as_mut().poll(cx)).await,
+            };
             self.judge(ended, "a caller that waits for its answer");
         }
         drop(call);

@@ -3,7 +3,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use buttress_core::{BoxError, CallContext, FromRejection, context};
+use buttress_core::{BoxError, CallContext, FromRejection, Name, Rejection, context};
 use buttress_timeout::Timeout;
 use tokio::time::{self, Instant};
 use tower::{Layer, ServiceExt, service_fn};
@@ -68,6 +68,33 @@ async fn outer_time_out_answers_though_an_inner_one_notices_first() {
     let inner = attempt.layer().layer(service_fn(|()| taking(1_000)));
     let svc = total.layer().fallback(|| 7).layer(inner);
     assert_eq!(svc.oneshot(()).await.unwrap(), 7);
+}
+
+// A line of which the caller's deadline is the end: known from a bulkhead inside, whose refusal came instead of the
+// fallback.
+#[tokio::test(start_paused = true)]
+async fn outer_time_out_answers_for_a_wait_in_line_that_its_deadline_ended() {
+    let name = Name::new("line");
+    let waiting = service_fn(move |wait: Option<u64>| {
+        let name = name.clone();
+        async move {
+            let own = wait.map(|wait| Instant::now().checked_add(ms(wait)).unwrap());
+            time::sleep_until(own.unwrap_or(Instant::from_std(context::deadline().unwrap()))).await;
+            Err::<u64, _>(BoxError::from(Rejection::new("BULKHEAD_QUEUE_TIMEOUT", &name)))
+        }
+    });
+    let timeout = timeout(100);
+    let svc = timeout.layer().layer(waiting.clone());
+    let late = svc.clone().oneshot(None).await.unwrap_err();
+    let why = late.rejection().unwrap();
+    assert_eq!((why.code(), why.policy(), why.limit()), ("TIMEOUT", "api", Some(ms(100))));
+    assert!(!why.was_sent(), "it only waited");
+    assert_eq!(timeout.layer().fallback(|| 7).layer(waiting).oneshot(None).await.unwrap(), 7);
+    assert_eq!((timeout.snapshot().timeouts, timeout.snapshot().failures), (2, 0));
+    // A line that loses patience before is heard.
+    let late = svc.oneshot(Some(99)).await.unwrap_err();
+    assert_eq!(late.rejection().unwrap().policy(), "line");
+    assert_eq!((timeout.snapshot().timeouts, timeout.snapshot().failures), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

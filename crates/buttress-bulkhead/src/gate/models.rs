@@ -1,0 +1,401 @@
+//! Every interleaving of two threads, without a bound on preemptions.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    task::Wake,
+};
+
+use loom::{cell::UnsafeCell, sync::Arc, thread};
+
+use super::*;
+
+/// Not one of loom's: read only after the threads were joined.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Wake for Bell {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Bell {
+    fn rang(&self) -> bool {
+        self.0.load(SeqCst) > 0
+    }
+}
+
+fn bell() -> (std::sync::Arc<Bell>, Waker) {
+    let bell = std::sync::Arc::<Bell>::default();
+    (bell.clone(), bell.into())
+}
+
+fn gate(limit: u32) -> Arc<Gate> {
+    Arc::new(Gate::new(BulkheadConfig { max_concurrent: limit, ..BulkheadConfig::default() }))
+}
+
+/// What a task does that was called: it takes its slot. Panics if it was not called.
+fn must_be_called(gate: &Gate, entry: Entry, bell: &Bell) {
+    match entry {
+        Entry::Taken => {}
+        Entry::Waits(place) => {
+            assert!(bell.rang(), "nobody called the waiter");
+            let fate = gate.poll_wait(&mut Some(place.ticket), Waker::noop());
+            assert_eq!(fate, Some(Fate::Granted));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Nothing is held, nobody waits, and the way without the lock is open.
+fn must_be_idle(gate: &Gate, limit: u32) {
+    let word = gate.load();
+    assert_eq!((word.in_flight(), word.limit(), word.is_attended()), (0, limit, false));
+    assert!(gate.try_take());
+}
+
+#[test]
+fn release_and_enter_meet() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        let entry = gate.enter(&waker);
+        release.join().unwrap();
+        must_be_called(&gate, entry, &bell);
+        gate.release();
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn release_and_cancelled_head_of_the_line_meet() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
+        let (bell, waker) = bell();
+        let second = gate.enter(&waker);
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        if gate.leave(first.ticket) == Some(Fate::Granted) {
+            gate.release();
+        }
+        release.join().unwrap();
+        must_be_called(&gate, second, &bell);
+        gate.release();
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn release_and_cancelled_only_waiter_meet_a_newcomer() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        if gate.leave(first.ticket) == Some(Fate::Granted) {
+            gate.release();
+        }
+        let (bell, waker) = bell();
+        let newcomer = gate.enter(&waker);
+        release.join().unwrap();
+        must_be_called(&gate, newcomer, &bell);
+        gate.release();
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn two_releases_and_two_waiters_meet() {
+    loom::model(|| {
+        let gate = gate(2);
+        assert!(gate.try_take() && gate.try_take());
+        let (first_bell, first_waker) = bell();
+        let (second_bell, second_waker) = bell();
+        let first = gate.enter(&first_waker);
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        let second = gate.enter(&second_waker);
+        gate.release();
+        release.join().unwrap();
+        must_be_called(&gate, first, &first_bell);
+        must_be_called(&gate, second, &second_bell);
+        gate.release();
+        gate.release();
+        must_be_idle(&gate, 2);
+    });
+}
+
+#[test]
+fn one_slot_is_held_by_one_at_a_time_and_hands_on_what_was_written() {
+    loom::model(|| {
+        let gate = gate(1);
+        let cell = Arc::new(UnsafeCell::new(0));
+        // loom reports two accesses that are not ordered, without the pointer being used.
+        let work = |gate: &Gate, cell: &UnsafeCell<i32>| {
+            let taken = gate.try_take() || gate.enter_or_refuse() == Entry::Taken;
+            if taken {
+                cell.with_mut(|_| {});
+                gate.release();
+            }
+            taken
+        };
+        let (other, others) = (gate.clone(), cell.clone());
+        let thread = thread::spawn(move || work(&other, &others));
+        let here = work(&gate, &cell);
+        // Refused means that the other one had it.
+        assert!(thread.join().unwrap() || here);
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn granted_slot_hands_on_what_was_written() {
+    loom::model(|| {
+        let gate = gate(1);
+        let cell = Arc::new(UnsafeCell::new(0));
+        assert!(gate.try_take());
+        let (other, others) = (gate.clone(), cell.clone());
+        let release = thread::spawn(move || {
+            others.with_mut(|_| {});
+            other.release();
+        });
+        let granted = match gate.enter(Waker::noop()) {
+            Entry::Taken => true,
+            Entry::Waits(place) => {
+                gate.poll_wait(&mut Some(place.ticket), Waker::noop()) == Some(Fate::Granted)
+            }
+            other => panic!("{other:?}"),
+        };
+        if granted {
+            cell.with_mut(|_| {});
+        }
+        release.join().unwrap();
+    });
+}
+
+#[test]
+fn completed_calls_of_two_threads_are_all_counted() {
+    // Batches are of two here, so that the two fold against each other.
+    loom::model(|| {
+        let gate = gate(2);
+        let work = |gate: &Gate| {
+            for _ in 0..2 {
+                assert!(gate.try_take());
+                gate.complete();
+            }
+        };
+        let other = gate.clone();
+        let thread = thread::spawn(move || work(&other));
+        work(&gate);
+        thread.join().unwrap();
+        assert_eq!(gate.completed(), 4);
+        must_be_idle(&gate, 2);
+    });
+}
+
+#[test]
+fn count_read_amid_a_fold_is_whole() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        gate.complete();
+        assert!(gate.try_take());
+        let other = gate.clone();
+        let thread = thread::spawn(move || other.complete());
+        let seen = gate.completed();
+        assert!(seen == 1 || seen == 2, "{seen}");
+        thread.join().unwrap();
+        assert_eq!(gate.completed(), 2);
+    });
+}
+
+#[test]
+fn newcomer_never_overtakes_who_waits() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let waiter = gate.enter(&waker);
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        // Before, amid and after the hand-over.
+        assert!(!gate.try_take());
+        assert_eq!(gate.enter_or_refuse(), Entry::Full);
+        release.join().unwrap();
+        must_be_called(&gate, waiter, &bell);
+        gate.release();
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn drain_hears_of_the_end_when_the_last_waiter_goes() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+        let (bell, waker) = bell();
+        let mut drainer = None;
+        assert!(!gate.poll_drained(&mut drainer, &waker));
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        if gate.leave(place.ticket) == Some(Fate::Granted) {
+            gate.release();
+        }
+        release.join().unwrap();
+        assert!(bell.rang());
+        assert!(gate.poll_drained(&mut drainer, &waker));
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn drain_hears_of_the_end_when_the_line_is_cleared() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+        let (bell, waker) = bell();
+        let mut drainer = None;
+        assert!(!gate.poll_drained(&mut drainer, &waker));
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        gate.clear();
+        release.join().unwrap();
+        if gate.leave(place.ticket) == Some(Fate::Granted) {
+            gate.release();
+        }
+        assert!(bell.rang());
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn drain_and_waiter_both_hear_of_the_only_release() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (waiter_bell, waker) = bell();
+        let waiter = gate.enter(&waker);
+        let (drain_bell, drain_waker) = bell();
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        let mut drainer = None;
+        assert!(!gate.poll_drained(&mut drainer, &drain_waker));
+        release.join().unwrap();
+        must_be_called(&gate, waiter, &waiter_bell);
+        assert!(!drain_bell.rang());
+        gate.release();
+        assert!(drain_bell.rang());
+        assert!(gate.poll_drained(&mut drainer, &drain_waker));
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn drain_and_the_last_release_meet() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        let mut drainer = None;
+        let at_once = gate.poll_drained(&mut drainer, &waker);
+        release.join().unwrap();
+        assert!(at_once || bell.rang());
+        assert!(gate.poll_drained(&mut drainer, &waker));
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn raised_limit_and_enter_meet() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let other = gate.clone();
+        let raise = thread::spawn(move || other.reconfigure(|config| config.max_concurrent = 2));
+        let entry = gate.enter(&waker);
+        raise.join().unwrap();
+        must_be_called(&gate, entry, &bell);
+        gate.release();
+        gate.release();
+        must_be_idle(&gate, 2);
+    });
+}
+
+#[test]
+fn lowered_limit_and_release_and_take_meet() {
+    loom::model(|| {
+        let gate = gate(2);
+        assert!(gate.try_take());
+        let other = gate.clone();
+        let lower = thread::spawn(move || other.reconfigure(|config| config.max_concurrent = 1));
+        let taken = gate.try_take();
+        gate.release();
+        lower.join().unwrap();
+        assert_eq!(gate.in_flight(), u32::from(taken));
+        if taken {
+            assert!(!gate.try_take());
+            gate.release();
+        }
+        must_be_idle(&gate, 1);
+    });
+}
+
+#[test]
+fn close_and_enter_meet() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let other = gate.clone();
+        let close = thread::spawn(move || other.close());
+        let entry = gate.enter(&waker);
+        let sent_away = close.join().unwrap();
+        match entry {
+            Entry::Closed => assert_eq!(sent_away, 0),
+            Entry::Waits(place) => {
+                assert!(bell.rang());
+                assert_eq!(sent_away, 1);
+                let fate = gate.poll_wait(&mut Some(place.ticket), Waker::noop());
+                assert_eq!(fate, Some(Fate::Closed));
+            }
+            other => panic!("{other:?}"),
+        }
+        gate.release();
+        assert!(!gate.try_take());
+        assert_eq!(gate.in_flight(), 0);
+    });
+}
+
+#[test]
+fn clear_and_release_share_out_the_line() {
+    loom::model(|| {
+        let gate = gate(1);
+        assert!(gate.try_take());
+        let (bell, waker) = bell();
+        let Entry::Waits(place) = gate.enter(&waker) else { panic!() };
+        let other = gate.clone();
+        let release = thread::spawn(move || other.release());
+        let cleared = gate.clear();
+        release.join().unwrap();
+        assert!(bell.rang());
+        match gate.poll_wait(&mut Some(place.ticket), Waker::noop()) {
+            Some(Fate::Granted) => {
+                assert_eq!(cleared, 0);
+                gate.release();
+            }
+            fate => assert_eq!((fate, cleared), (Some(Fate::Cleared), 1)),
+        }
+        must_be_idle(&gate, 1);
+    });
+}
