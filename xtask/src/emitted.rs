@@ -85,8 +85,7 @@ impl Catalogue {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
             let [_, name, kind, labels, ..] = cells[..] else { continue };
             let Some(name) = quoted(name).pop() else { continue };
-            let labels: Vec<_> =
-                labels.split(';').map(quoted).map(|mut words| (words.remove(0), words)).collect();
+            let labels: Vec<_> = labels.split(';').map(quoted).filter_map(key_and_values).collect();
             let open = labels.iter().filter(|(_, values)| values.is_empty()).map(|(key, _)| key.clone());
             catalogue.open.extend(open);
             catalogue.facts.extend(facts(&name, kind, &labels));
@@ -116,6 +115,12 @@ impl Catalogue {
         let missing = self.facts.difference(&told).map(|fact| format!("no test emits: {fact}"));
         strange.chain(missing).collect()
     }
+}
+
+/// `None` in the cell of a metric without labels.
+fn key_and_values(words: Vec<String>) -> Option<(String, Vec<String>)> {
+    let (key, values) = words.split_first()?;
+    Some((key.clone(), values.to_vec()))
 }
 
 /// The words in backticks.
@@ -228,6 +233,12 @@ mod tests {
         );
         let last = ["| `more` | gauge | `name` | More. |"];
         assert_eq!(faults(&[&ROWS[..], &last[..]].concat(), PAGE), ["no test emits: gauge more{name}"]);
+    }
+
+    #[test]
+    fn metric_may_have_no_labels() {
+        let row = "| `starts_total` | counter | | Starts. |";
+        assert_eq!(faults(&[row], "# TYPE starts_total counter\nstarts_total 1\n"), [""; 0]);
     }
 
     #[test]

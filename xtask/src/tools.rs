@@ -134,6 +134,51 @@ pub(crate) fn promtool(workspace: &Workspace, install: bool) -> Result<Option<Pa
     Ok(Some(ours))
 }
 
+/// The redis-server to use: the one on the path, or one of our own beside the build, which `install` puts there
+/// with the libraries it wants.
+pub(crate) fn redis_server(workspace: &Workspace, install: bool) -> Result<Option<PathBuf>> {
+    if let Some(found) = find("redis-server") {
+        return Ok(Some(found));
+    }
+    let root = workspace.scratch("tools");
+    let ours = root.join("redis-server");
+    if !ours.is_file() {
+        if !install || find("apt-get").is_none() {
+            return Ok(None);
+        }
+        let folder = root.join("redis");
+        let debs = folder.join("debs");
+        std::fs::create_dir_all(debs.join("partial"))?;
+        // Fetched as if to be installed, because apt then knows which libraries are missing; and unpacked instead,
+        // because the package would also start a server. The lock is for what only root may change.
+        let get = || {
+            let fetch =
+                "install -y --no-install-recommends --download-only redis-server -o Debug::NoLocking=1";
+            let here = format!("Dir::Cache::archives={}", debs.display());
+            Cmd::new("apt-get").words(fetch).args(["-o", &here])
+        };
+        if !get().succeeds() {
+            apt("update").run()?; // a new machine knows of no packages
+            get().run()?;
+        }
+        std::fs::write(folder.join("start"), START_REDIS)?;
+        let unpack = "for deb in debs/*.deb; do dpkg-deb --fsys-tarfile $deb | tar -x || exit; done && \
+            rm -r debs && chmod +x start && mv start ../redis-server";
+        Cmd::new("sh").arg("-c").arg(unpack).dir(&folder).run()?;
+    }
+    Ok(Some(ours))
+}
+
+/// Starts the redis-server that lies in the folder `redis` beside this script, with the libraries there.
+const START_REDIS: &str = r#"#!/bin/sh
+here=$(dirname "$0")/redis
+for lib in "$here"/lib/*-linux-gnu* "$here"/usr/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$here/usr/bin/redis-server" "$@"
+"#;
+
 /// Where the path has `program`.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -229,8 +229,8 @@ impl Circuit {
             self.cold.said.push(Said::Note(Note::LeaseExpired));
         }
         if self.cold.trial.leases.len() >= rules.probes {
-            let free = self.probe_free_at(rules).saturating_sub(at.now);
-            return Admission::Refused(Some(free.min(self.longest_wait())));
+            let left = self.blocked_until(rules).saturating_sub(at.now);
+            return Admission::Refused(Some(left.min(self.longest_wait())));
         }
         let length = rules.lease.unwrap_or_else(|| {
             // A service slower than the wait is long must not lose every lease in turn.
@@ -274,7 +274,7 @@ impl Circuit {
         slow: bool,
         at: Moment,
     ) -> Option<u64> {
-        self.end_trial(rules, at);
+        self.end_trial(rules, at.now, at.refused);
         if ticket.generation != self.generation {
             self.cold.tally.late = self.cold.tally.late.saturating_add(1);
             return None;
@@ -477,16 +477,16 @@ impl Circuit {
 
     /// Does what time alone has done already: an open circuit whose wait is over is half-open.
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
-        self.end_trial(rules, at);
+        self.end_trial(rules, at.now, at.refused);
         if self.state == State::Open && at.now >= self.cold.open_until {
             self.half_open(rules, Cause::Rule, at);
         }
     }
 
     /// Opens or closes, as of when it was over, where it was half-open for too long.
-    fn end_trial(&mut self, rules: &Rules, at: Moment) {
-        if self.state == State::HalfOpen && at.now >= self.cold.half_open_until {
-            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, ..at };
+    pub(crate) fn end_trial(&mut self, rules: &Rules, now: u64, refused: u64) {
+        if self.state == State::HalfOpen && now >= self.cold.half_open_until {
+            let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, refused };
             if rules.half_open_closes {
                 self.close(rules, Cause::Rule, over);
             } else {
@@ -512,18 +512,22 @@ impl Circuit {
             self.cold.frozen = Counts::default();
             (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
         }
+        self.reckon(to, &mut detail, at);
+        if from != to {
+            self.cold.said.push(Said::Changed { from, to, cause, detail });
+        }
+    }
+
+    /// Adds how many calls were refused since the circuit was last closed, and on closing, since when.
+    fn reckon(&mut self, to: State, detail: &mut TransitionDetail, at: Moment) {
         if matches!(to, State::Open | State::HalfOpen | State::Isolated) {
             self.cold.left_closed.get_or_insert((at.now, at.refused));
         }
-        if let Some((when, refused)) = self.cold.left_closed {
-            detail.rejected = at.refused.saturating_sub(refused);
-            if to == State::Closed {
-                detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
-                self.cold.left_closed = None;
-            }
-        }
-        if from != to {
-            self.cold.said.push(Said::Changed { from, to, cause, detail });
+        let Some((when, refused)) = self.cold.left_closed else { return };
+        detail.rejected = at.refused.saturating_sub(refused);
+        if to == State::Closed {
+            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+            self.cold.left_closed = None;
         }
     }
 
@@ -683,23 +687,31 @@ impl Circuit {
             State::HalfOpen if now >= self.cold.half_open_until && rules.half_open_closes => {
                 return (State::Closed, 0);
             }
-            State::HalfOpen if now >= self.cold.half_open_until => {
-                let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
-                self.cold.half_open_until.saturating_add(nanos(wait).max(1))
-            }
+            State::HalfOpen if now >= self.cold.half_open_until => self.reopened_until(rules),
             state => return (state, self.blocked_until(rules)),
         };
         if now < open_until { (State::Open, open_until) } else { (State::HalfOpen, 0) }
     }
 
-    /// Before this time every call is refused, in the states that refuse; the end of the ramp, when closed.
+    /// Half-open without a verdict, it is open from `half_open_until` to then.
+    fn reopened_until(&self, rules: &Rules) -> u64 {
+        let wait = rules.open.next(&mut self.cold.backoff.clone(), self.cold.half_open_unit);
+        self.cold.half_open_until.saturating_add(nanos(wait).max(1))
+    }
+
+    /// Before this time every call is refused, in the states that refuse, unless somebody settles it earlier; the
+    /// end of the ramp, when closed.
     pub(crate) fn blocked_until(&self, rules: &Rules) -> u64 {
         match self.state {
             State::Open => self.cold.open_until,
-            State::HalfOpen => self.probe_free_at(rules).min(self.cold.half_open_until),
-            State::Isolated => u64::MAX,
+            State::HalfOpen => match self.probe_free_at(rules) {
+                free if free < self.cold.half_open_until => free,
+                _ if rules.half_open_closes => self.cold.half_open_until,
+                _ => self.reopened_until(rules),
+            },
             State::Closed => self.cold.ramp_until,
-            State::Disabled | State::MetricsOnly => 0,
+            // Isolation has no end: a call that finds this just as it begins asks the circuit.
+            State::Isolated | State::Disabled | State::MetricsOnly => 0,
         }
     }
 
@@ -718,16 +730,23 @@ impl Circuit {
             // The share of failures may have risen. Who only looks does not open the circuit; the next call asks.
             self.ask_again = true;
         }
-        View { circuit: self }
+        View { circuit: self, now }
     }
 }
 
 /// The parts of a circuit that reports show.
 pub(crate) struct View<'a> {
     circuit: &'a Circuit,
+    now: u64,
 }
 
 impl View<'_> {
+    /// The state as a call made now would find it, and for how long such calls are refused.
+    pub(crate) fn found(&self, rules: &Rules) -> (State, u64) {
+        let (state, until) = self.circuit.found(rules, self.now);
+        (state, until.saturating_sub(self.now))
+    }
+
     pub(crate) fn window(&self) -> Counts {
         match self.circuit.state {
             State::Closed | State::MetricsOnly => self.circuit.window.counts(),
@@ -743,6 +762,11 @@ impl View<'_> {
         }
         let detail = ratios(counts);
         (detail.failure_ratio, detail.slow_ratio)
+    }
+
+    /// The same for those who listen. Half-open, there is none: what opened the circuit is of the past.
+    pub(crate) fn told_ratios(&self, rules: &Rules) -> (Option<f64>, Option<f64>) {
+        if self.found(rules).0 == State::HalfOpen { (None, None) } else { self.ratios(rules) }
     }
 
     pub(crate) fn has_seen_no_failure(&self) -> bool {

@@ -85,11 +85,12 @@ pub struct BreakerConfig {
     pub half_open_failure_rate: Option<f64>,
     /// Opens again after being half-open for this long without a verdict, as resilience4j's
     /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
-    /// time. Begins with the call that finds the wait over, and counts as an opening. Default, and zero: no limit.
+    /// time. Begins with the call that finds the wait over, and counts as an opening. Who waits for an inner service
+    /// meanwhile that is not ready takes a timer of tokio. Default, and zero: no limit.
     #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
     pub half_open_timeout: Option<Duration>,
-    /// Closes after `half_open_timeout` instead: for so few calls that a sample would hardly ever be complete, where
-    /// no failure among those that came is good enough. Default `false`.
+    /// Closes after `half_open_timeout` instead, also where probes have failed, but too few for a verdict: for so few
+    /// calls that a sample would hardly ever be complete. Default `false`.
     pub half_open_timeout_closes: bool,
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for

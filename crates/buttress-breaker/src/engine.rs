@@ -234,12 +234,9 @@ impl Common {
         (limit != u64::MAX).then(|| Duration::from_nanos(limit))
     }
 
-    pub(crate) fn tell_ratios(&self, failures: Option<f64>, slow: Option<f64>) {
-        if self.is_keyed() {
-            return;
-        }
-        for (what, ratio) in [(Level::FailureRatio, failures), (Level::SlowRatio, slow)] {
-            self.emitter.emit(Event::Level { what, value: ratio.unwrap_or(f64::NAN) });
+    pub(crate) fn tell_ratios(&self, ratios: Ratios) {
+        if !self.is_keyed() {
+            levels(ratios).into_iter().for_each(|event| self.emitter.emit(event));
         }
     }
 
@@ -344,21 +341,11 @@ impl Shared {
         self.by_hand(|opened, at| opened.reconfigure(rules, at));
     }
 
-    /// The state as it was left, whatever time has done to it since.
-    pub(crate) fn stored_state(&self) -> State {
-        match self.front.word().kind() {
-            Kind::Closed | Kind::Ramping => State::Closed,
-            Kind::MetricsOnly => State::MetricsOnly,
-            Kind::Disabled => State::Disabled,
-            Kind::Isolated => State::Isolated,
-            Kind::Open => State::Open,
-            Kind::HalfOpen => State::HalfOpen,
-        }
-    }
-
     /// Whether nothing is lost with this circuit: a new one would do the same.
     pub(crate) fn knows_nothing(&self) -> bool {
-        self.stored_state() == State::Closed && self.looked(|view, _| view.has_seen_no_failure())
+        let now = self.common.now();
+        let look = |opened: &mut Opened<'_>| opened.circuit().look(now).has_seen_no_failure();
+        self.front.word().state() == State::Closed && self.locked(look).0
     }
 
     /// Leaves the circuits of its keyed breaker, which has to be told.
@@ -376,28 +363,28 @@ impl Shared {
         }
     }
 
+    /// The state as a call made now would find it. Takes the lock only where the circuit was half-open for longer
+    /// than it may be.
     pub(crate) fn state(&self) -> State {
-        match self.stored_state() {
-            State::Open | State::HalfOpen => self.found(self.common.now()).0,
+        let word = self.front.word();
+        match word.state() {
+            State::Open if self.common.now() >= self.front.blocked_until() => State::HalfOpen,
+            State::HalfOpen => {
+                let now = self.common.now();
+                if self.front.is_over(word, now) {
+                    return self.locked(|opened| opened.found(now)).0;
+                }
+                State::HalfOpen
+            }
             stored => stored,
         }
     }
 
-    /// The state as a call made `now` would find it, and until when such calls are refused. Takes the lock only
-    /// where the circuit was half-open for longer than it may be.
-    fn found(&self, now: u64) -> (State, u64) {
-        let (stored, until) = (self.stored_state(), self.front.blocked_until());
-        match stored {
-            State::Open if now >= until => (State::HalfOpen, 0),
-            State::HalfOpen if now >= self.front.settled_until() => {
-                let (found, _) = self.locked(|opened| {
-                    let (circuit, rules) = opened.parts();
-                    circuit.found(rules, now)
-                });
-                found
-            }
-            stored => (stored, until),
-        }
+    /// When the circuit, if it is half-open, has been so for too long.
+    pub(crate) fn half_open_until(&self) -> Option<Instant> {
+        let half_open = self.front.word().kind() == Kind::HalfOpen;
+        let until = Some(self.front.settled_until()).filter(|until| half_open && *until != u64::MAX);
+        until.map(|until| self.common.instant(until))
     }
 
     /// Whether no call is refused because of the state: one look at the word. A ramp refuses some of the calls,
@@ -439,18 +426,22 @@ impl Shared {
                 let wait = until.saturating_sub(self.common.now());
                 (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
             }
-            Kind::HalfOpen => self.refusing_half_open(generation),
+            Kind::HalfOpen => self.refusing_half_open(word),
             Kind::Closed | Kind::MetricsOnly | Kind::Ramping | Kind::Disabled => None,
         }
     }
 
     #[inline(never)]
-    fn refusing_half_open(&self, generation: u64) -> Option<Refusal> {
+    fn refusing_half_open(&self, word: Word) -> Option<Refusal> {
         let now = self.common.now();
-        let (state, until) = self.found(now);
-        let left = until.saturating_sub(now);
-        let wait = if state == State::HalfOpen { left.min(self.longest_wait()) } else { left };
-        (left > 0).then_some(Refusal { generation, until: Some(until), wait })
+        if self.front.is_over(word, now) {
+            // A call comes by, so what time has done is done and told; else every refusal would find it anew.
+            self.looked(|_, _| ());
+            return self.refusing();
+        }
+        let until = self.front.blocked_until();
+        let wait = until.saturating_sub(now).min(self.longest_wait());
+        (wait > 0).then_some(Refusal { generation: word.generation(), until: Some(until), wait })
     }
 
     // ---- a call
@@ -492,9 +483,9 @@ impl Shared {
             Kind::Ramping => self.ramp(word),
             Kind::Open | Kind::HalfOpen => {
                 let now = self.common.now();
-                match self.front.blocked_until().checked_sub(now) {
-                    Some(left) if left > 0 => Admission::Refused(Some(left.min(self.longest_wait()))),
-                    _ => {
+                match self.front.refused_for(word, now) {
+                    Some(left) => Admission::Refused(Some(left.min(self.longest_wait()))),
+                    None => {
                         let (admission, said) = self.locked(|opened| opened.admit(self.moment(now)));
                         self.after(said);
                         admission
@@ -682,10 +673,10 @@ impl Shared {
         error: Option<&(dyn StdError + 'static)>,
     ) -> bool {
         let watched = self.common.emitter.is_on();
-        let ((opened, levels), said) = self.locked(|back| {
+        let ((opened, ratios), said) = self.locked(|back| {
             let opened = back.settle(ticket, began, ending, slow, self.moment(now));
             let (circuit, rules) = back.parts();
-            (opened, watched.then(|| circuit.look(now).ratios(rules)))
+            (opened, watched.then(|| circuit.look(now).told_ratios(rules)))
         });
         if let Some(generation) = opened {
             // With no lock held: the error's `Display` is somebody else's code. A panic of it must not keep those
@@ -699,8 +690,8 @@ impl Shared {
             };
             self.locked(|back| back.circuit().set_last_error(generation, text));
         }
-        if let Some((failures, slow)) = levels {
-            self.common.tell_ratios(failures, slow);
+        if let Some(ratios) = ratios {
+            self.common.tell_ratios(ratios);
         }
         if ticket.lease != 0 && !said {
             // A probe's place is free: those who wait at the gate may want it.
@@ -733,18 +724,21 @@ impl Shared {
         // Also where nothing is told: another wait, another gate.
         self.after(true);
         if self.common.emitter.is_on() {
-            let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
-            self.common.tell_ratios(failures, slow);
+            self.common.tell_ratios(self.looked(|view, rules| view.told_ratios(rules)));
         }
         out
     }
 
+    /// Looks at the circuit. One that was half-open for too long is opened or closed by that, or what is seen would
+    /// be of two states. An open one whose wait is over stays as it is: half-open begins with a call.
     pub(crate) fn looked<T>(&self, f: impl FnOnce(View<'_>, &Rules) -> T) -> T {
-        let now = self.common.now();
-        let (out, _) = self.locked(|opened| {
+        let (now, refused) = (self.common.now(), self.rejected.load(Relaxed));
+        let (out, said) = self.locked(|opened| {
             let (circuit, rules) = opened.parts();
+            circuit.end_trial(rules, now, refused);
             f(circuit.look(now), rules)
         });
+        self.after(said);
         out
     }
 
@@ -760,11 +754,10 @@ impl Shared {
     // ---- looking
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let now = self.common.now();
         let (refused, would) = (self.rejected.load(Relaxed), self.would_reject.load(Relaxed));
         let ignored = self.ignored.load(Relaxed);
-        let (state, blocked) = self.found(now);
         self.looked(|view, rules| {
+            let (state, wait) = view.found(rules);
             let (tally, window, trial) = (view.tally(), view.window(), view.trial());
             let (failure_ratio, slow_ratio) = view.ratios(rules);
             let (consecutive_successes, consecutive_failures) = view.in_a_row();
@@ -796,7 +789,7 @@ impl Shared {
                 open_reason: view.reason(),
                 last_error: view.last_error(),
                 next_probe_in: matches!(state, State::Open | State::HalfOpen)
-                    .then(|| Duration::from_nanos(blocked.saturating_sub(now))),
+                    .then(|| Duration::from_nanos(wait)),
             }
         })
     }
@@ -814,11 +807,18 @@ impl Levels for Common {
 
 impl Levels for Shared {
     fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        let (failures, slow) = self.looked(|view, rules| view.ratios(rules));
-        tell(Event::Level { what: Level::State(self.state().as_str()), value: 1.0 });
-        tell(Event::Level { what: Level::FailureRatio, value: failures.unwrap_or(f64::NAN) });
-        tell(Event::Level { what: Level::SlowRatio, value: slow.unwrap_or(f64::NAN) });
+        let (state, ratios) = self.looked(|view, rules| (view.found(rules).0, view.told_ratios(rules)));
+        tell(Event::Level { what: Level::State(state.as_str()), value: 1.0 });
+        levels(ratios).into_iter().for_each(tell);
     }
+}
+
+/// The shares of failures and of slow calls, where enough calls are known.
+type Ratios = (Option<f64>, Option<f64>);
+
+fn levels((failures, slow): Ratios) -> [Event<'static>; 2] {
+    [(Level::FailureRatio, failures), (Level::SlowRatio, slow)]
+        .map(|(what, ratio)| Event::Level { what, value: ratio.unwrap_or(f64::NAN) })
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -85,6 +85,18 @@ impl Word {
         self.0 >> 27 & 1 == 1
     }
 
+    /// The state as it was left, whatever time has done to it since.
+    pub(crate) fn state(self) -> State {
+        match self.kind() {
+            Kind::Closed | Kind::Ramping => State::Closed,
+            Kind::MetricsOnly => State::MetricsOnly,
+            Kind::Disabled => State::Disabled,
+            Kind::Isolated => State::Isolated,
+            Kind::Open => State::Open,
+            Kind::HalfOpen => State::HalfOpen,
+        }
+    }
+
     /// Whether no call is refused because of the state.
     #[inline]
     pub(crate) fn flows(self) -> bool {
@@ -138,6 +150,21 @@ impl Front {
     #[inline]
     pub(crate) fn blocked_until(&self) -> u64 {
         self.blocked_until.load(Relaxed)
+    }
+
+    /// For how long calls are refused, where that can be told without the lock; the word was open or half-open.
+    #[inline]
+    pub(crate) fn refused_for(&self, word: Word, now: u64) -> Option<u64> {
+        let over = self.is_over(word, now);
+        let left = self.blocked_until().saturating_sub(now);
+        (left > 0 && !over).then_some(left)
+    }
+
+    /// Whether the circuit, found half-open, is so for too long. To be asked before `blocked_until`.
+    #[inline]
+    pub(crate) fn is_over(&self, word: Word, now: u64) -> bool {
+        // Acquire: if this is of a later state, so is `blocked_until` from here on.
+        word.kind() == Kind::HalfOpen && now >= self.settled_until.load(Acquire)
     }
 
     /// Until when a success may be counted without a look at the clock, or until when it may be half-open;
@@ -196,7 +223,7 @@ impl Front {
         };
         *given = circuit.allowance(rules, MOST, watched);
         self.blocked_until.store(blocked, Relaxed);
-        self.settled_until.store(circuit.settled_until(), Relaxed);
+        self.settled_until.store(circuit.settled_until(), Release);
         // Release: who sees the new word sees the times that belong to it.
         self.word.store(Word::new(circuit.generation(), rules.timed, kind, *given).0, Release);
     }
@@ -224,6 +251,12 @@ impl Opened<'_> {
         circuit.admit(rules, at)
     }
 
+    /// The state as a call made `now` would find it.
+    pub(crate) fn found(&mut self, now: u64) -> State {
+        let (circuit, rules) = self.parts();
+        circuit.found(rules, now).0
+    }
+
     pub(crate) fn settle(
         &mut self,
         ticket: Ticket,
@@ -238,6 +271,9 @@ impl Opened<'_> {
 
     pub(crate) fn reconfigure(&mut self, rules: Arc<Rules>, at: Moment) {
         let reshaped = rules.window != self.back.rules.window;
+        // What time has come to by now, it came to under the old ones.
+        let (circuit, old) = self.parts();
+        circuit.end_trial(old, at.now, at.refused);
         self.back.rules = rules;
         let (circuit, rules) = self.parts();
         circuit.reconfigure(rules, reshaped, at);
@@ -252,6 +288,8 @@ impl Drop for Opened<'_> {
 
 #[cfg(all(test, buttress_loom))]
 mod models {
+    use std::time::Duration;
+
     use loom::thread;
 
     use super::*;
@@ -354,6 +392,102 @@ mod models {
             assert!(own.is_some() != theirs.is_some());
             front.open(false).settle(own.or(theirs).unwrap(), 0, Ending::Abandoned, false, AT);
             assert!(probe(&front).is_some());
+        });
+    }
+
+    /// With a probe that hangs until 1000, where half-open is over at 10 and the circuit open for 100 after that.
+    fn hung(closes: bool) -> (loom::sync::Arc<Front>, Ticket) {
+        let config = BreakerConfig {
+            open_for: Some(Duration::from_nanos(100)),
+            success_threshold: 1,
+            half_open_timeout: Some(Duration::from_nanos(10)),
+            half_open_timeout_closes: closes,
+            probe_lease: Some(Duration::from_nanos(1000)),
+            ..BreakerConfig::default()
+        };
+        let front = front(config, State::HalfOpen);
+        let Admission::Admitted(probe) = front.open(false).admit(AT) else { unreachable!() };
+        (front, probe)
+    }
+
+    /// As the engine asks, a call that found the circuit open or half-open.
+    fn call(front: &Front, now: u64) -> Admission {
+        let word = front.word();
+        if word.flows() {
+            return Admission::Admitted(Ticket { generation: word.generation(), lease: 0 });
+        }
+        match front.refused_for(word, now) {
+            Some(left) => Admission::Refused(Some(left)),
+            None => front.open(false).admit(Moment { now, ..AT }),
+        }
+    }
+
+    // One that comes in time settles it, another is late; whoever is first, both see one story.
+    #[test]
+    fn a_verdict_and_the_end_of_half_open_do_not_both_count() {
+        for now in [9, 10] {
+            loom::model(move || {
+                let (front, probe) = hung(false);
+                let other = front.clone();
+                let racer = thread::spawn(move || {
+                    let at = Moment { now, ..AT };
+                    other.open(false).settle(probe, 0, Ending::Success, false, at);
+                });
+                let call = call(&front, 10);
+                racer.join().unwrap();
+                let mut opened = front.open(false);
+                let closed = opened.circuit().state() == State::Closed;
+                let tally = opened.circuit().look(0).tally();
+                assert_eq!((tally.successes, tally.late), if closed { (1, 0) } else { (0, 1) });
+                match call {
+                    Admission::Admitted(ticket) => assert!(closed && ticket.generation == 2),
+                    refused => assert!(!closed && refused == Admission::Refused(Some(100))),
+                }
+                assert!(now < 10 || !closed);
+            });
+        }
+    }
+
+    // At 10 it is closed, or open until 110, whoever finds that first and however the times are read meanwhile.
+    #[test]
+    fn nobody_is_refused_or_let_in_by_times_of_another_state() {
+        for closes in [false, true] {
+            loom::model(move || {
+                let (front, probe) = hung(closes);
+                let other = front.clone();
+                let racer = thread::spawn(move || {
+                    let at = Moment { now: 10, ..AT };
+                    other.open(false).settle(probe, 0, FAILED, false, at);
+                });
+                let first = call(&front, 109);
+                let second = call(&front, 110);
+                racer.join().unwrap();
+                let refused = Admission::Refused(Some(1));
+                assert!(if closes { matches!(first, Admission::Admitted(_)) } else { first == refused });
+                assert!(matches!(second, Admission::Admitted(_)), "{second:?}");
+                assert_eq!(front.open(false).circuit().look(0).tally().late, 1);
+            });
+        }
+    }
+
+    // Isolation has no end, which is none to tell.
+    #[test]
+    fn a_call_that_is_refused_while_somebody_isolates_is_told_no_endless_wait() {
+        loom::model(|| {
+            let config =
+                BreakerConfig { open_for: Some(Duration::from_nanos(100)), ..BreakerConfig::default() };
+            let front = front(config, State::Open);
+            let other = front.clone();
+            let by_hand = thread::spawn(move || {
+                let mut opened = other.open(false);
+                let (circuit, rules) = opened.parts();
+                circuit.force(rules, State::Isolated, AT);
+            });
+            match call(&front, 0) {
+                Admission::Refused(None | Some(0..=100)) => {}
+                other => panic!("{other:?}"),
+            }
+            by_hand.join().unwrap();
         });
     }
 }

@@ -48,7 +48,8 @@
 //!
 //! Every admission carries the generation it was made in, and each change of state begins a new one: a result
 //! that comes late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon
-//! as the wait is over; the transition itself happens with the next call.
+//! as the wait is over; the transition itself happens with the next call. So with the end of
+//! [`half_open_timeout`](BreakerConfig::half_open_timeout), which a look by [`Breaker::snapshot`] brings about too.
 //!
 //! # Ready, open, half-open
 //! A refusal comes from `call`, never from `poll_ready`, where an error means "throw this service away". An open
@@ -109,8 +110,8 @@
 //!
 //! # Costs
 //! A call through a closed circuit reads one word and counts it down by one; it takes no lock and allocates
-//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, refusals by a half-open
-//! circuit and changes of state take a lock for as long as a few additions take.
+//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, probes and changes of state
+//! take a lock for as long as a few additions take; refusals hardly ever do.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod breaker;

@@ -35,7 +35,7 @@ pub struct BreakerService<S, C = Standard> {
 struct Waiting {
     common: Arc<Common>,
     place: usize,
-    /// Only behind the readiness gate: the end of the open wait, or of a probe's lease.
+    /// Behind the readiness gate, the end of the open wait, or of a probe's lease; else the end of half-open.
     timer: Timer,
     /// The inner service was asked and said "not yet": this instance may stand in its line.
     in_line: bool,
@@ -166,11 +166,7 @@ impl<S, C> BreakerService<S, C> {
         let mut timer = self.waiting.as_mut().map(|waiting| &mut waiting.timer);
         loop {
             if let Some(timer) = &mut timer {
-                match refusal.until.map(|until| shared.common.instant(until)) {
-                    None => **timer = Timer::default(),
-                    // Only so that it keeps the waker: whether it is time is asked of the breaker.
-                    Some(end) => _ = timer.poll_until(end, cx),
-                }
+                timer.wake_at(refusal.until.map(|until| shared.common.instant(until)), cx);
             }
             // Asked again with the wakers in place: a change before that has woken nobody.
             match shared.refusing() {
@@ -182,13 +178,18 @@ impl<S, C> BreakerService<S, C> {
     }
 
     #[cold]
-    fn poll_unready(&mut self, cx: &Context<'_>) -> Poll<()>
+    fn poll_unready(&mut self, cx: &mut Context<'_>) -> Poll<()>
     where
         S: Clone,
     {
         // The circuit may open while the inner service is not ready, and then the caller must not wait for it
         // any longer.
         self.park(cx);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.in_line = true;
+            // Time opens it too, and maybe nobody comes by to find that.
+            waiting.timer.wake_at(self.breaker.shared.half_open_until(), cx);
+        }
         match self.breaker.shared.refusing() {
             Some(refusal) if !self.breaker.shared.common.gated() => {
                 self.leave_inner();
@@ -196,12 +197,7 @@ impl<S, C> BreakerService<S, C> {
                 self.ready_to_refuse(refusal);
                 Poll::Ready(())
             }
-            _ => {
-                if let Some(waiting) = &mut self.waiting {
-                    waiting.in_line = true;
-                }
-                Poll::Pending
-            }
+            _ => Poll::Pending,
         }
     }
 }

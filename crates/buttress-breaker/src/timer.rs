@@ -45,6 +45,17 @@ impl Timer {
         }
         place.as_mut().as_pin_mut().map_or(Poll::Ready(()), |sleep| sleep.poll(cx))
     }
+
+    /// Has the task woken at `end`, if there is one; whether it is time is not asked of the timer.
+    ///
+    /// # Panics
+    /// As [`poll_until`](Self::poll_until), where there is an `end`.
+    pub(crate) fn wake_at(&mut self, end: Option<Instant>, cx: &mut Context<'_>) {
+        match end {
+            None => *self = Self::default(),
+            Some(end) => _ = self.poll_until(end, cx),
+        }
+    }
 }
 
 impl Drop for Timer {

@@ -189,11 +189,8 @@ impl Backoff {
         check_bounded("step", self.step.unwrap_or_default())?;
         check_positive("max", self.max)?;
         if self.base > self.max {
-            return Err(ConfigError::new(
-                "base",
-                self.base,
-                "must not be above `max`; raise that as well (30 s unless set)",
-            ));
+            let why = "must not be above `max`, which has a value of its own unless set; raise that as well";
+            return Err(ConfigError::new("base", self.base, why));
         }
         if !(self.factor.is_finite() && (1.0..=1e9).contains(&self.factor)) {
             return Err(ConfigError::new("factor", self.factor, "must be a number from 1.0 to 1e9"));

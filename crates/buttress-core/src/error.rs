@@ -227,7 +227,11 @@ where
     }
 
     fn as_error(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(self)
+        match self {
+            // Whoever looks for its type would not find it behind this one, which stands for it.
+            Self::Inner(error) => Some(error),
+            refused => Some(refused),
+        }
     }
 
     fn exhausted(self, rejection: Rejection) -> Self {

@@ -143,9 +143,8 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
     std::iter::successors(Some(error), |&error| inside(error)).take(64)
 }
 
-type Rule = Arc<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
-/// Whether an error has one of these codes as its own.
-type Coded = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send + Sync>;
+/// Whether an error matches, given the listed codes.
+type Rule = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send + Sync>;
 
 /// Calls transient only the errors that match one of its rules; every other error is permanent.
 ///
@@ -165,7 +164,6 @@ type Coded = Arc<dyn Fn(&(dyn StdError + 'static), &[Box<str>]) -> bool + Send +
 pub struct OnlyErrors {
     codes: Vec<Box<str>>,
     rules: Vec<Rule>,
-    coded: Vec<Coded>,
 }
 
 impl OnlyErrors {
@@ -203,11 +201,11 @@ impl OnlyErrors {
     where
         F: Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
     {
-        self.rules.push(Arc::new(rule));
+        self.rules.push(Arc::new(move |error, _| rule(error)));
         self
     }
 
-    /// Takes this as the code of errors of type `E`, whatever their text says. A code that is listed matches it;
+    /// Takes this as the code of errors of type `E`, beside what their text says. A code that is listed matches it;
     /// part of one does not.
     ///
     /// ```
@@ -234,7 +232,7 @@ impl OnlyErrors {
         F: Fn(&E) -> Option<C> + Send + Sync + 'static,
         C: AsRef<str>,
     {
-        self.coded.push(Arc::new(move |error, codes| {
+        self.rules.push(Arc::new(move |error, codes| {
             let own = error.downcast_ref::<E>().and_then(&code);
             own.is_some_and(|own| codes.iter().any(|code| **code == *own.as_ref()))
         }));
@@ -242,7 +240,7 @@ impl OnlyErrors {
     }
 
     fn matches(&self, error: &(dyn StdError + 'static)) -> bool {
-        if self.rules.iter().any(|rule| rule(error)) || self.coded.iter().any(|own| own(error, &self.codes)) {
+        if self.rules.iter().any(|rule| rule(error, &self.codes)) {
             return true;
         }
         if self.codes.is_empty() {
@@ -255,8 +253,7 @@ impl OnlyErrors {
 
 impl std::fmt::Debug for OnlyErrors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rules = self.rules.len().saturating_add(self.coded.len());
-        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &rules).finish()
+        f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &self.rules.len()).finish()
     }
 }
 
@@ -265,7 +262,7 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
         let Err(error) = outcome else { return Verdict::Success };
         if let Some(rejection) = error.rejection() {
             let listed = self.codes.iter().any(|code| **code == *rejection.code())
-                || self.rules.iter().any(|rule| rule(rejection));
+                || self.rules.iter().any(|rule| rule(rejection, &self.codes));
             return match rejection.verdict() {
                 Verdict::Failure { retry_after, .. } => Verdict::Failure { permanent: !listed, retry_after },
                 other => other,
@@ -298,6 +295,17 @@ mod tests {
         assert_eq!(verdict("odd".into()), Verdict::transient());
         let hidden = io::Error::other(io::Error::from(io::ErrorKind::NotFound));
         assert_eq!(verdict(hidden.into()), Verdict::permanent());
+    }
+
+    // It stands for the error itself, and must not hide what that one is.
+    #[test]
+    fn typed_error_is_judged_by_the_error_that_it_is() {
+        let missing = Err::<&(), _>(&crate::Error::Inner(io::Error::from(io::ErrorKind::NotFound)));
+        assert_eq!(Standard.classify(missing), Verdict::permanent());
+        assert!(OnlyErrors::of_type::<io::Error>().classify(missing).is_transient());
+        let refused = Rejection::new("CIRCUIT_OPEN", &Name::new("x"));
+        let wrapped = crate::Error::Inner(io::Error::other(refused));
+        assert_eq!(wrapped.as_error().and_then(crate::rejection).map(Rejection::code), Some("CIRCUIT_OPEN"));
     }
 
     #[test]

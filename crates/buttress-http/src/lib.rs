@@ -3,7 +3,8 @@
 //!
 //! - [`HttpClassify`]: 5xx, 408 and 429 are failures, with their `Retry-After`, 501 and 505 without a
 //!   further try; every other response is a success. For other response types, such as reqwest's, use
-//!   [`verdict_of`].
+//!   [`verdict_of`]. A gRPC error is a 200 with a `grpc-status`, so a success to both: the package `hosts` in the
+//!   repository's examples has the closure that reads it.
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`;
 //!   [`ReplayBodyLayer`] for bodies that are streams.
 //! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's

@@ -30,8 +30,9 @@ impl<T> OnRecord<T> {
         Self { value, line, written: AtomicBool::new(false) }
     }
 
-    fn told(&self) {
-        if let Some(line) = self.line.as_ref().filter(|_| !self.written.swap(true, Relaxed)) {
+    fn told(&self, something: bool) {
+        let line = self.line.as_ref().filter(|_| something);
+        if let Some(line) = line.filter(|_| !self.written.swap(true, Relaxed)) {
             write(line);
         }
     }
@@ -40,40 +41,36 @@ impl<T> OnRecord<T> {
 impl<T: CounterFn> CounterFn for OnRecord<T> {
     fn increment(&self, by: u64) {
         self.value.increment(by);
-        if by > 0 {
-            self.told();
-        }
+        self.told(by > 0);
     }
 
     fn absolute(&self, value: u64) {
         self.value.absolute(value);
-        self.told();
+        self.told(value > 0);
     }
 }
 
 impl<T: GaugeFn> GaugeFn for OnRecord<T> {
     fn increment(&self, by: f64) {
         self.value.increment(by);
-        self.told();
+        self.told(by != 0.0);
     }
 
     fn decrement(&self, by: f64) {
         self.value.decrement(by);
-        self.told();
+        self.told(by != 0.0);
     }
 
     fn set(&self, value: f64) {
         self.value.set(value);
-        if value != 0.0 {
-            self.told();
-        }
+        self.told(value != 0.0);
     }
 }
 
 impl<T: HistogramFn> HistogramFn for OnRecord<T> {
     fn record(&self, value: f64) {
         self.value.record(value);
-        self.told();
+        self.told(true);
     }
 }
 

@@ -6,10 +6,7 @@ use buttress_core::Chance;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    BreakerConfig, Comparison, Window,
-    front::{Front, Kind},
-};
+use crate::{BreakerConfig, Comparison, Window, front::Front};
 
 fn at(now: u64) -> Moment {
     Moment { now, unit: 0.5, refused: 0 }
@@ -454,15 +451,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                 }
             }
         }
-        let state = match front.word().kind() {
-            Kind::Closed | Kind::Ramping => State::Closed,
-            Kind::MetricsOnly => State::MetricsOnly,
-            Kind::Disabled => State::Disabled,
-            Kind::Open => State::Open,
-            Kind::HalfOpen => State::HalfOpen,
-            Kind::Isolated => State::Isolated,
-        };
-        prop_assert_eq!(state, model.state, "after {:?} at {}", op, now);
+        prop_assert_eq!(front.word().state(), model.state, "after {:?} at {}", op, now);
         // Not each time: to look is to take the successes counted so far out of the front.
         if n % 7 > 0 && n + 1 < ops.len() {
             continue;

@@ -222,6 +222,131 @@ async fn half_open_without_a_verdict_closes_after_its_time_where_told_to() {
     }
 }
 
+// "State, counts and calls under way stay as they are": also the state that time has made.
+#[tokio::test(start_paused = true)]
+async fn new_settings_do_not_change_what_the_time_of_half_open_has_come_to() {
+    for closes in [false, true] {
+        let builder = limited(Breaker::builder("x")).half_open_timeout_closes(closes);
+        let breaker = builder.build().unwrap();
+        breaker.fail(1);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        pass(ms(3_500)).await;
+        let state = breaker.state();
+        let mut other = (*breaker.config()).clone();
+        (other.half_open_timeout_closes, other.open_for) = (!closes, Some(secs(60)));
+        breaker.reconfigure(other).unwrap();
+        breaker.is(state);
+        if !closes {
+            assert_eq!(breaker.refused().retry_after(), Some(ms(500)));
+        }
+    }
+}
+
+// Time has opened or closed it, so everything else that is shown belongs to that state too.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_after_the_time_of_half_open_is_of_one_piece() {
+    for closes in [false, true] {
+        let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(2).open_for(secs(1));
+        let builder =
+            builder.success_threshold(2).half_open_timeout(secs(3)).half_open_timeout_closes(closes);
+        let (breaker, heard) = Heard::by(builder);
+        breaker.try_acquire().unwrap().failure_with(&std::fmt::Error);
+        breaker.try_acquire().unwrap().failure_with(&std::fmt::Error);
+        pass(secs(1)).await;
+        breaker.ok(1);
+        let _hung = breaker.try_acquire().unwrap();
+        let over = tokio::time::Instant::now() + secs(3);
+        pass(ms(3_500)).await;
+        heard.transitions();
+        breaker.is(if closes { State::Closed } else { State::Open });
+        assert_eq!(breaker.last_error().is_some(), !closes);
+        let health = breaker.health();
+        assert_eq!((health.state, health.healthy), (breaker.state(), closes));
+        let seen = health.metrics;
+        assert_eq!((seen.half_open_successes, seen.probes_in_flight, seen.since), (0, 0, over));
+        if closes {
+            assert_eq!((seen.window.calls, seen.failure_ratio, seen.openings), (0, None, 0));
+            assert_eq!((seen.last_error, seen.next_probe_in), (None, None));
+        } else {
+            assert_eq!((seen.window.calls, seen.failure_ratio, seen.openings), (2, Some(1.0), 2));
+            assert_eq!(
+                (seen.open_reason, seen.next_probe_in),
+                (Some(OpenReason::HalfOpenTimeout), Some(ms(500)))
+            );
+        }
+        assert_eq!(heard.transitions().len(), 1); // whoever found it has told it
+    }
+}
+
+// A probe that hangs keeps its place past the time of half-open, and then the circuit is open: there is no use in
+// coming back as that time is over.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_refused_while_half_open_is_told_of_the_wait_that_follows_its_time() {
+    for closes in [false, true] {
+        let builder = limited(Breaker::builder("x")).probe_lease(secs(600)).half_open_timeout_closes(closes);
+        let breaker = builder.build().unwrap();
+        breaker.fail(1);
+        pass(secs(1)).await;
+        let _hung = breaker.try_acquire().unwrap();
+        pass(ms(2_900)).await;
+        let (wait, probe) = if closes { (ms(100), ms(100)) } else { (secs(1), ms(1_100)) };
+        assert_eq!(breaker.refused().retry_after(), Some(wait));
+        assert_eq!(breaker.snapshot().next_probe_in, Some(probe));
+        pass(probe).await;
+        breaker.try_acquire().unwrap().success();
+    }
+}
+
+// A service decides in `poll_ready`: that is where a call comes by and finds what time has done.
+#[tokio::test(start_paused = true)]
+async fn the_first_refusal_after_the_time_of_half_open_tells_that_it_is_open() {
+    for gated in [false, true] {
+        let (breaker, heard) = Heard::by(limited(Breaker::builder("x")).gate_readiness(gated));
+        let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+        breaker.force_open();
+        breaker.force_half_open().unwrap();
+        heard.transitions();
+        pass(secs(3)).await;
+        let mut call = tokio_test::task::spawn(tower::ServiceExt::oneshot(breaker.wrap(inner), ()));
+        assert_eq!(call.poll().is_pending(), gated);
+        assert_eq!(heard.transitions(), ["half_open>open auto"]);
+    }
+}
+
+// Open for 1 s, half-open from the call at 2 s to 5 s, open to 6 s (or closed), half-open.
+#[tokio::test(start_paused = true)]
+async fn everybody_sees_the_same_state_to_the_nanosecond() {
+    use State::{Closed, HalfOpen, Open};
+    const NANO: Duration = Duration::from_nanos(1);
+    for (closes, when, before, after) in [
+        (false, secs(1), Open, HalfOpen),
+        (false, secs(5), HalfOpen, Open),
+        (false, secs(6), Open, HalfOpen),
+        (true, secs(5), HalfOpen, Closed),
+        (true, secs(6), Closed, Closed),
+    ] {
+        for (until, state) in [(when.saturating_sub(NANO), before), (when, after)] {
+            let breaker = limited(Breaker::builder("x").half_open_timeout_closes(closes)).build().unwrap();
+            breaker.fail(1);
+            pass(until.min(secs(2))).await;
+            if until > secs(2) {
+                breaker.ok(1);
+                pass(until.saturating_sub(secs(2))).await;
+            }
+            breaker.is(state);
+            assert_eq!(breaker.is_open(), state == Open);
+            let registry = buttress_breaker::Registry::new();
+            registry.insert(&breaker);
+            let health = registry.health();
+            let seen = &health.breakers[0].1;
+            assert_eq!((seen.state, seen.metrics.state, breaker.state()), (state, state, state));
+            assert_eq!(health.by_state.open, usize::from(state == Open));
+            assert_eq!(breaker.try_acquire().is_err(), state == Open);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_settings_may_let_more_probes_in_at_once() {
     let breaker = tripped(Breaker::builder("x"));

@@ -296,6 +296,57 @@ async fn refusal_on_a_kept_instance_leaves_the_line_of_its_inner_service() {
     }
 }
 
+// An open circuit answers at once, and nobody else may come by to tell that time has opened it.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_inner_service_is_woken_as_the_time_of_half_open_is_over() {
+    for gated in [false, true] {
+        let builder =
+            Breaker::builder("x").open_for(secs(1)).half_open_timeout(secs(3)).gate_readiness(gated);
+        let breaker = builder.build().unwrap();
+        let one = GlobalConcurrencyLimitLayer::new(1);
+        let hang = service_fn(|(): ()| pending::<Result<(), BoxError>>());
+        let other = one.layer(hang);
+        let first = other.clone().ready().await.unwrap().call(());
+        breaker.force_open();
+        breaker.force_half_open().unwrap();
+        let mut lone = task::spawn(breaker.layer().layer(one.layer(hang)));
+        assert_pending!(lone.enter(|cx, mut svc| svc.poll_ready(cx)));
+        pass(ms(2_999)).await;
+        assert!(!lone.is_woken());
+        pass(ms(2)).await;
+        assert!(lone.is_woken(), "gated: {gated}");
+        let asked = lone.enter(|cx, mut svc| svc.poll_ready(cx));
+        assert_eq!(asked.is_pending(), gated);
+        if !gated {
+            let refused = lone.enter(|_, mut svc| svc.call(())).await.unwrap_err();
+            assert_eq!(rejection(&*refused).unwrap().retry_after(), Some(ms(999)));
+        }
+        // Nor does it stand in the line of a service that it will not call.
+        drop(first);
+        assert_ready_ok!(task::spawn(other.clone().ready_oneshot()).poll());
+    }
+}
+
+// Once: there is nothing more to wait for than the inner service, however long it takes.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_inner_service_in_a_circuit_that_time_has_closed_goes_on_waiting() {
+    let builder = Breaker::builder("x").half_open_timeout(secs(3)).half_open_timeout_closes(true);
+    let breaker = builder.initial_state(State::HalfOpen).build().unwrap();
+    let (mut svc, mut inner) = mock::spawn_layer::<&str, (), _>(breaker.layer());
+    inner.allow(0);
+    assert_pending!(svc.poll_ready());
+    pass(ms(3_001)).await;
+    assert!(svc.is_woken());
+    assert_pending!(svc.poll_ready());
+    breaker.is(State::Closed);
+    assert!(svc.is_woken()); // as everybody is by a transition
+    assert_pending!(svc.poll_ready());
+    pass(secs(60)).await;
+    assert!(!svc.is_woken());
+    inner.allow(1);
+    assert_ready_ok!(svc.poll_ready());
+}
+
 // Behind the gate it waits for the circuit, and holds nothing of the inner service meanwhile.
 #[tokio::test(start_paused = true)]
 async fn gated_readiness_holds_no_inner_slot_while_the_circuit_refuses() {

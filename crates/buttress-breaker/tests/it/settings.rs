@@ -209,6 +209,8 @@ fn settings_are_read_from_text_and_written_back() {
     // What is left out of the wait is the breaker's own: full jitter from 100 ms would hardly keep it open.
     let read: BreakerConfig = serde_json::from_str(r#"{"open_backoff":{"max":"5m"}}"#).unwrap();
     assert_eq!(read.open_backoff, BreakerConfig::default().open_backoff.with_max(secs(300)));
+    let read: BreakerConfig = serde_json::from_str(r#"{"open_backoff":{"base":"70s"}}"#).unwrap();
+    assert!(!read.validate().unwrap_err().to_string().contains("30 s"), "the breaker's `max` is 60 s");
     for (wrong, says) in [
         (r#"{"open_backoff":{"bass":"1s"}}"#, "unknown field `bass`"),
         (r#"{"faliure_rate":0.5}"#, "unknown field `faliure_rate`"),

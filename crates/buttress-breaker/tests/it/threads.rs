@@ -57,8 +57,17 @@ fn a_thousand_reconfigurations_lose_no_count_and_not_the_window() {
 // Every result is counted once, or is late; also while the circuit is thrown about.
 #[test]
 fn results_and_changes_of_state_from_many_threads_add_up() {
+    let limit = Some(Duration::from_micros(30));
+    for (limit, closes) in [(None, false), (limit, false), (limit, true)] {
+        thrown_about(limit, closes);
+    }
+}
+
+fn thrown_about(limit: Option<Duration>, closes: bool) {
     let breaker = Breaker::builder("x")
         .consecutive_failures(50)
+        .half_open_timeout(limit)
+        .half_open_timeout_closes(closes)
         .open_for(Duration::from_micros(50))
         .permitted_probes(3)
         .success_threshold(2)
@@ -102,7 +111,11 @@ fn results_and_changes_of_state_from_many_threads_add_up() {
                 1 => _ = breaker.force_half_open(),
                 2 => breaker.isolate(),
                 3 => breaker.force_close(),
-                _ => _ = breaker.snapshot(),
+                _ => {
+                    let seen = breaker.snapshot();
+                    let half_open = seen.probes_in_flight > 0 || seen.half_open_successes > 0;
+                    assert!(!half_open || seen.state == State::HalfOpen, "{seen:?}");
+                }
             }
             thread::park_timeout(Duration::from_micros(20));
         }
@@ -150,6 +163,7 @@ fn two_thousand_random_lives_of_services_add_up() {
 async fn life(seed: u64) {
     let chance = Chance::seeded(seed);
     let below = |n: u64| chance.bits() % n;
+    let half_open = (below(2) == 0).then_some(ms(1 + below(6)));
     let (breaker, heard) = Heard::by(
         Breaker::builder("x")
             .consecutive_failures(2)
@@ -158,6 +172,8 @@ async fn life(seed: u64) {
             .success_threshold(1 + below(2) as u32)
             .gate_readiness(below(2) == 0)
             .call_timeout((below(2) == 0).then_some(ms(4)))
+            .half_open_timeout(half_open)
+            .half_open_timeout_closes(half_open.is_some() && below(2) == 0)
             .seed(seed),
     );
     let slots = GlobalConcurrencyLimitLayer::new(2);
@@ -210,6 +226,13 @@ async fn life(seed: u64) {
     let refused = heard.count("refused CIRCUIT_OPEN");
     assert_eq!(ended, called.get(), "seed {seed}");
     assert!(ended + refused <= asked, "seed {seed}");
+    // Each change of state begins where the one before has ended.
+    let mut state = "closed".to_owned();
+    for change in heard.transitions() {
+        let (from, to) = change.split_once('>').unwrap();
+        assert_eq!(from, state, "seed {seed}");
+        state = to.split(' ').next().unwrap().to_owned();
+    }
     // Both slots are free, and a service that works closes the circuit again.
     pass(ms(100)).await;
     for _ in 0..4 {

@@ -206,7 +206,7 @@ pub struct TransitionDetail {
     pub failure_ratio: Option<f64>,
     /// The share of slow calls in the window, `0.0..=1.0`.
     pub slow_ratio: Option<f64>,
-    /// How long the new state lasts at least, or, on closing, how long the circuit was open.
+    /// How long the new state lasts at least, or, on closing, how long ago the circuit left closed.
     pub open_for: Option<Duration>,
     /// Calls refused since the circuit was last closed.
     pub rejected: u64,

@@ -102,8 +102,7 @@ impl Mailbox {
     }
 }
 
-/// A subscription to one policy: refusals, transitions and resets, in order; made by
-/// [`Emitter::events`](super::Emitter::events).
+/// A subscription to one policy: refusals, transitions and resets, in order; made by [`Emitter::events`](super::Emitter::events).
 pub struct Events {
     mailbox: Arc<Mailbox>,
     emitter: Weak<Shared>,

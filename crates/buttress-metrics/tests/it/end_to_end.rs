@@ -78,6 +78,32 @@ async fn breaker_tells_calls_states_and_ratios() {
     assert!(seen.gauge("circuit_breaker_last_transition_timestamp_seconds", &[]).is_some());
 }
 
+// The share that opened the circuit is of the past by then, whoever made it half-open and whatever came since.
+#[tokio::test(start_paused = true)]
+async fn half_open_breaker_has_no_ratio() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(2).success_threshold(3);
+    let breaker = builder.open_for(Duration::from_secs(1)).observe(Metrics::default()).build().unwrap();
+    let ratio = || seen.gauge("circuit_breaker_failure_ratio", &[("name", "x")]).unwrap();
+    for by_hand in [false, true] {
+        while breaker.state() == buttress_breaker::State::Closed {
+            breaker.call(fail).await.unwrap_err();
+        }
+        assert_eq!(ratio(), 1.0);
+        advance(Duration::from_secs(1)).await;
+        if by_hand {
+            breaker.force_half_open().unwrap();
+            assert!(ratio().is_nan());
+        }
+        breaker.call(succeed).await.unwrap();
+        breaker.call(succeed).await.unwrap();
+        assert_eq!(state(&seen, "x"), ["half_open"]);
+        assert!(ratio().is_nan(), "by hand: {by_hand}");
+        breaker.call(succeed).await.unwrap();
+    }
+}
+
 // `increase` over a series that begins at 1 is 0: the first opening would be seen by no alert.
 #[tokio::test(start_paused = true)]
 async fn changes_that_a_rule_makes_are_counted_from_zero() {

@@ -83,8 +83,10 @@ fn tell_as_buttress(probe: &MetricsProbe, name: &'static str) {
     let key = |part| Key::from_parts([name, part].concat(), vec![Label::new("name", "pay")]);
     probe.register_counter(&key("_total"), &metadata).increment(1);
     probe.register_counter(&key("_none_total"), &metadata).increment(0);
+    probe.register_counter(&key("_still_none_total"), &metadata).absolute(0);
     probe.register_gauge(&key("_depth"), &metadata).set(3.0);
     probe.register_gauge(&key("_idle"), &metadata).set(0.0);
+    probe.register_gauge(&key("_still_idle"), &metadata).increment(0.0);
     probe.register_histogram(&key("_seconds"), &metadata).record(0.5);
     probe.with_local(|| counter!("of_somebody_else").increment(1));
 }

@@ -4,13 +4,20 @@ use std::time::Duration;
 
 use axum::Router;
 use buttress::{
-    BoxError, Breaker, BreakerLayer, Bulkhead, BulkheadLayer, ConfigError, LiftErrorsLayer, Never, Retry,
-    RetryLayer, ServiceBuilderExt, Standard, Timeout, TimeoutLayer,
+    BoxError, Breaker, BreakerLayer, Bulkhead, BulkheadLayer, ConfigError, HttpClassify, LiftErrorsLayer,
+    Never, Retry, RetryLayer, ServiceBuilderExt, Standard, Timeout, TimeoutLayer,
 };
 use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
+};
+use redis::{Cmd, Value, aio::ConnectionLike};
+use tonic::{
+    body::Body,
+    client::GrpcService,
+    service::Routes,
+    transport::{Endpoint, Server},
 };
 use tower::{
     Layer, Service, ServiceBuilder,
@@ -18,7 +25,10 @@ use tower::{
     limit::GlobalConcurrencyLimitLayer,
 };
 
-use crate::redis::{Call, Layered, RedisService};
+use crate::{
+    cache::{self, Layered, MayRepeat, RedisService},
+    grpc,
+};
 
 /// The handles of one stack.
 #[derive(Clone, Debug)]
@@ -31,12 +41,13 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    /// Policies that all have this name.
+    /// Policies that all have this name. Three failures in a row open the breaker, for half a second: real
+    /// servers are on real time.
     pub(crate) fn new(name: &str) -> Result<Self, ConfigError> {
         Ok(Self {
             breaker: Breaker::builder(name)
                 .consecutive_failures(3)
-                .open_for(Duration::from_secs(30))
+                .open_for(Duration::from_millis(500))
                 .build()?,
             bulkhead: Bulkhead::builder(name).max_concurrent(64).build()?,
             retry: Retry::builder(name).max_attempts(3).build()?,
@@ -45,46 +56,55 @@ impl Policies {
     }
 }
 
-/// Retry, breaker, bulkhead, timeout, lift. The type has no parameter: it is the same in every host.
-pub(crate) type Resilient = Stack<
+/// Retry, breaker, bulkhead, timeout, lift. No parameter is a request, a response or an error: the type is the
+/// same in every host, but for what judges an answer and what may be asked again.
+pub(crate) type Resilient<C = Standard, R = Never> = Stack<
     LiftErrorsLayer,
-    Stack<
-        TimeoutLayer,
-        Stack<BulkheadLayer, Stack<BreakerLayer, Stack<RetryLayer<Standard, Never>, Identity>>>,
-    >,
+    Stack<TimeoutLayer, Stack<BulkheadLayer, Stack<BreakerLayer<C>, Stack<RetryLayer<C, R>, Identity>>>>,
 >;
 
-/// Makes it. Nothing is replayed, because most hosts' requests are not `Clone`.
+/// Makes it: errors are failures and answers are not, and nothing is asked twice, because most hosts' requests
+/// are not `Clone`.
 pub(crate) fn stack(policies: &Policies) -> Resilient {
+    stack_with(policies, Standard, Never)
+}
+
+/// The same for hosts whose answers say more, and whose requests can be sent again.
+pub(crate) fn stack_with<C, R>(policies: &Policies, judge: C, replay: R) -> Resilient<C, R>
+where
+    C: Clone,
+    R: Clone,
+{
     ServiceBuilder::new()
-        .retrying(policies.retry.layer().replay(Never))
-        .breaker(policies.breaker.layer())
+        .retrying(policies.retry.layer().classify(judge.clone()).replay(replay))
+        .breaker(policies.breaker.layer().classify(judge))
         .bulkhead(policies.bulkhead.layer())
         .attempt_timeout(policies.timeout.layer())
         .lift_errors()
         .into_inner()
 }
 
-/// An axum router, with the stack outside of all its routes.
-pub(crate) fn axum(policies: &Policies) -> Router {
-    Router::new().layer(ServiceBuilder::new().respond().layer(stack(policies)))
+/// An axum router, with the stack outside of all its routes. A handler has no errors, only answers.
+pub(crate) fn axum(policies: &Policies, routes: Router) -> Router {
+    routes.layer(ServiceBuilder::new().respond().layer(stack_with(policies, HttpClassify, Never)))
 }
 
 /// The same between tower's own layers.
-pub(crate) fn axum_between_towers_layers(policies: &Policies) -> Router {
+pub(crate) fn axum_between_towers_layers(policies: &Policies, routes: Router) -> Router {
     let layer = ServiceBuilder::new()
         .respond()
         .layer(tower::load_shed::LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(64))
-        .layer(stack(policies))
+        .layer(stack_with(policies, HttpClassify, Never))
         .layer(tower::timeout::TimeoutLayer::new(Duration::from_secs(2)));
-    Router::new().layer(layer)
+    routes.layer(layer)
 }
 
 /// A reqwest client.
 pub(crate) fn reqwest(
     policies: &Policies,
-) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + Send + Sync {
+) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + Send + Sync + use<>
+{
     stack(policies).layer(reqwest::Client::new())
 }
 
@@ -93,10 +113,12 @@ pub(crate) fn reqwest_connector(policies: &Policies) -> reqwest::Result<reqwest:
     reqwest::Client::builder().connector_layer(stack(policies)).build()
 }
 
-/// A hyper-util client whose connects go through the stack.
+/// A hyper-util client whose connects go through the stack. It is the connects that are judged: an answer of 500
+/// came over a connect that worked.
 pub(crate) fn hyper_util(
     policies: &Policies,
-) -> Client<impl hyper_util::client::legacy::connect::Connect + Clone + Send + Sync, Full<bytes::Bytes>> {
+) -> Client<impl hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + use<>, Full<bytes::Bytes>>
+{
     let connector = buttress::http::connector(stack(policies).layer(HttpConnector::new()));
     Client::builder(TokioExecutor::new()).build(connector)
 }
@@ -104,36 +126,42 @@ pub(crate) fn hyper_util(
 /// A tonic channel: any generated client takes it.
 pub(crate) fn tonic_channel(
     policies: &Policies,
-) -> impl tonic::client::GrpcService<tonic::body::Body, Error = BoxError> + Clone + Send + Sync {
-    stack(policies).layer(tonic::transport::Endpoint::from_static("http://127.0.0.1:9").connect_lazy())
+    endpoint: &Endpoint,
+) -> impl GrpcService<Body, ResponseBody = Body, Error = BoxError> + Clone + Send + Sync + use<> {
+    let judged = stack_with(policies, grpc::verdict, Never);
+    ServiceBuilder::new().map_err(grpc::refusal_as_status).layer(judged).service(endpoint.connect_lazy())
 }
 
 /// A tonic server.
-pub(crate) async fn tonic_server(policies: &Policies) -> Result<(), tonic::transport::Error> {
-    let routes = tonic::service::Routes::default();
-    let address = ([127, 0, 0, 1], 0).into();
-    tonic::transport::Server::builder().layer(stack(policies)).add_routes(routes).serve(address).await
+pub(crate) async fn tonic_server(
+    policies: &Policies,
+    listener: tokio::net::TcpListener,
+    routes: Routes,
+) -> Result<(), tonic::transport::Error> {
+    let layer = ServiceBuilder::new().map_err(grpc::refusal_as_status).layer(stack(policies));
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    Server::builder().layer(layer).add_routes(routes).serve_with_incoming(incoming).await
 }
 
-/// A redis connection: commands go through the stack, and are asked as ever.
-pub(crate) async fn redis(policies: &Policies, client: &redis::Client) -> redis::RedisResult<Option<String>> {
-    use redis::AsyncCommands;
-
-    let connection = client.get_multiplexed_async_connection().await?;
-    // A command can be sent again, so that this stack retries.
-    let stack = ServiceBuilder::new()
-        .retrying(policies.retry.layer())
-        .breaker(policies.breaker.layer())
-        .bulkhead(policies.bulkhead.layer())
-        .attempt_timeout(policies.timeout.layer())
-        .lift_errors();
-    let mut connection = Layered::new(stack.service(RedisService(connection)), 0);
-    let _: () = connection.set("greeting", "hello").await?;
-    redis::cmd("GET").arg("greeting").query_async(&mut connection).await
+/// A redis connection that is asked as ever, `connection.get("k")`, and asks through the stack.
+pub(crate) fn redis<C>(
+    policies: &Policies,
+    connection: C,
+) -> impl ConnectionLike + Clone + Send + Sync + use<C>
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    let stack = stack_with(policies, cache::verdict, MayRepeat);
+    Layered::new(stack.layer(RedisService(connection)), 0)
 }
 
-/// The request of the redis stack can be sent again.
-const _: fn() = || {
-    fn replayable<T: Clone>() {}
-    replayable::<Call>();
-};
+/// The same as a bare service of commands, for more layers around it.
+pub(crate) fn redis_service<C>(
+    policies: &Policies,
+    connection: C,
+) -> impl Service<Cmd, Response = Value, Error = BoxError> + Clone + Send + Sync + use<C>
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    stack_with(policies, cache::verdict, MayRepeat).layer(RedisService(connection))
+}
