@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, io, time::Duration};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use crate::{Name, Verdict};
 
@@ -293,7 +293,7 @@ impl fmt::Display for Rejection {
 
 impl StdError for Rejection {}
 
-/// Finds the outermost rejection in an error, its sources, and what I/O errors are made of.
+/// Finds the outermost rejection in an error, its sources, and what I/O errors and shared errors are made of.
 ///
 /// ```
 /// use buttress_core::{Name, Rejection, rejection};
@@ -319,13 +319,17 @@ pub fn rejection<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejectio
     None
 }
 
-/// What an error holds: its source. An I/O error made of another one gives away only that one's source, and so hides
-/// what a connector was refused with.
+/// What an error holds: its source. An I/O error made of another one, and a shared error, give away only that one's
+/// source, and so hide what a connector was refused with.
 pub(crate) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(held) => Some(held),
-        None => error.source(),
+    if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return Some(held);
     }
+    // As redis has them.
+    if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        return Some(&**shared);
+    }
+    error.source()
 }
 
 #[cfg(test)]
@@ -336,6 +340,15 @@ mod tests {
     fn rejection_is_24_bytes_also_as_an_option() {
         assert!(size_of::<Rejection>() <= 24);
         assert!(size_of::<Option<Rejection>>() <= 24);
+    }
+
+    #[test]
+    fn refusal_is_found_in_io_errors_and_in_shared_ones() {
+        let refused = || Rejection::new("CIRCUIT_OPEN", &Name::new("p"));
+        let shared: Arc<dyn StdError + Send + Sync> = Arc::new(io::Error::other(refused()));
+        assert_eq!(rejection(&shared), Some(&refused()));
+        let shared: Arc<dyn StdError + Send + Sync> = Arc::new(refused());
+        assert_eq!(rejection(&io::Error::other(shared)), Some(&refused()));
     }
 
     #[test]

@@ -4,13 +4,12 @@
 //! stack a connection again, so that `con.get("k")` and `cmd.query_async` go through the layers unchanged.
 
 use std::{
-    error::Error,
-    fmt, io,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use buttress::{BoxError, Classify, Rejection, Replay, Standard, Verdict, rejection};
+use buttress::{BoxError, Classify, Replay, Standard, Verdict, rejection};
 use redis::{
     Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value, aio::ConnectionLike,
 };
@@ -153,27 +152,11 @@ where
 /// `buttress::rejection` finds it.
 fn lowered(error: BoxError) -> RedisError {
     if let Some(refused) = rejection(&*error) {
-        return RedisError::from(io::Error::other(Refused(refused.clone())));
+        return RedisError::from(io::Error::other(refused.clone()));
     }
     match error.downcast::<RedisError>() {
         Ok(error) => *error,
         Err(other) => RedisError::from((ErrorKind::Client, "a layer failed", other.to_string())),
-    }
-}
-
-/// A refusal one level down. `RedisError` shows of an I/O error only what that has as its source.
-#[derive(Debug)]
-struct Refused(Rejection);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for Refused {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
     }
 }
 
