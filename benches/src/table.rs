@@ -158,12 +158,15 @@ const MISSED: &str = "
 
 - **breaker, consecutive** (+5): three locked operations are left, the engine's `Arc` up and down and the exact count of
   successes, about 2 to 3 ns each.
+- **breaker, time window** (+35): at the edge, a nanosecond over in most runs.
 - **breaker, slow-call rule** (+60): two clock reads with their subtractions, on top of the row above.
 - **retry** (tower + 5): nothing to spare. The engine's `Arc` goes up and down, because the future outlives the service;
   the number of the attempt is put in the context around `call` and around `poll`.
 - **timeout, pending once** (tower + 0): the engine's `Arc`; the deadline, put in the context around `call` and around both
   polls; and one copy of the timer's 112 bytes, which only a box or unsafe code would avoid. It is made at the first
   pending poll and not before: that is why a call that is ready costs less than through tower's.
+- **six layers** (+150): 157 to 171 in three runs. Measured alone, the parts add up to about 110, two clock reads among them,
+  and to 190 instructions fewer than the whole; what is left is the future, which each layer makes larger for the next.
 - **stacks**: what a layer costs inside of others is one `Arc` up and down for each layer further in, where it keeps a clone
   of the service: a retry for its next attempt, a bulkhead for the wait before the call.
 ";
