@@ -158,7 +158,7 @@ const MISSED: &str = "
 
 - **breaker, consecutive** (+5): three locked operations are left, the engine's `Arc` up and down and the exact count of
   successes, about 2 to 3 ns each.
-- **breaker, time window** (+35): at the edge, a nanosecond over in most runs.
+- **breaker, time window** (+35): one to three over, at the edge of what the clock read takes.
 - **breaker, slow-call rule** (+60): two clock reads with their subtractions, on top of the row above.
 - **retry** (tower + 5): nothing to spare. The engine's `Arc` goes up and down, because the future outlives the service;
   the number of the attempt is put in the context around `call` and around `poll`.
