@@ -23,8 +23,7 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
             passed(Cmd::cargo("clippy --workspace --all-targets --all-features -- -D warnings").run())
         }),
         Step::new("time arithmetic", || time_arithmetic(workspace)),
-        Step::new("tests", || tests(workspace)),
-        Step::new("redis", move || redis(workspace, install)),
+        Step::new("tests", move || tests(workspace, install)),
         Step::new("metrics", || emitted::compare(workspace)),
         Step::new("alerts", move || alerts(workspace, install)),
         Step::new("loom models", || loom(workspace)),
@@ -44,41 +43,24 @@ fn passed(outcome: Result) -> Result<Done> {
     outcome.map(|()| Done::Passed)
 }
 
-fn tests(workspace: &Workspace) -> Result<Done> {
+/// Those over a real redis-server too, where there is one; else they are left out as ignored.
+fn tests(workspace: &Workspace, install: bool) -> Result<Done> {
     let emitted = emitted::empty_folder(workspace)?;
-    let tests = Cmd::cargo("test --workspace --all-features --no-fail-fast");
-    let tally = tests.env(emitted::VARIABLE, emitted).run_tests()?;
-    Ok(Done::Noted(format!("{} tests", tally.passed)))
-}
-
-/// The tests that want a redis-server, which the other steps leave out as ignored.
-fn redis(workspace: &Workspace, install: bool) -> Result<Done> {
-    let server = match tools::redis_server(workspace, install) {
-        Ok(Some(server)) => server,
-        Ok(None) => {
-            return Ok(Done::Skipped("redis-server is not installed; on Debian, --install gets it".into()));
+    let tests = Cmd::cargo("test --workspace --all-features --no-fail-fast").env(emitted::VARIABLE, emitted);
+    let (tests, without) = match tools::redis_server(workspace, install)? {
+        Some(server) => (tests.env("BUTTRESS_REDIS_SERVER", server).words("-- --include-ignored"), ""),
+        None => {
+            (tests, "; redis-server is not installed, its tests were left out (on Debian, --install gets it)")
         }
-        // That a mirror is out of reach says nothing about redis.
-        Err(why) => return Ok(Done::Skipped(format!("redis-server cannot be had here: {why}"))),
     };
-    // Of the whole workspace, so that nothing is built again for other features.
-    let tests = Cmd::cargo("test --workspace --all-features --bin hosts -- --ignored redis");
-    let tally = tests.env("BUTTRESS_REDIS_SERVER", server).run_tests()?;
-    if tally.passed == 0 {
-        return Err("no test wants redis any more: does this step still name the right ones?".into());
-    }
-    Ok(Done::Noted(format!("{} tests, counted as ignored above", tally.passed)))
+    let tally = tests.run_tests()?;
+    Ok(Done::Noted(format!("{} tests{without}", tally.passed)))
 }
 
 /// The shipped alerts and the dashboard as Prometheus reads them; and when the alerts fire, and when not.
 fn alerts(workspace: &Workspace, install: bool) -> Result<Done> {
-    let program = match tools::promtool(workspace, install) {
-        Ok(Some(program)) => program,
-        Ok(None) => {
-            return Ok(Done::Skipped("promtool is not installed; on Debian, --install gets it".into()));
-        }
-        // That a mirror is out of reach says nothing about the alerts.
-        Err(why) => return Ok(Done::Skipped(format!("promtool cannot be had here: {why}"))),
+    let Some(program) = tools::promtool(workspace, install)? else {
+        return Ok(Done::Skipped("promtool is not installed; on Debian, --install gets it".into()));
     };
     let contrib = workspace.root.join("contrib");
     let promtool = |arguments: &str| {
