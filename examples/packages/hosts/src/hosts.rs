@@ -26,8 +26,8 @@ use tower::{
 };
 
 use crate::{
-    cache::{self, Layered, MayRepeat, RedisService},
     grpc,
+    redis_stack::{self, Layered, MayRepeat, RedisService},
 };
 
 /// The handles of one stack.
@@ -151,7 +151,7 @@ pub(crate) fn redis<C>(
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    let stack = stack_with(policies, cache::verdict, MayRepeat);
+    let stack = stack_with(policies, redis_stack::verdict, MayRepeat);
     Layered::new(stack.layer(RedisService(connection)), 0)
 }
 
@@ -163,5 +163,5 @@ pub(crate) fn redis_service<C>(
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    stack_with(policies, cache::verdict, MayRepeat).layer(RedisService(connection))
+    stack_with(policies, redis_stack::verdict, MayRepeat).layer(RedisService(connection))
 }

@@ -5,13 +5,13 @@
 //!
 //! - `hosts`: the stack, and a function per host that takes it.
 //! - `grpc`: which gRPC answers are failures, and a refusal as a `Status`.
-//! - `cache`: redis as a service, and a stack as a redis connection; `redial`: one that comes back.
+//! - `redis_stack`: redis as a service, and a stack as a redis connection; `redial`: a connection that comes back.
 #![cfg_attr(not(test), allow(dead_code, reason = "the tests run the other hosts"))]
 
-mod cache;
 mod grpc;
 mod hosts;
 mod redial;
+mod redis_stack;
 #[cfg(test)]
 mod tests;
 
