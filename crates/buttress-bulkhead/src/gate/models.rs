@@ -34,6 +34,26 @@ fn gate(limit: u32) -> Arc<Gate> {
     Arc::new(Gate::new(BulkheadConfig { max_concurrent: limit, ..BulkheadConfig::default() }))
 }
 
+/// With its only slot taken.
+fn full_gate() -> Arc<Gate> {
+    let gate = gate(1);
+    assert!(gate.try_take());
+    gate
+}
+
+/// Another thread gives a slot back.
+fn releasing(gate: &Arc<Gate>) -> thread::JoinHandle<()> {
+    let gate = gate.clone();
+    thread::spawn(move || gate.release())
+}
+
+/// What a task does that is dropped while it waits.
+fn give_up(gate: &Gate, place: Place) {
+    if gate.leave(place.ticket) == Some(Fate::Granted) {
+        gate.release();
+    }
+}
+
 /// What a task does that was called: it takes its slot. Panics if it was not called.
 fn must_be_called(gate: &Gate, entry: Entry, bell: &Bell) {
     match entry {
@@ -57,11 +77,9 @@ fn must_be_idle(gate: &Gate, limit: u32) {
 #[test]
 fn release_and_enter_meet() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         let entry = gate.enter(&waker);
         release.join().unwrap();
         must_be_called(&gate, entry, &bell);
@@ -73,16 +91,12 @@ fn release_and_enter_meet() {
 #[test]
 fn release_and_cancelled_head_of_the_line_meet() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
         let second = gate.enter(&waker);
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
-        if gate.leave(first.ticket) == Some(Fate::Granted) {
-            gate.release();
-        }
+        let release = releasing(&gate);
+        give_up(&gate, first);
         release.join().unwrap();
         must_be_called(&gate, second, &bell);
         gate.release();
@@ -93,14 +107,10 @@ fn release_and_cancelled_head_of_the_line_meet() {
 #[test]
 fn release_and_cancelled_only_waiter_meet_a_newcomer() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
-        if gate.leave(first.ticket) == Some(Fate::Granted) {
-            gate.release();
-        }
+        let release = releasing(&gate);
+        give_up(&gate, first);
         let (bell, waker) = bell();
         let newcomer = gate.enter(&waker);
         release.join().unwrap();
@@ -118,8 +128,7 @@ fn two_releases_and_two_waiters_meet() {
         let (first_bell, first_waker) = bell();
         let (second_bell, second_waker) = bell();
         let first = gate.enter(&first_waker);
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         let second = gate.enter(&second_waker);
         gate.release();
         release.join().unwrap();
@@ -202,8 +211,7 @@ fn completed_calls_of_two_threads_are_all_counted() {
 #[test]
 fn count_read_amid_a_fold_is_whole() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         gate.complete();
         assert!(gate.try_take());
         let other = gate.clone();
@@ -218,12 +226,10 @@ fn count_read_amid_a_fold_is_whole() {
 #[test]
 fn newcomer_never_overtakes_who_waits() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
         let waiter = gate.enter(&waker);
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         // Before, amid and after the hand-over.
         assert!(!gate.try_take());
         assert_eq!(gate.enter_or_refuse(), Entry::Full);
@@ -237,17 +243,13 @@ fn newcomer_never_overtakes_who_waits() {
 #[test]
 fn drain_hears_of_the_end_when_the_last_waiter_goes() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
         let mut drainer = None;
         assert!(!gate.poll_drained(&mut drainer, &waker));
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
-        if gate.leave(place.ticket) == Some(Fate::Granted) {
-            gate.release();
-        }
+        let release = releasing(&gate);
+        give_up(&gate, place);
         release.join().unwrap();
         assert!(bell.rang());
         assert!(gate.poll_drained(&mut drainer, &waker));
@@ -258,19 +260,15 @@ fn drain_hears_of_the_end_when_the_last_waiter_goes() {
 #[test]
 fn drain_hears_of_the_end_when_the_line_is_cleared() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
         let mut drainer = None;
         assert!(!gate.poll_drained(&mut drainer, &waker));
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         gate.clear();
         release.join().unwrap();
-        if gate.leave(place.ticket) == Some(Fate::Granted) {
-            gate.release();
-        }
+        give_up(&gate, place);
         assert!(bell.rang());
         must_be_idle(&gate, 1);
     });
@@ -279,13 +277,11 @@ fn drain_hears_of_the_end_when_the_line_is_cleared() {
 #[test]
 fn drain_and_waiter_both_hear_of_the_only_release() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (waiter_bell, waker) = bell();
         let waiter = gate.enter(&waker);
         let (drain_bell, drain_waker) = bell();
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         let mut drainer = None;
         assert!(!gate.poll_drained(&mut drainer, &drain_waker));
         release.join().unwrap();
@@ -301,11 +297,9 @@ fn drain_and_waiter_both_hear_of_the_only_release() {
 #[test]
 fn drain_and_the_last_release_meet() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         let mut drainer = None;
         let at_once = gate.poll_drained(&mut drainer, &waker);
         release.join().unwrap();
@@ -318,8 +312,7 @@ fn drain_and_the_last_release_meet() {
 #[test]
 fn raised_limit_and_enter_meet() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
         let other = gate.clone();
         let raise = thread::spawn(move || other.reconfigure(|config| config.max_concurrent = 2));
@@ -354,8 +347,7 @@ fn lowered_limit_and_release_and_take_meet() {
 #[test]
 fn close_and_enter_meet() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
         let other = gate.clone();
         let close = thread::spawn(move || other.close());
@@ -380,12 +372,10 @@ fn close_and_enter_meet() {
 #[test]
 fn clear_and_release_share_out_the_line() {
     loom::model(|| {
-        let gate = gate(1);
-        assert!(gate.try_take());
+        let gate = full_gate();
         let (bell, waker) = bell();
         let Entry::Waits(place) = gate.enter(&waker) else { panic!() };
-        let other = gate.clone();
-        let release = thread::spawn(move || other.release());
+        let release = releasing(&gate);
         let cleared = gate.clear();
         release.join().unwrap();
         assert!(bell.rang());
