@@ -112,8 +112,8 @@ impl RetryBuilder {
         self
     }
 
-    /// Keeps retries within a budget, of whichever kind. Clones of a [`Budget`] share it: give one to all policies, and hedges, that
-    /// load the same service. Default none.
+    /// Keeps retries within a budget, of whichever kind. Clones of a [`Budget`] share it: give one to all policies, and
+    /// hedges, that load the same service. Default none.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
