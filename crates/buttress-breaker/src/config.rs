@@ -36,11 +36,8 @@ const FAILURE_RATE: f64 = 0.5;
 /// config.validate().unwrap();
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BreakerConfig {
     /// Opens after this many failures in a row; a success starts the count again. Default: no such rule.
@@ -51,7 +48,7 @@ pub struct BreakerConfig {
     /// Opens at this many failures in the window ("3 of the last 10", "5 in a minute"). Default: no such rule.
     pub failure_count: Option<u32>,
     /// A call that took longer than this is slow, whether it failed or not. Default: no call is slow.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub slow_call_duration: Option<Duration>,
     /// Opens at this share of slow calls in the window, `0.0 < rate <= 1.0`. Default: slow calls are only
     /// counted.
@@ -65,12 +62,12 @@ pub struct BreakerConfig {
     /// Whether a rate opens when it is reached, or only above it. Default: when it is reached.
     pub comparison: Comparison,
     /// How long the circuit stays open, the same each time. Default: as `open_backoff` says.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub open_for: Option<Duration>,
     /// How long the circuit stays open, longer each time it opens again without having closed; used where
     /// `open_for` is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is
     /// each of its fields that a settings file leaves out.
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "text::open_backoff"))]
+    #[serde(deserialize_with = "text::open_backoff")]
     pub open_backoff: Backoff,
     /// How many probes may be under way at once while half-open. Default 1.
     pub permitted_probes: u32,
@@ -87,7 +84,7 @@ pub struct BreakerConfig {
     /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
     /// time. Begins with the call that finds the wait over, and counts as an opening. Who waits for an inner service
     /// meanwhile that is not ready takes a timer of tokio. Default, and zero: no limit.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub half_open_timeout: Option<Duration>,
     /// Closes after `half_open_timeout` instead, also where probes have failed, but too few for a verdict: for so few
     /// calls that a sample would hardly ever be complete. Default `false`.
@@ -95,13 +92,13 @@ pub struct BreakerConfig {
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
     /// each lease that ran out since.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub probe_lease: Option<Duration>,
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
     /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
     /// that has to wait takes a timer of tokio, whose runtime must have time enabled.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
     pub on_cancel: OnCancel,
@@ -118,11 +115,8 @@ pub struct BreakerConfig {
 ///
 /// As text: `{ count = 100 }`, `{ time = "10s" }`, `{ time = "1m", buckets = 60 }`, `{ interval = "30s" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "text::Window", into = "text::Window")
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "text::Window", into = "text::Window")]
 #[non_exhaustive]
 pub enum Window {
     /// The last calls, this many; truly sliding.
@@ -174,7 +168,8 @@ impl Window {
 
 /// When a rate counts as reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Comparison {
     /// At the threshold or above it (`>=`), as resilience4j, Polly and Hystrix. The default.
@@ -219,7 +214,8 @@ impl Comparison {
 ///
 /// Its permit is given back in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnCancel {
     /// One dropped call means nothing. But where a whole window of calls was dropped, `minimum_calls` at least,
@@ -238,17 +234,14 @@ pub enum OnCancel {
 ///
 /// The others are refused as if the circuit were open.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Ramp {
     /// The share let in at first, `0.0 < start <= 1.0`. Default 0.1.
     pub start: f64,
     /// How long it takes to get to all. Default 10 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[serde(with = "buttress_kit::duration")]
     pub over: Duration,
 }
 
@@ -587,7 +580,6 @@ pub(crate) struct Rules {
     pub(crate) on_cancel: OnCancel,
 }
 
-#[cfg(feature = "serde")]
 mod text {
     use std::time::Duration;
 
@@ -601,15 +593,15 @@ mod text {
         #[serde(deny_unknown_fields)]
         struct Text {
             kind: Option<BackoffKind>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             base: Option<Duration>,
             factor: Option<f64>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             step: Option<Duration>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             max: Option<Duration>,
             jitter: Option<Jitter>,
-            #[serde(default, with = "buttress_core::duration::list")]
+            #[serde(default, with = "buttress_kit::duration::list")]
             list: Vec<Duration>,
         }
         let text = Text::deserialize(from)?;
@@ -629,11 +621,11 @@ mod text {
     pub(super) struct Window {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
-        #[serde(default, with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
         time: Option<Duration>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<u32>,
-        #[serde(default, with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
         interval: Option<Duration>,
     }
 

@@ -265,7 +265,7 @@ pub struct RegistryHealth {
 /// How many breakers are in which state. Isolated ones count as open; disabled ones, and those that only
 /// measure, as closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(serde::Serialize)]
 #[non_exhaustive]
 pub struct ByState {
     /// Calls flow.

@@ -66,7 +66,7 @@ pub struct Snapshot {
 
 /// The calls that the rules look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(serde::Serialize)]
 #[non_exhaustive]
 pub struct WindowCounts {
     /// Calls that succeeded or failed.

@@ -8,8 +8,8 @@ use crate::gate::MAX_LIMIT;
 ///
 /// With the feature `serde`, times are text such as `"250ms"`, and `queue_timeout` may be `null` for none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BulkheadConfig {
     /// The most calls that run at once, `1..=16_777_215`. Default 10.
@@ -17,7 +17,7 @@ pub struct BulkheadConfig {
     /// The most calls that wait for their turn; with 0, a call that cannot run at once is refused. Default 100.
     pub max_queue: u32,
     /// How long a call may wait, longer than zero; `None` for as long as it takes. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[serde(with = "buttress_kit::duration::option")]
     pub queue_timeout: Option<Duration>,
     /// Whether calls are held back and refused, or only counted. Default [`Mode::Enforce`].
     pub mode: Mode,

@@ -1,19 +1,35 @@
-//! What settings have in common: the error that names a bad one, checks, and the mode of a rule.
+//! What settings have in common: the error that names a bad one, and checks.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-/// A setting that cannot work: which one, its value, and why or what to do.
+use crate::{Kind, Name};
+
+/// A setting that cannot work: of which policy, which one, its value, and why or what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    policy: Option<String>,
     field: String,
     value: String,
-    why: &'static str,
+    why: Cow<'static, str>,
 }
+
+/// How much of a value is shown: one that cannot work may be long.
+const SHOWN: usize = 200;
 
 impl ConfigError {
     /// Names the field, its value, and why it cannot work, with the remedy.
-    pub fn new(field: impl Into<String>, value: impl fmt::Debug, why: &'static str) -> Self {
-        Self { field: field.into(), value: format!("{value:?}"), why }
+    pub fn new(field: impl Into<String>, value: impl fmt::Debug, why: impl Into<Cow<'static, str>>) -> Self {
+        let mut value = format!("{value:?}");
+        if let Some((end, _)) = value.char_indices().nth(SHOWN) {
+            value.truncate(end);
+            value.push('…');
+        }
+        Self { policy: None, field: field.into(), value, why: why.into() }
+    }
+
+    /// The policy, such as `breaker "payments"`, if that is known.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
     }
 
     /// The name of the setting; nested ones are joined by dots.
@@ -27,8 +43,8 @@ impl ConfigError {
     }
 
     /// Why it cannot work, with the remedy.
-    pub fn why(&self) -> &'static str {
-        self.why
+    pub fn why(&self) -> &str {
+        &self.why
     }
 
     /// The same error seen from the setting that contains this one.
@@ -36,27 +52,24 @@ impl ConfigError {
         self.field = format!("{outer}.{}", self.field);
         self
     }
+
+    /// The same error of a setting of this policy, unless it names one already.
+    pub fn of(mut self, kind: Kind, name: &Name) -> Self {
+        self.policy.get_or_insert_with(|| format!("{} {name:?}", kind.name));
+        self
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(policy) = &self.policy {
+            write!(f, "{policy}: ")?;
+        }
         write!(f, "`{}` = {} cannot work: {}", self.field, self.value, self.why)
     }
 }
 
 impl StdError for ConfigError {}
-
-/// Whether a rule refuses calls, or only counts the ones it would have refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Mode {
-    /// Refuses. The default.
-    #[default]
-    Enforce,
-    /// Decides and counts, and refuses nothing: for trying a rule on live traffic.
-    Shadow,
-}
 
 /// The longest time a setting may have: 1 000 years. Longer ones overflow clocks.
 pub const MAX_DURATION: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);

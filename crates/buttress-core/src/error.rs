@@ -13,7 +13,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// ```
 /// use std::{error::Error, fmt, io};
-/// use buttress_core::{Classify, FromRejection, Name, Rejection, Standard, Verdict, rejection};
+/// use buttress_core::{Classify, Code, FromRejection, Name, Rejection, Standard, Verdict, rejection};
 ///
 /// #[derive(Debug)]
 /// enum StoreError {
@@ -53,7 +53,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///     }
 /// }
 ///
-/// let refused = StoreError::from_rejection(Rejection::new("CIRCUIT_OPEN", &Name::new("store")));
+/// const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+/// let refused = StoreError::from_rejection(Rejection::new(OPEN, &Name::new("store")));
 /// assert_eq!(rejection(&refused).unwrap().code(), "CIRCUIT_OPEN");
 /// let missing = StoreError::Io(io::ErrorKind::NotFound.into());
 /// assert_eq!(Standard.classify(Err::<&(), _>(&missing)), Verdict::permanent()); // seen through `as_error`
@@ -96,8 +97,9 @@ pub trait FromRejection {
         None
     }
 
-    /// Adds "attempts are exhausted" to the last error, where the type has room for both.
-    fn exhausted(self, rejection: Rejection) -> Self
+    /// Adds the refusal or limit that ended the call after this failure, if the type has room for both; the failure
+    /// alone by default. [`BoxError`] and [`Error<E>`] carry both, the failure as the source.
+    fn ended_by(self, rejection: Rejection) -> Self
     where
         Self: Sized,
     {
@@ -125,7 +127,7 @@ impl FromRejection for BoxError {
         match sent(&self) {
             Some(rejection) if self.is::<Rejection>() => Box::new(rejection),
             // What it is inside of is not known: it stays as the source.
-            Some(rejection) => self.exhausted(rejection),
+            Some(rejection) => self.ended_by(rejection),
             None => self,
         }
     }
@@ -134,31 +136,31 @@ impl FromRejection for BoxError {
         Some(&**self)
     }
 
-    fn exhausted(self, rejection: Rejection) -> Self {
-        Box::new(Before { rejection, last: self })
+    fn ended_by(self, rejection: Rejection) -> Self {
+        Box::new(Ended { rejection, last: self })
     }
 }
 
 /// A rejection that says of an error what that does not say itself, boxed.
 #[derive(Debug)]
-pub(crate) struct Before {
+pub(crate) struct Ended {
     rejection: Rejection,
     last: BoxError,
 }
 
-impl Before {
+impl Ended {
     pub(crate) fn rejection(&self) -> &Rejection {
         &self.rejection
     }
 }
 
-impl fmt::Display for Before {
+impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.rejection, f)
     }
 }
 
-impl StdError for Before {
+impl StdError for Ended {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.last)
     }
@@ -174,17 +176,18 @@ pub enum Error<E> {
     Rejected(Rejection),
     /// The service failed.
     Inner(E),
-    /// Every attempt failed, and the retry policy was asked to say so; with the last error.
+    /// The service failed, and then a refusal or a limit ended the call: every attempt was used up and the retry
+    /// policy was asked to say so, or no further attempt was let in. With the last error.
     ///
     /// Its `source()` is the last error: once it is boxed, [`rejection`](fn@rejection) does not see this one.
-    Exhausted(Rejection, E),
+    Ended(Rejection, E),
 }
 
 impl<E> Error<E> {
     /// The rejection, if this is one.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Rejected(rejection) | Self::Exhausted(rejection, _) => Some(rejection),
+            Self::Rejected(rejection) | Self::Ended(rejection, _) => Some(rejection),
             Self::Inner(_) => None,
         }
     }
@@ -192,7 +195,7 @@ impl<E> Error<E> {
     /// The service's own error, if there is one.
     pub fn inner(&self) -> Option<&E> {
         match self {
-            Self::Inner(error) | Self::Exhausted(_, error) => Some(error),
+            Self::Inner(error) | Self::Ended(_, error) => Some(error),
             Self::Rejected(_) => None,
         }
     }
@@ -200,7 +203,7 @@ impl<E> Error<E> {
     /// The service's own error, or the rejection.
     pub fn into_inner(self) -> Result<E, Rejection> {
         match self {
-            Self::Inner(error) | Self::Exhausted(_, error) => Ok(error),
+            Self::Inner(error) | Self::Ended(_, error) => Ok(error),
             Self::Rejected(rejection) => Err(rejection),
         }
     }
@@ -221,7 +224,7 @@ where
     fn sent_before(self) -> Self {
         match self {
             Self::Rejected(rejection) => Self::Rejected(rejection.with_sent(true)),
-            Self::Exhausted(rejection, error) => Self::Exhausted(rejection.with_sent(true), error),
+            Self::Ended(rejection, error) => Self::Ended(rejection.with_sent(true), error),
             inner @ Self::Inner(_) => inner,
         }
     }
@@ -234,9 +237,9 @@ where
         }
     }
 
-    fn exhausted(self, rejection: Rejection) -> Self {
+    fn ended_by(self, rejection: Rejection) -> Self {
         match self {
-            Self::Inner(error) | Self::Exhausted(_, error) => Self::Exhausted(rejection, error),
+            Self::Inner(error) | Self::Ended(_, error) => Self::Ended(rejection, error),
             refused @ Self::Rejected(_) => refused,
         }
     }
@@ -245,7 +248,7 @@ where
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(rejection) | Self::Exhausted(rejection, _) => fmt::Display::fmt(rejection, f),
+            Self::Rejected(rejection) | Self::Ended(rejection, _) => fmt::Display::fmt(rejection, f),
             Self::Inner(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -258,7 +261,7 @@ impl<E: StdError + 'static> StdError for Error<E> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
             Self::Inner(error) => error.source(),
-            Self::Exhausted(_, error) => Some(error),
+            Self::Ended(_, error) => Some(error),
         }
     }
 }
@@ -268,11 +271,14 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::Name;
+    use crate::{
+        Name,
+        words::{EXHAUSTED, OPEN},
+    };
 
     #[test]
     fn boxed_and_typed_errors_give_the_rejection_back() {
-        let made = Rejection::new("CIRCUIT_OPEN", &Name::new("p"));
+        let made = Rejection::new(OPEN, &Name::new("p"));
         assert_eq!(BoxError::from_rejection(made.clone()).rejection(), Some(&made));
         let typed = Error::<io::Error>::from_rejection(made.clone());
         assert_eq!(typed.rejection(), Some(&made));
@@ -280,15 +286,14 @@ mod tests {
         assert_eq!(rejection(&*boxed), Some(&made));
     }
 
-    // C-07, S4-011
     #[test]
-    fn exhausted_keeps_the_last_error_as_its_source() {
-        let made = Rejection::new("RETRIES_EXHAUSTED", &Name::new("p")).with_attempts(4);
+    fn what_ended_the_call_keeps_the_last_error_as_its_source() {
+        let made = Rejection::new(EXHAUSTED, &Name::new("p")).with_attempts(4);
         let last: BoxError = Box::new(io::Error::other("boom"));
-        let boxed = last.exhausted(made.clone());
+        let boxed = last.ended_by(made.clone());
         assert_eq!(boxed.rejection().unwrap().attempts(), Some(4));
         assert_eq!(boxed.source().unwrap().to_string(), "boom");
-        let typed = Error::Inner(io::Error::other("boom")).exhausted(made);
+        let typed = Error::Inner(io::Error::other("boom")).ended_by(made);
         assert_eq!(typed.inner().unwrap().to_string(), "boom");
         assert_eq!(typed.rejection().unwrap().code(), "RETRIES_EXHAUSTED");
     }

@@ -2,29 +2,36 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     ops::Deref,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
-/// How many custom codes one policy may use before they are all called `CUSTOM`.
-const CUSTOM_CODES: usize = 8;
+use crate::ConfigError;
 
-/// The name of a policy: one thin pointer, made once, cloned freely.
+/// The longest name, in bytes.
+const LONGEST: usize = 128;
+
+/// The name of a policy, and of one key of it where that is meant: one thin pointer, made once, cloned freely.
 ///
 /// It is what rejections, metrics and logs call the policy. Names are meant to be a closed set (they become
-/// metric labels): never put a user's key, host or path in one.
+/// metric labels): never put a user's key, host or path in one. 1 to 128 bytes without control characters; policies
+/// refuse any other name when they are built.
 #[derive(Clone)]
 pub struct Name(Arc<Inner>);
 
 struct Inner {
     text: Box<str>,
-    // A `&'static str` is two words, and a `Rejection` has no room for it; it keeps an index into this.
-    codes: [OnceLock<&'static str>; CUSTOM_CODES],
+    key: Option<Box<str>>,
 }
 
 impl Name {
     /// Makes a name.
     pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Inner { text: text.into(), codes: Default::default() }))
+        Self(Arc::new(Inner { text: text.into(), key: None }))
+    }
+
+    /// The same policy at one key. It allocates: make it when a key is refused for the first time, and keep it.
+    pub fn with_key(&self, key: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Inner { text: self.0.text.clone(), key: Some(key.into()) }))
     }
 
     /// The name as text.
@@ -32,18 +39,21 @@ impl Name {
         &self.0.text
     }
 
-    /// The place of a custom code, taking a free one on first use. Full: one past the last.
-    pub(crate) fn slot_of(&self, code: &'static str) -> u8 {
-        for (slot, place) in self.0.codes.iter().enumerate() {
-            if *place.get_or_init(|| code) == code {
-                return slot as u8;
-            }
-        }
-        CUSTOM_CODES as u8
+    /// The key, if this is the name of a policy at one key.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
-    pub(crate) fn code_at(&self, slot: u8) -> &'static str {
-        self.0.codes.get(usize::from(slot)).and_then(|place| place.get().copied()).unwrap_or("CUSTOM")
+    /// Checks that it can be the name of a policy.
+    ///
+    /// # Errors
+    /// It is empty, longer than 128 bytes, or has control characters.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let text = self.as_str();
+        if !text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control) {
+            return Ok(());
+        }
+        Err(ConfigError::new("name", text, "must have 1 to 128 bytes and no control characters"))
     }
 }
 
@@ -69,7 +79,7 @@ impl fmt::Display for Name {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        (self.as_str(), self.key()) == (other.as_str(), other.key())
     }
 }
 
@@ -77,7 +87,7 @@ impl Eq for Name {}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        (self.as_str(), self.key()).hash(state);
     }
 }
 
@@ -104,14 +114,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_keep_their_place_and_overflow_to_custom() {
-        let name = Name::new("payments");
-        let codes = ["A", "B", "C", "D", "E", "F", "G", "H", "I"];
-        for (at, code) in codes.iter().enumerate() {
-            assert_eq!(usize::from(name.slot_of(code)), at);
-            assert_eq!(usize::from(name.slot_of(code)), at);
+    fn names_are_bounded_and_without_control_characters() {
+        for good in ["p", "payments eu-1", "Zahlungen: täglich", &"x".repeat(128)] {
+            assert_eq!(Name::new(good).validate(), Ok(()), "{good}");
         }
-        assert_eq!(name.code_at(2), "C");
-        assert_eq!(name.code_at(8), "CUSTOM");
+        for bad in ["", "two\nlines", "tab\there", "\u{7f}", "\0", &"x".repeat(129), &"ä".repeat(65)] {
+            let why = Name::new(bad).validate().unwrap_err();
+            assert_eq!((why.field(), why.value()), ("name", &*format!("{bad:?}")));
+        }
+    }
+
+    #[test]
+    fn name_at_a_key_is_another_name_of_the_same_policy() {
+        let name = Name::new("hosts");
+        let keyed = name.with_key("10.0.0.7");
+        assert_eq!((keyed.as_str(), keyed.key(), name.key()), ("hosts", Some("10.0.0.7"), None));
+        assert_ne!(keyed, name);
+        assert_eq!(format!("{keyed} {keyed:?}"), "hosts \"hosts\"");
     }
 }

@@ -1,41 +1,44 @@
 //! The one seam through which metrics, tracing, health, admin pages and tests hear of what policies do.
 //!
-//! A policy owns an [`Emitter`]; an [`Observer`] is set once per process with [`install`], or given to one
-//! policy. With none anywhere in the process, an event costs one relaxed load of a static flag.
+//! An [`Observer`] is set once per process with [`install`], or given to one policy by its builder; it gives each
+//! policy a [`Recorder`]. With no listener anywhere in the process, an event costs one relaxed load of a static
+//! flag. How an event gets to its listeners is the business of `buttress-kit`.
 
-use std::sync::{Arc, Weak};
-
-use crate::Name;
-
-mod emitter;
-mod event;
-mod subscription;
-
-pub use self::{
-    emitter::{Emitter, install, listener_panics},
-    event::{AttemptReason, Cause, Event, Level, Note, Outcome, PolicyKind, StopReason, TransitionDetail},
-    subscription::{Events, Happening, PolicyEvent},
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
+
+use crate::{Kind, Name, event::Level};
+
+pub use crate::event::{Event, Note, Outcome, OwnedEvent, PolicyEvent, Transition, Value, Word};
+
+/// Whether anybody listens, anywhere in the process.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+static INSTALLED: Mutex<Vec<Arc<dyn Observer>>> = Mutex::new(Vec::new());
+static INSTALLED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Hears of all policies of a process, or of one.
 pub trait Observer: Send + Sync + 'static {
     /// Called once per policy, before its first event: gives it a recorder of its own, which may cache handles.
     /// `None`: not interested.
-    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>>;
+    fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>>;
 }
 
 impl<F> Observer for F
 where
-    F: Fn(PolicyKind, &Name) -> Option<Arc<dyn Recorder>> + Send + Sync + 'static,
+    F: Fn(Kind, &Name) -> Option<Arc<dyn Recorder>> + Send + Sync + 'static,
 {
-    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
+    fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
         self(kind, name)
     }
 }
 
 /// Hears of one policy. Called outside of every lock, on the task that caused the event; may use the policy's
-/// handle, and what that raises is told after the event at hand. A panic is caught and counted
-/// ([`listener_panics`]).
+/// handle, and what that raises is told after the event at hand. A panic is caught and counted.
 pub trait Recorder: Send + Sync + 'static {
     /// Takes one event.
     fn record(&self, event: &Event<'_>);
@@ -45,10 +48,27 @@ pub trait Recorder: Send + Sync + 'static {
         false
     }
 
-    /// Called once, before the first event, where the policy has levels: for recorders that want to ask again
+    /// Whether it never uses a policy's handle while it records, as metrics and log lines do not: then it is told at
+    /// once even of what other listeners raise, and never misses an event.
+    fn passive(&self) -> bool {
+        false
+    }
+
+    /// Called once, before the first event, if the policy has levels: for recorders that want to ask again
     /// where it stands. `record` is told the present levels either way.
     fn follow(&self, levels: &Weak<dyn Levels>) {
         let _ = levels;
+    }
+}
+
+/// Tells where a policy stands.
+pub trait Levels: Send + Sync {
+    /// The present value of the level with this number; the policy numbers its levels from 0. `None` past the last.
+    fn level(&self, number: u32) -> Option<Level>;
+
+    /// Hands all levels to `tell`, in order.
+    fn levels(&self, tell: &mut dyn FnMut(Level)) {
+        (0..u32::MAX).map_while(|number| self.level(number)).for_each(tell);
     }
 }
 
@@ -73,8 +93,41 @@ where
     Arc::new(FnRecorder(record))
 }
 
-/// Tells a recorder that attaches late where its policy stands.
-pub trait Levels: Send + Sync {
-    /// Tells the present state and levels, as `Level` events.
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>));
+/// Sets an observer for all policies of the process: those that exist and those to come. It stays for good;
+/// several may be installed.
+pub fn install(observer: impl Observer) {
+    let mut installed = observers();
+    installed.push(Arc::new(observer));
+    INSTALLED_COUNT.store(installed.len(), Release);
+    watch();
+}
+
+fn observers() -> MutexGuard<'static, Vec<Arc<dyn Observer>>> {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many observers were installed so far: one load.
+#[doc(hidden)]
+#[inline]
+pub fn installed_count() -> usize {
+    INSTALLED_COUNT.load(Acquire)
+}
+
+/// The observers that were installed after the first `known`.
+#[doc(hidden)]
+pub fn installed_after(known: usize) -> Vec<Arc<dyn Observer>> {
+    observers().iter().skip(known).cloned().collect()
+}
+
+/// Whether anybody listens anywhere in the process, as far as one relaxed load can tell.
+#[doc(hidden)]
+#[inline]
+pub fn is_watched() -> bool {
+    WATCHED.load(Relaxed)
+}
+
+/// Somebody listens to some policy.
+#[doc(hidden)]
+pub fn watch() {
+    WATCHED.store(true, Relaxed);
 }

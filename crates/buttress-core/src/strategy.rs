@@ -3,6 +3,8 @@
 
 use std::{borrow::Borrow, fmt, hash::Hash};
 
+use crate::Applied;
+
 /// Makes the request again for a further attempt.
 ///
 /// `save` is asked before an attempt after which another one may follow, never before the last.
@@ -10,10 +12,11 @@ pub trait Replay<Req> {
     /// An equal request to send later, or `None` where this one cannot be sent twice.
     fn save(&self, req: &Req) -> Option<Req>;
 
-    /// Whether a saved request can be sent, now that the attempt before it has failed. For requests that share
-    /// something with the attempt under way, such as a body that is being read: may make sure that it shares no more.
-    fn can_resend(&self, saved: &Req) -> bool {
-        let _ = saved;
+    /// Whether a saved request can be sent, now that the attempt before it has failed, and has or has not taken
+    /// effect. For requests that must not happen twice; and for those that share something with the attempt under
+    /// way, such as a body that is being read: may make sure that it shares no more.
+    fn can_resend(&self, saved: &Req, applied: Applied) -> bool {
+        let _ = (saved, applied);
         true
     }
 

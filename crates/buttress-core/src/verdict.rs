@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, io, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use crate::{FromRejection, rejection::inside};
 
@@ -49,6 +49,15 @@ impl Verdict {
     }
 }
 
+/// Whether a call that failed can have taken effect at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// It cannot: it was never sent, or is known to have been refused unread.
+    No,
+    /// Nobody knows. A time-out is no proof that nothing happened.
+    Unknown,
+}
+
 /// Of what an attempt failed, as far as the wait and the price of the next one depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -77,6 +86,28 @@ pub trait Classify<Res, Err> {
     /// Told before the wait for a new attempt: the 1-based number of the attempt that failed, how, and the wait.
     fn on_retry(&self, attempt: u32, outcome: Result<&Res, &Err>, delay: Duration) {
         let _ = (attempt, outcome, delay);
+    }
+
+    /// Says in a few words what the outcome was, such as `503` or `connection refused`: for log lines, for what a
+    /// breaker says of its last failure, and for refusals that follow a failed response. Errors say what they
+    /// display, if they can be seen as errors.
+    fn describe(&self, outcome: Result<&Res, &Err>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _ = outcome;
+        f.write_str("the call failed")
+    }
+
+    /// Whether a failed answer may be held while the call waits for another attempt: only one that holds no
+    /// connection, because its body was read. No by default.
+    fn keeps(&self, response: &Res) -> bool {
+        let _ = response;
+        false
+    }
+
+    /// Whether the call can have taken effect. Own refusals that say that nothing was sent are known not to have;
+    /// this is asked of all other outcomes, and by default nobody knows.
+    fn applied(&self, outcome: Result<&Res, &Err>) -> Applied {
+        let _ = outcome;
+        Applied::Unknown
     }
 
     /// The error the caller gets for the last one, after so many attempts. Unchanged by default.
@@ -251,8 +282,8 @@ impl OnlyErrors {
     }
 }
 
-impl std::fmt::Debug for OnlyErrors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for OnlyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnlyErrors").field("codes", &self.codes).field("rules", &self.rules.len()).finish()
     }
 }
@@ -261,7 +292,7 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict {
         let Err(error) = outcome else { return Verdict::Success };
         if let Some(rejection) = error.rejection() {
-            let listed = self.codes.iter().any(|code| **code == *rejection.code())
+            let listed = self.codes.iter().any(|code| rejection.code() == &**code)
                 || self.rules.iter().any(|rule| rule(rejection, &self.codes));
             return match rejection.verdict() {
                 Verdict::Failure { retry_after, .. } => Verdict::Failure { permanent: !listed, retry_after },
@@ -280,13 +311,15 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BoxError, Name, Rejection};
+    use crate::{
+        BoxError, Name, Rejection,
+        words::{CIRCUIT_TIMEOUT, EXHAUSTED, OPEN, QUEUE_FULL, QUEUE_TIMEOUT, TIMEOUT},
+    };
 
     fn verdict(error: BoxError) -> Verdict {
         Standard.classify(Err::<&(), _>(&error))
     }
 
-    // C-09, S4-051
     #[test]
     fn errors_that_stay_as_they_are_are_permanent() {
         assert_eq!(verdict(io::Error::from(io::ErrorKind::NotFound).into()), Verdict::permanent());
@@ -303,29 +336,28 @@ mod tests {
         let missing = Err::<&(), _>(&crate::Error::Inner(io::Error::from(io::ErrorKind::NotFound)));
         assert_eq!(Standard.classify(missing), Verdict::permanent());
         assert!(OnlyErrors::of_type::<io::Error>().classify(missing).is_transient());
-        let refused = Rejection::new("CIRCUIT_OPEN", &Name::new("x"));
+        let refused = Rejection::new(OPEN, &Name::new("x"));
         let wrapped = crate::Error::Inner(io::Error::other(refused));
-        assert_eq!(wrapped.as_error().and_then(crate::rejection).map(Rejection::code), Some("CIRCUIT_OPEN"));
+        assert_eq!(wrapped.as_error().and_then(crate::rejection).map(Rejection::code), Some(OPEN));
     }
 
     #[test]
     fn refusals_say_nothing_and_time_outs_are_failures() {
         let name = Name::new("p");
-        assert_eq!(verdict(Rejection::new("CIRCUIT_OPEN", &name).into()), Verdict::Ignore);
-        assert_eq!(verdict(Rejection::new("BULKHEAD_QUEUE_FULL", &name).into()), Verdict::Ignore);
-        assert_eq!(verdict(Rejection::new("TIMEOUT", &name).into()), Verdict::transient());
-        assert_eq!(verdict(Rejection::new("RETRIES_EXHAUSTED", &name).into()), Verdict::permanent());
+        assert_eq!(verdict(Rejection::new(OPEN, &name).into()), Verdict::Ignore);
+        assert_eq!(verdict(Rejection::new(QUEUE_FULL, &name).into()), Verdict::Ignore);
+        assert_eq!(verdict(Rejection::new(TIMEOUT, &name).into()), Verdict::transient());
+        assert_eq!(verdict(Rejection::new(EXHAUSTED, &name).into()), Verdict::permanent());
         // What a retry returns where an earlier attempt had been sent.
-        let refused = Rejection::new("CIRCUIT_OPEN", &name).with_sent(true);
+        let refused = Rejection::new(OPEN, &name).with_sent(true);
         assert_eq!(verdict(refused.into()), Verdict::permanent());
     }
 
-    // S1-033, S1-034, S4-007
     #[test]
     fn only_listed_codes_types_and_predicates_are_transient() {
         let listed = |only: &OnlyErrors, error: BoxError| only.classify(Err::<&(), _>(&error)).is_transient();
         let codes = OnlyErrors::codes(["TIMEOUT", "503"]);
-        assert!(listed(&codes, Rejection::new("TIMEOUT", &Name::new("p")).into()));
+        assert!(listed(&codes, Rejection::new(TIMEOUT, &Name::new("p")).into()));
         assert!(listed(&codes, "got 503".into()));
         assert!(!listed(&codes, "got 404".into()));
         let types = OnlyErrors::of_type::<io::Error>();
@@ -336,7 +368,6 @@ mod tests {
         assert!(!listed(&rule, "gone".into()));
     }
 
-    // S4-007: known from a list of types with the time-out among them, which never matched one of ours
     #[test]
     fn rules_are_asked_about_rejections_and_not_about_what_those_wrap() {
         use crate::FromRejection;
@@ -346,14 +377,14 @@ mod tests {
             |error: &(dyn StdError + 'static)| crate::rejection(error).is_some_and(Rejection::is_timeout);
         let only = OnlyErrors::of_type::<io::Error>().or_when(late);
         assert!(listed(&only, io::Error::other("x").into()));
-        assert!(listed(&only, Rejection::new("TIMEOUT", &name).into()));
-        assert!(listed(&OnlyErrors::of_type::<Rejection>(), Rejection::new("CIRCUIT_TIMEOUT", &name).into()));
+        assert!(listed(&only, Rejection::new(TIMEOUT, &name).into()));
+        assert!(listed(&OnlyErrors::of_type::<Rejection>(), Rejection::new(CIRCUIT_TIMEOUT, &name).into()));
         // What was never sent says nothing, whatever the rule. What was tried to exhaustion is not tried again
         // because of what it was.
-        let queued: BoxError = Rejection::new("BULKHEAD_QUEUE_TIMEOUT", &name).into();
+        let queued: BoxError = Rejection::new(QUEUE_TIMEOUT, &name).into();
         assert_eq!(only.classify(Err::<&(), _>(&queued)), Verdict::Ignore);
-        let exhausted = Rejection::new("RETRIES_EXHAUSTED", &name);
-        assert!(!listed(&only, BoxError::from(io::Error::other("x")).exhausted(exhausted)));
+        let exhausted = Rejection::new(EXHAUSTED, &name);
+        assert!(!listed(&only, BoxError::from(io::Error::other("x")).ended_by(exhausted)));
     }
 
     #[derive(Debug)]
@@ -367,7 +398,6 @@ mod tests {
 
     impl StdError for Coded {}
 
-    // S1-033, S1-034: `error.code === 'RATE_LIMIT' || error.message.includes('temporarily unavailable')`
     #[test]
     fn error_has_the_code_it_is_said_to_have_besides_its_text() {
         let plain = OnlyErrors::codes(["RATE_LIMIT", "temporarily unavailable"]);

@@ -10,15 +10,12 @@ use crate::Fallback;
 /// The settings of a fallback, as plain data. They concern stored answers
 /// ([`last_good`](crate::FallbackLayer::last_good)) only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FallbackConfig {
     /// How old a stored answer may be when it is given. Above zero. Default 5 min.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[serde(with = "buttress_kit::duration")]
     pub max_age: Duration,
     /// How many answers are stored at most, one per key. Above zero. Default 1024.
     pub max_keys: usize,

@@ -20,11 +20,8 @@ use buttress_core::{
 /// | `pause_without_budget` | no | the backoff, but no attempt, where the budget is used up |
 /// | `budget` | none | retries as a share of the calls |
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RetryConfig {
     /// How often the service is called at most, the first call included; at least 1, which means no retry.
@@ -34,23 +31,20 @@ pub struct RetryConfig {
     pub backoff: Backoff,
     /// The waits after the service asked for fewer calls (a rate limit; what
     /// [`throttled_when`](crate::RetryLayer::throttled_when) says). Default: `backoff`.
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub throttle_backoff: Option<Backoff>,
     /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
-    #[cfg_attr(
-        feature = "serde",
-        serde(with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")
-    )]
+    #[serde(with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
     pub max_elapsed: Option<Duration>,
     /// What is made of "try again after" hints. Default [`RetryAfter::Obey`].
     pub retry_after: RetryAfter,
     /// The longest hint that is obeyed, or in [`RetryAfter::Bounded`] how much longer than the backoff one may
     /// make a wait. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[serde(with = "buttress_kit::duration")]
     pub retry_after_max: Duration,
     /// Refusals by policies inside (an open circuit, a full bulkhead) that get another attempt. Default none:
     /// retrying a refusal works against the policy that refused.
-    #[cfg_attr(feature = "serde", serde(with = "codes", skip_serializing_if = "Vec::is_empty"))]
+    #[serde(with = "codes", skip_serializing_if = "Vec::is_empty")]
     pub retry_rejections: Vec<RejectionKind>,
     /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, where its type has room for both.
     /// Default no: the last error is returned unchanged.
@@ -59,14 +53,15 @@ pub struct RetryConfig {
     /// again at once, whatever the answer: long polls. Default no.
     pub pause_without_budget: bool,
     /// A budget of this policy's own. Default none. One that several policies share is given to the builder.
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetConfig>,
 }
 
 /// What is made of a hint to try again only after some time: a `Retry-After` header, a refusal that knows when
 /// its circuit will be half-open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RetryAfter {
     /// Never earlier than told, and never earlier than the backoff. A hint above `retry_after_max` ends the
@@ -212,7 +207,6 @@ impl RetryConfig {
 
 /// Kinds of rejections as their codes. Codes of policies outside of buttress cannot be read back: they are
 /// listed in the program.
-#[cfg(feature = "serde")]
 mod codes {
     use buttress_core::RejectionKind::{self, *};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

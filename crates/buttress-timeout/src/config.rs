@@ -9,15 +9,12 @@ use crate::Timeout;
 
 /// The settings of a time-out, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take. Above zero. Default 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[serde(with = "buttress_kit::duration")]
     pub limit: Duration,
     /// Whether the deadline is put into the context of the inner call, and an earlier one found there is obeyed.
     /// Default `true`.

@@ -195,7 +195,6 @@ async fn only_what_is_set_is_a_rule() {
     breaker.is(State::Open);
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn settings_are_read_from_text_and_written_back() {
     let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","half_open_timeout":"10s","on_cancel":"ignore"}"#;

@@ -78,7 +78,6 @@ async fn every_field_at_its_bounds_works_or_is_refused_by_name() {
     }
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn settings_are_text_and_unknown_ones_are_refused() {
     let config: BulkheadConfig =

@@ -36,7 +36,6 @@ async fn every_setting_at_its_bounds_is_refused_by_name_or_works() {
     }
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn settings_read_and_write_as_text() {
     let config: FallbackConfig = serde_json::from_str(r#"{"max_age":"1m 30s"}"#).unwrap();

@@ -185,7 +185,6 @@ fn budget_of_ones_own_and_a_shared_one_can_both_be_given() {
 }
 
 // S4-010
-#[cfg(feature = "serde")]
 #[test]
 fn settings_are_read_from_a_file_and_written_back() {
     let text = r#"{

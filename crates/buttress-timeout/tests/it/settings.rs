@@ -44,7 +44,6 @@ async fn new_limit_holds_for_calls_made_from_then_on() {
     assert_eq!(started.elapsed(), ms(200));
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn settings_read_and_write_as_text() {
     let config: TimeoutConfig = serde_json::from_str(r#"{"limit":"1m 30s"}"#).unwrap();
