@@ -27,6 +27,11 @@ impl ConfigError {
         Self { policy: None, field: field.into(), value, why: why.into() }
     }
 
+    /// Names the field of settings from a file whose value cannot be read, or which does not exist, and why.
+    pub fn unreadable(field: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { policy: None, field: field.into(), value: String::new(), why: why.into() }
+    }
+
     /// The policy, such as `breaker "payments"`, if that is known.
     pub fn policy(&self) -> Option<&str> {
         self.policy.as_deref()
@@ -37,7 +42,7 @@ impl ConfigError {
         &self.field
     }
 
-    /// The value that was given.
+    /// The value that was given; empty if it could not be read.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -65,7 +70,10 @@ impl fmt::Display for ConfigError {
         if let Some(policy) = &self.policy {
             write!(f, "{policy}: ")?;
         }
-        write!(f, "`{}` = {} cannot work: {}", self.field, self.value, self.why)
+        match &*self.value {
+            "" => write!(f, "`{}` cannot be read: {}", self.field, self.why),
+            value => write!(f, "`{}` = {value} cannot work: {}", self.field, self.why),
+        }
     }
 }
 

@@ -1,1 +1,37 @@
-//! kit
+//! The mechanism that resilience patterns share, for ours and for a layer of your own. **May change before 1.0.**
+//!
+//! The words (codes, kinds, events, settings' errors) are in `buttress-core`. Here are:
+//!
+//! - [`call`]: the guard of a call under way; [`Guarded`], the future of patterns that only admit or refuse.
+//! - [`Handle`]: what registries, reload and pages treat all policies by.
+//! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force.
+//! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// `settings!` names this crate in serde's attributes, which know no `$crate`.
+extern crate self as buttress_kit;
+
+pub mod call;
+pub mod duration;
+mod emitter;
+mod guarded;
+pub mod handle;
+mod live;
+mod mode;
+mod settings;
+mod through;
+pub use emitter::{Emitter, Events, Listeners};
+
+#[doc(hidden)]
+pub use {buttress_core, erased_serde, serde};
+
+#[doc(hidden)]
+pub use crate::settings::read_patch;
+pub use crate::{
+    guarded::Guarded,
+    handle::{AsAny, Handle, Health, Prepared},
+    live::Live,
+    mode::Mode,
+    settings::{Config, Keyed, One, Parts},
+    through::{Admits, Finds, ThroughLayer, ThroughService},
+};

@@ -1,0 +1,126 @@
+use std::{any::Any, fmt};
+
+use buttress_core::{ConfigError, Kind, Name};
+use serde::Serialize;
+
+use crate::Events;
+
+/// A change of settings in any format: `&mut <dyn erased_serde::Deserializer>::erase(..)`.
+pub type Patch<'a, 'de> = &'a mut dyn erased_serde::Deserializer<'de>;
+
+/// Data in no format yet, to be written in any.
+pub type Data<'a> = Box<dyn erased_serde::Serialize + 'a>;
+
+/// What registry, reload, health, pages and command line treat all policies by. Each handle implements it.
+///
+/// A handle's own methods are typed and come first; the names here differ from theirs.
+pub trait Handle: AsAny + Send + Sync {
+    /// What handles of this type are.
+    fn pattern() -> Kind
+    where
+        Self: Sized;
+
+    /// What this one is: as [`pattern`](Self::pattern), or the kind of the form with keys, which has the same name.
+    fn kind(&self) -> Kind;
+
+    /// Its name.
+    fn name(&self) -> &Name;
+
+    /// What it does and has done, as data.
+    fn snapshot_data(&self) -> Data<'_>;
+
+    /// The settings in force, as data.
+    fn config_data(&self) -> Data<'_>;
+
+    /// Whether calls get through. [`Health::Up`] unless the pattern knows better.
+    fn health(&self) -> Health {
+        Health::Up
+    }
+
+    /// Back to how it began: counts at zero, states that were set by hand or by rules at their first.
+    fn reset(&self);
+
+    /// Refusals, changes of state and the notes that are worth it, as owned copies, from now on.
+    fn events(&self) -> Events;
+
+    /// Checks a change of some settings, which replaces each one that it names, and holds the policy's settings until
+    /// the change is [committed](Prepared::commit) or dropped. So one file changes many policies or none.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError>;
+
+    /// Changes some settings.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    fn apply(&self, patch: Patch<'_, '_>) -> Result<(), ConfigError> {
+        let prepared = self.prepare(patch)?;
+        prepared.commit()();
+        Ok(())
+    }
+}
+
+/// Whether the calls of a policy get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Health {
+    /// They do.
+    Up,
+    /// Some do.
+    Degraded,
+    /// None does.
+    Down,
+}
+
+impl Health {
+    /// In snake case, as in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Tells the listeners of a change that is in force; only when no settings are held any more, because listeners may
+/// change settings.
+pub type Tell<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// A change of settings that was found good. It holds the policy's settings: nobody else can change them before it is
+/// committed or dropped.
+#[must_use = "nothing changes before `commit`"]
+pub struct Prepared<'a>(Box<dyn FnOnce() -> Tell<'a> + 'a>);
+
+impl<'a> Prepared<'a> {
+    /// Wraps what puts the change in force, lets go of the settings, and returns what tells the listeners.
+    pub fn new(commit: impl FnOnce() -> Tell<'a> + 'a) -> Self {
+        Self(Box::new(commit))
+    }
+
+    /// Puts the change in force, and lets go of the settings. Call what it returns once no settings are held.
+    #[must_use = "listeners are told by calling it"]
+    pub fn commit(self) -> Tell<'a> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Prepared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepared(..)")
+    }
+}
+
+/// The way back from `dyn Handle` to the handle. (Upcasting to `dyn Any` needs Rust 1.86.)
+pub trait AsAny {
+    /// The same value, to be downcast.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any> AsAny for T {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,108 @@
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use buttress_core::{ConfigError, Note, OwnedEvent};
+
+use crate::{
+    Config, Emitter,
+    handle::{Patch, Prepared, Tell},
+};
+
+/// The settings in force. One lock over them and over what is copied out of them, so that what
+/// [`get`](Self::get) names is what holds; calls read the copies, without the lock.
+pub struct Live<C> {
+    config: Mutex<C>,
+    emitter: Emitter,
+}
+
+impl<C: Config> Live<C> {
+    /// Settings that were found good. Changes are told through the policy's emitter.
+    pub fn new(config: C, emitter: Emitter) -> Self {
+        Self { config: Mutex::new(config), emitter }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, C> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings.
+    pub fn get(&self) -> C {
+        self.lock().clone()
+    }
+
+    /// Looks at the settings, with the lock held.
+    pub fn with<T>(&self, look: impl FnOnce(&C) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Replaces the settings as a whole. `apply` is given the former ones and the new ones with the lock held, and
+    /// copies out what calls read; it must not call listeners.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
+    pub fn replace(&self, config: C, apply: impl FnOnce(&C, &C)) -> Result<(), ConfigError> {
+        self.change(|current| *current = config, apply)
+    }
+
+    /// Changes some settings, as [`replace`](Self::replace) does all. `change` runs with the lock held: two changes at
+    /// once both count.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn change(&self, change: impl FnOnce(&mut C), apply: impl FnOnce(&C, &C)) -> Result<(), ConfigError> {
+        let held = self.lock();
+        let mut next = held.clone();
+        change(&mut next);
+        self.check(&next)?;
+        self.put(held, next, apply);
+        self.emitter.deliver();
+        Ok(())
+    }
+
+    /// [`Handle::prepare`](crate::Handle::prepare) of a policy with these settings; `after` runs once no settings are
+    /// held, before the change is told.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace), and if the patch cannot be read.
+    pub fn prepare<'a>(
+        &'a self,
+        patch: Patch<'_, '_>,
+        apply: impl FnOnce(&C, &C) + 'a,
+        after: impl FnOnce() + Send + 'a,
+    ) -> Result<Prepared<'a>, ConfigError> {
+        let held = self.lock();
+        let mut next = held.clone();
+        next.patch(patch).map_err(|why| self.named(why))?;
+        self.check(&next)?;
+        Ok(Prepared::new(move || {
+            self.put(held, next, apply);
+            let tell: Tell<'a> = Box::new(move || {
+                after();
+                self.emitter.deliver();
+            });
+            tell
+        }))
+    }
+
+    fn check(&self, next: &C) -> Result<(), ConfigError> {
+        next.validate().map_err(|why| self.named(why))
+    }
+
+    fn named(&self, why: ConfigError) -> ConfigError {
+        why.of(self.emitter.kind(), self.emitter.name())
+    }
+
+    fn put(&self, mut held: MutexGuard<'_, C>, next: C, apply: impl FnOnce(&C, &C)) {
+        apply(&held, &next);
+        *held = next;
+        self.emitter.later(OwnedEvent::Note(Note::new(Note::RECONFIGURED)));
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for Live<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.config.lock().unwrap_or_else(PoisonError::into_inner), f)
+    }
+}

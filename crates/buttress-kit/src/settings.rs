@@ -1,0 +1,435 @@
+use std::{fmt, time::Duration};
+
+use buttress_core::{ConfigError, Event, Kind, Name, Observer};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Emitter, Listeners, handle::Patch};
+
+/// The settings of a pattern, as plain data. [`settings!`](crate::settings) writes the struct down and implements this.
+pub trait Config:
+    Clone + Default + PartialEq + fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// Checks that the settings can work.
+    ///
+    /// # Errors
+    /// Names the setting that cannot, its value, and why.
+    fn validate(&self) -> Result<(), ConfigError>;
+
+    /// Replaces each setting that the patch names, as a whole, and no other.
+    ///
+    /// # Errors
+    /// Names a setting that there is not, or whose value cannot be read; some settings may be replaced by then, so
+    /// patch a copy.
+    fn patch(&mut self, patch: Patch<'_, '_>) -> Result<(), ConfigError>;
+}
+
+/// What a builder has collected: name, settings, listeners.
+#[derive(Clone, Debug)]
+pub struct Parts<C> {
+    /// The name of the policy.
+    pub name: Name,
+    /// Its settings so far.
+    pub config: C,
+    /// Who listens.
+    pub listeners: Listeners,
+    /// Where chance begins; `None`: anywhere.
+    pub seed: Option<u64>,
+}
+
+impl<C: Config> Parts<C> {
+    /// Begins with the default settings.
+    pub fn new(name: impl Into<Name>) -> Self {
+        Self { name: name.into(), config: C::default(), listeners: Listeners::default(), seed: None }
+    }
+
+    /// Checks name and settings, and only then attaches the listeners.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why.
+    pub fn checked(self, kind: Kind) -> Result<(C, Emitter), ConfigError> {
+        let checked = self.name.validate().and_then(|()| self.config.validate());
+        checked.map_err(|why| why.of(kind, &self.name))?;
+        Ok((self.config, Emitter::new(kind, self.name, &self.listeners)))
+    }
+
+    /// Adds an observer for this policy alone.
+    pub fn observe(&mut self, observer: impl Observer) {
+        self.listeners.observe(observer);
+    }
+
+    /// Adds a closure that is called with every event of this policy.
+    pub fn on_event(&mut self, listen: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+        self.listeners.on_event(listen);
+    }
+}
+
+/// One policy: what a builder makes unless it is one for keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct One;
+
+/// A policy for each key.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyed {
+    /// The most keys at a time.
+    pub max_keys: usize,
+    /// A key that was not used for this long may be forgotten.
+    pub idle_for: Duration,
+}
+
+impl Default for Keyed {
+    fn default() -> Self {
+        Self { max_keys: 10_000, idle_for: Duration::from_secs(600) }
+    }
+}
+
+impl Keyed {
+    /// Checks that there is room for a key.
+    ///
+    /// # Errors
+    /// Names the setting that cannot work, its value, and why.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.max_keys == 0 {
+            return Err(ConfigError::new("max_keys", self.max_keys, "must be at least 1"));
+        }
+        buttress_core::config::check_positive("idle_for", self.idle_for)
+    }
+}
+
+/// Writes the settings of a pattern down once: the struct with its derives, its default and its patch, and the builder
+/// with a documented setter for each setting, which serves the form with keys too.
+///
+/// The pattern adds `validate` to the struct, and `build` to the builder. Each setting has its doc comment, then, if it
+/// needs one, a `#[serde(..)]` attribute, and its default. The setter of an `Option` takes the value or `None`.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress_core::{ConfigError, config};
+///
+/// buttress_kit::settings! {
+///     /// The settings of a gate.
+///     #[derive(Copy)]
+///     pub struct GateConfig, builder GateBuilder {
+///         /// How long it stays shut. Above zero. Default 5 s.
+///         #[serde(with = "buttress_kit::duration")]
+///         pub shut_for: Duration = Duration::from_secs(5),
+///         /// How many calls may be under way at once. Default: no limit.
+///         pub max_concurrent: Option<u32> = None,
+///     }
+/// }
+///
+/// impl GateConfig {
+///     /// Checks the settings.
+///     pub fn validate(&self) -> Result<(), ConfigError> {
+///         config::check_positive("shut_for", self.shut_for)
+///     }
+/// }
+///
+/// let builder = GateBuilder::<buttress_kit::One>::new("front").shut_for(Duration::from_secs(1)).max_concurrent(8);
+/// assert_eq!(builder.parts.config.max_concurrent, Some(8));
+/// let read: GateConfig = toml::from_str(r#"shut_for = "250ms""#)?;
+/// assert_eq!((read.shut_for, read.max_concurrent), (Duration::from_millis(250), None));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[macro_export]
+macro_rules! settings {
+    ($(#[$meta:meta])* pub struct $Config:ident, builder $Builder:ident { $($fields:tt)+ }) => {
+        $crate::settings! { @config [$(#[$meta])*] $Config { $($fields)+ } }
+
+        #[doc = concat!("Collects the settings of [`", stringify!($Config), "`] and who listens; `build` makes the policy.")]
+        #[derive(Clone, Debug)]
+        #[must_use = "call `build`"]
+        pub struct $Builder<Form = $crate::One> {
+            pub(crate) parts: $crate::Parts<$Config>,
+            #[allow(dead_code)]
+            pub(crate) form: Form,
+        }
+
+        impl<Form: Default> $Builder<Form> {
+            pub(crate) fn new(name: impl Into<$crate::buttress_core::Name>) -> Self {
+                Self { parts: $crate::Parts::new(name), form: Form::default() }
+            }
+        }
+
+        /// # Settings
+        #[doc = concat!("Each is a field of [`", stringify!($Config), "`].")]
+        impl<Form> $Builder<Form> {
+            $crate::settings! { @setters $($fields)+ }
+        }
+
+        /// # All settings, and who listens
+        impl<Form> $Builder<Form> {
+            /// Takes all settings at once.
+            pub fn config(mut self, config: $Config) -> Self {
+                self.parts.config = config;
+                self
+            }
+
+            /// Adds an observer for this policy alone.
+            pub fn observe(mut self, observer: impl $crate::buttress_core::Observer) -> Self {
+                self.parts.observe(observer);
+                self
+            }
+
+            /// Calls `listen` with every event of this policy. It costs two clock reads per call.
+            pub fn on_event<F>(mut self, listen: F) -> Self
+            where
+                F: Fn(&$crate::buttress_core::Event<'_>) + Send + Sync + 'static,
+            {
+                self.parts.on_event(listen);
+                self
+            }
+        }
+    };
+
+    (@config [$(#[$meta:meta])*] $Config:ident {
+        $(
+            $(#[doc = $doc:expr])+
+            $(#[serde($($serde:tt)*)])?
+            pub $field:ident: $ty:ty = $default:expr,
+        )+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
+        #[serde(crate = "buttress_kit::serde", default, deny_unknown_fields)]
+        #[non_exhaustive]
+        pub struct $Config {
+            $(
+                $(#[doc = $doc])+
+                $(#[serde($($serde)*)])?
+                pub $field: $ty,
+            )+
+        }
+
+        impl Default for $Config {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $crate::Config for $Config {
+            fn validate(&self) -> Result<(), $crate::buttress_core::ConfigError> {
+                Self::validate(self)
+            }
+
+            fn patch(
+                &mut self,
+                patch: $crate::handle::Patch<'_, '_>,
+            ) -> Result<(), $crate::buttress_core::ConfigError> {
+                // A struct for each setting, so that it is read as it is in the whole.
+                $(
+                    #[allow(non_camel_case_types)]
+                    #[derive($crate::serde::Deserialize)]
+                    #[serde(crate = "buttress_kit::serde", transparent)]
+                    struct $field {
+                        $(#[serde($($serde)*)])?
+                        value: $ty,
+                    }
+                )+
+                $crate::read_patch(patch, &[$(stringify!($field)),+], &mut |name, from| {
+                    match name {
+                        $(stringify!($field) => {
+                            let read: $field = $crate::erased_serde::deserialize(from)?;
+                            self.$field = read.value;
+                        })+
+                        _ => {}
+                    }
+                    Ok(())
+                })
+            }
+        }
+    };
+
+    // An optional setting takes the value, or `None`.
+    (@setters $(#[doc = $doc:expr])+ $(#[serde($($serde:tt)*)])?
+        pub $field:ident: Option<$ty:ty> = $default:expr, $($rest:tt)*
+    ) => {
+        $(#[doc = $doc])+
+        pub fn $field(mut self, $field: impl Into<Option<$ty>>) -> Self {
+            self.parts.config.$field = $field.into();
+            self
+        }
+        $crate::settings! { @setters $($rest)* }
+    };
+    (@setters $(#[doc = $doc:expr])+ $(#[serde($($serde:tt)*)])?
+        pub $field:ident: $ty:ty = $default:expr, $($rest:tt)*
+    ) => {
+        $(#[doc = $doc])+
+        pub fn $field(mut self, $field: $ty) -> Self {
+            self.parts.config.$field = $field;
+            self
+        }
+        $crate::settings! { @setters $($rest)* }
+    };
+    (@setters) => {};
+}
+
+/// The setters of a builder for a policy by key; put beside [`settings!`](crate::settings).
+#[macro_export]
+macro_rules! keyed_settings {
+    ($Builder:ident) => {
+        /// # Keys
+        impl $Builder<$crate::Keyed> {
+            /// The most keys at a time, a hard cap; the one not used for longest goes first. At least 1. Default
+            /// 10 000.
+            pub fn max_keys(mut self, max_keys: usize) -> Self {
+                self.form.max_keys = max_keys;
+                self
+            }
+
+            /// A key that was not used for this long may be forgotten. Above zero. Default ten minutes.
+            pub fn idle_for(mut self, idle_for: std::time::Duration) -> Self {
+                self.form.idle_for = idle_for;
+                self
+            }
+        }
+    };
+}
+
+type Field<'a> =
+    dyn FnMut(&str, &mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
+
+/// Reads a patch: `set` is called with each setting that it names.
+#[doc(hidden)]
+pub fn read_patch(
+    patch: Patch<'_, '_>,
+    fields: &'static [&'static str],
+    set: &mut Field<'_>,
+) -> Result<(), ConfigError> {
+    use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+
+    struct One<'a, 'b>(&'a str, &'a mut Field<'b>);
+    impl<'de> DeserializeSeed<'de> for One<'_, '_> {
+        type Value = ();
+        fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+            let mut from = <dyn erased_serde::Deserializer<'_>>::erase(from);
+            (self.1)(self.0, &mut from).map_err(D::Error::custom)
+        }
+    }
+
+    struct All<'a, 'b> {
+        fields: &'static [&'static str],
+        set: &'a mut Field<'b>,
+        /// Which setting cannot be read: the error of a format names only a place, if anything.
+        unread: &'a mut Option<ConfigError>,
+    }
+    impl<'de> Visitor<'de> for All<'_, '_> {
+        type Value = ();
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table of settings")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
+            while let Some(field) = from.next_key::<String>()? {
+                if !self.fields.contains(&&*field) {
+                    let why = format!("there is no such setting; there are {}", self.fields.join(", "));
+                    *self.unread = Some(ConfigError::unreadable(field, why));
+                    return Err(A::Error::custom("no such setting"));
+                }
+                if let Err(why) = from.next_value_seed(One(&field, self.set)) {
+                    *self.unread = Some(ConfigError::unreadable(field, first_line(&why)));
+                    return Err(why);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut unread = None;
+    let all = All { fields, set, unread: &mut unread };
+    let read = patch.deserialize_map(all);
+    match (unread, read) {
+        (Some(why), _) => Err(why),
+        (None, Err(why)) => Err(ConfigError::unreadable("settings", first_line(&why))),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// What a format says of an error, without the piece of the file that some show below it.
+fn first_line(why: &impl fmt::Display) -> String {
+    let text = why.to_string();
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("cannot be read").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    settings! {
+        /// The settings of a gate.
+        pub struct GateConfig, builder GateBuilder {
+            /// How long it stays shut.
+            #[serde(with = "buttress_kit::duration")]
+            pub shut_for: Duration = Duration::from_secs(5),
+            /// How many calls may be under way at once.
+            pub max_concurrent: Option<u32> = Some(3),
+            /// What it is called in the yard.
+            pub label: String = "gate".into(),
+        }
+    }
+
+    keyed_settings!(GateBuilder);
+
+    impl GateConfig {
+        fn validate(&self) -> Result<(), ConfigError> {
+            buttress_core::config::check_positive("shut_for", self.shut_for)
+        }
+    }
+
+    fn patched(patch: &serde_json::Value) -> Result<GateConfig, ConfigError> {
+        let mut config = GateConfig::default();
+        config.patch(&mut <dyn erased_serde::Deserializer<'_>>::erase(patch)).map(|()| config)
+    }
+
+    #[test]
+    fn patch_replaces_the_settings_it_names_and_no_other() {
+        let config = patched(&json!({ "shut_for": "250ms" })).unwrap();
+        assert_eq!((config.shut_for, config.max_concurrent), (Duration::from_millis(250), Some(3)));
+        assert_eq!(patched(&json!({ "max_concurrent": null })).unwrap().max_concurrent, None);
+        assert_eq!(patched(&json!({})).unwrap(), GateConfig::default());
+    }
+
+    #[test]
+    fn patch_that_cannot_be_read_names_the_setting() {
+        let why = patched(&json!({ "label": "x", "shut_fro": "1s" })).unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "`shut_fro` cannot be read: there is no such setting; there are shut_for, max_concurrent, label"
+        );
+        let why = patched(&json!({ "max_concurrent": "many" })).unwrap_err().to_string();
+        assert_eq!(why, "`max_concurrent` cannot be read: invalid type: string \"many\", expected u32");
+        let why = patched(&json!([1, 2])).unwrap_err();
+        assert_eq!(why.field(), "settings");
+        let mut config = GateConfig::default();
+        let text = toml::Deserializer::parse("shut_for = 5\n").unwrap();
+        let why = config.patch(&mut <dyn erased_serde::Deserializer<'_>>::erase(text)).unwrap_err();
+        assert_eq!(why.field(), "shut_for", "{why}");
+    }
+
+    #[test]
+    fn settings_are_read_and_written_as_they_are_patched() {
+        let written = serde_json::to_value(GateConfig::default()).unwrap();
+        assert_eq!(written, json!({ "shut_for": "5s", "max_concurrent": 3, "label": "gate" }));
+        assert_eq!(patched(&written).unwrap(), GateConfig::default());
+        assert!(serde_json::from_value::<GateConfig>(json!({ "odd": 1 })).is_err());
+    }
+
+    #[test]
+    fn builder_serves_the_form_with_keys_too() {
+        let keyed = GateBuilder::<Keyed>::new("tenants").max_concurrent(None).max_keys(7).label("x".into());
+        assert_eq!((keyed.form.max_keys, keyed.parts.config.max_concurrent), (7, None));
+        assert!(keyed.idle_for(Duration::ZERO).form.validate().is_err());
+        assert!(Keyed { max_keys: 0, ..Keyed::default() }.validate().is_err());
+        assert!(Keyed::default().validate().is_ok());
+    }
+
+    #[test]
+    fn bad_names_and_bad_settings_are_refused_with_the_name_of_the_policy() {
+        static KIND: buttress_core::KindData = buttress_core::KindData::new("gate");
+        let gate = |name: &str| GateBuilder::<One>::new(name);
+        let why = gate("front").shut_for(Duration::ZERO).parts.checked(&KIND).err().unwrap();
+        assert_eq!(why.to_string(), "gate \"front\": `shut_for` = 0ns cannot work: must be longer than zero");
+        let why = gate("").parts.checked(&KIND).err().unwrap();
+        assert_eq!((why.field(), why.policy()), ("name", Some("gate \"\"")));
+    }
+}
