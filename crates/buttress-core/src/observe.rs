@@ -12,9 +12,9 @@ use std::sync::{
     },
 };
 
-use crate::{Kind, Name, event::Level};
+use crate::{Kind, Name};
 
-pub use crate::event::{Event, Note, Outcome, OwnedEvent, PolicyEvent, Transition, Value, Word};
+pub use crate::event::{Event, Level, Note, Outcome, OwnedEvent, PolicyEvent, Transition, Value, Word};
 
 /// Whether anybody listens, anywhere in the process.
 static WATCHED: AtomicBool = AtomicBool::new(false);

@@ -5,21 +5,22 @@ use std::{
 };
 
 use buttress_core::{
-    Event, Name, Observer, Outcome, PolicyKind, Recorder, Rejection,
-    observe::{AttemptReason, Cause, Level, Note, StopReason, TransitionDetail},
+    Event, Kind, Level, Name, Note, Observer, Outcome, Recorder, Rejection, Transition, Value, Word,
 };
 
 /// An observer that keeps every event, for assertions. Clones share what was recorded.
 ///
 /// ```
-/// use buttress_core::{Emitter, Event, Name, Outcome, PolicyKind};
+/// use buttress_core::{Event, KindData, Name, Note, Observer};
 /// use buttress_test::Recording;
 ///
+/// static KIND: KindData = KindData::new("gate");
+///
 /// let recording = Recording::new();
-/// let emitter = Emitter::new(PolicyKind::Retry, Name::new("payments"));
-/// emitter.observe(&recording); // what `X::builder("payments").observe(recording.clone())` does
-/// emitter.emit(Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 2, error: None });
-/// assert_eq!(recording.policy("payments").outcomes(), [Outcome::Success]);
+/// // What `X::builder("payments").observe(recording.clone())` does, and the policy when something happens.
+/// let recorder = recording.attach(&KIND, &Name::new("payments")).unwrap();
+/// recorder.record(&Event::Note(&Note::new(Note::RESET)));
+/// assert_eq!(recording.policy("payments").notes(), [Note::new("reset")]);
 /// ```
 #[derive(Clone, Default)]
 pub struct Recording {
@@ -32,7 +33,7 @@ pub struct Recording {
 #[non_exhaustive]
 pub struct Recorded {
     /// Which pattern it is from.
-    pub kind: PolicyKind,
+    pub kind: Kind,
     /// Which policy it is from.
     pub policy: Name,
     /// What happened.
@@ -45,15 +46,22 @@ pub struct Recorded {
 #[allow(missing_docs)] // the fields are those of `Event`
 pub enum What {
     /// A call ended; what it failed with as text.
-    Done { outcome: Outcome, elapsed: Option<Duration>, slow: bool, attempts: u32, error: Option<String> },
+    Done {
+        outcome: Outcome,
+        result: Word,
+        elapsed: Option<Duration>,
+        slow: bool,
+        attempts: u32,
+        error: Option<String>,
+    },
     /// A call was refused, or in shadow mode would have been.
     Refused { rejection: Rejection, shadow: bool },
     /// An attempt failed and another one follows; the error as text.
-    Attempt { n: u32, delay: Duration, reason: AttemptReason, error: Option<String> },
+    Attempt { n: u32, delay: Duration, reason: Word, error: Option<String> },
     /// The state changed.
-    Transition { from: &'static str, to: &'static str, cause: Cause, detail: TransitionDetail },
+    Transition(Transition),
     /// A level has a new value.
-    Level { what: Level, value: f64 },
+    Level(Level),
     /// Something else worth telling happened.
     Note(Note),
     /// An event of a sort this version does not know, as text.
@@ -63,16 +71,16 @@ pub enum What {
 impl What {
     fn of(event: &Event<'_>) -> Self {
         match *event {
-            Event::Done { outcome, elapsed, slow, attempts, error } => {
-                Self::Done { outcome, elapsed, slow, attempts, error: error.map(ToString::to_string) }
+            Event::Done { outcome, result, elapsed, slow, attempts, error } => {
+                Self::Done { outcome, result, elapsed, slow, attempts, error: error.map(ToString::to_string) }
             }
             Event::Refused { rejection, shadow } => Self::Refused { rejection: rejection.clone(), shadow },
             Event::Attempt { n, delay, reason, error } => {
                 Self::Attempt { n, delay, reason, error: error.map(ToString::to_string) }
             }
-            Event::Transition { from, to, cause, detail } => Self::Transition { from, to, cause, detail },
-            Event::Level { what, value } => Self::Level { what, value },
-            Event::Note(note) => Self::Note(note),
+            Event::Transition(transition) => Self::Transition(transition.clone()),
+            Event::Level(level) => Self::Level(level),
+            Event::Note(note) => Self::Note(note.clone()),
             ref other => Self::Other(format!("{other:?}")),
         }
     }
@@ -111,7 +119,7 @@ impl Recording {
     }
 
     /// A copy of what policies of one kind told so far.
-    pub fn kind(&self, kind: PolicyKind) -> Self {
+    pub fn kind(&self, kind: Kind) -> Self {
         self.filtered(|event| event.kind == kind)
     }
 
@@ -144,20 +152,22 @@ impl Recording {
         })
     }
 
-    /// Changes of state as (from, to), in order.
-    pub fn transitions(&self) -> Vec<(&'static str, &'static str)> {
+    /// How calls ended, in the pattern's own words, in order.
+    pub fn results(&self) -> Vec<Word> {
         self.pick(|what| match what {
-            What::Transition { from, to, .. } => Some((*from, *to)),
+            What::Done { result, .. } => Some(*result),
             _ => None,
         })
     }
 
+    /// Changes of state as (from, to), in order.
+    pub fn transitions(&self) -> Vec<(Word, Word)> {
+        self.changes(|change| (change.from, change.to))
+    }
+
     /// What caused the changes of state, in order.
-    pub fn causes(&self) -> Vec<Cause> {
-        self.pick(|what| match what {
-            What::Transition { cause, .. } => Some(*cause),
-            _ => None,
-        })
+    pub fn causes(&self) -> Vec<Word> {
+        self.changes(|change| change.cause)
     }
 
     /// Failed attempts that were followed by another one, as (number, wait), in order.
@@ -168,18 +178,19 @@ impl Recording {
         })
     }
 
-    /// Why further attempts were not made, in order.
-    pub fn stops(&self) -> Vec<StopReason> {
-        self.pick(|what| match what {
-            What::Note(Note::Stopped(reason)) => Some(*reason),
+    /// Why further attempts were not made, in order: the words of the notes `stopped`.
+    pub fn stops(&self) -> Vec<Word> {
+        let word = |value| match value {
+            Some(Value::Word(reason)) => Some(reason),
             _ => None,
-        })
+        };
+        self.noted("stopped").into_iter().filter_map(word).collect()
     }
 
-    /// The values a level had, in order.
-    pub fn levels(&self, level: Level) -> Vec<f64> {
+    /// The values that a quantity had, in order; of all of several, such as the keys in each state.
+    pub fn levels(&self, quantity: &str) -> Vec<f64> {
         self.pick(|what| match what {
-            What::Level { what, value } if *what == level => Some(*value),
+            What::Level(level) if level.what == quantity => Some(level.value),
             _ => None,
         })
     }
@@ -187,7 +198,22 @@ impl Recording {
     /// Notes, in order.
     pub fn notes(&self) -> Vec<Note> {
         self.pick(|what| match what {
-            What::Note(note) => Some(*note),
+            What::Note(note) => Some(note.clone()),
+            _ => None,
+        })
+    }
+
+    /// What the notes with this word had beside it, in order.
+    pub fn noted(&self, word: &str) -> Vec<Option<Value>> {
+        self.pick(|what| match what {
+            What::Note(note) if note.what == word => Some(note.value.clone()),
+            _ => None,
+        })
+    }
+
+    fn changes<T>(&self, of: impl Fn(&Transition) -> T) -> Vec<T> {
+        self.pick(|what| match what {
+            What::Transition(change) => Some(of(change)),
             _ => None,
         })
     }
@@ -213,13 +239,13 @@ impl fmt::Debug for Recording {
 }
 
 impl Observer for Recording {
-    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
+    fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
         Some(Arc::new(OfPolicy { kind, policy: name.clone(), recording: self.clone() }))
     }
 }
 
 struct OfPolicy {
-    kind: PolicyKind,
+    kind: Kind,
     policy: Name,
     recording: Recording,
 }

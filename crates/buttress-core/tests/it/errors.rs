@@ -7,12 +7,15 @@ use std::{
 };
 
 use buttress_core::{
-    BoxError, Classify, Error, FromRejection, LiftErrorsLayer, Name, Rejection, RejectionKind, Standard,
+    BoxError, Classify, Code, Error, FromRejection, LiftErrorsLayer, Name, Rejection, Standard,
     TypedErrorsLayer, Verdict, rejection,
 };
 use tower::{BoxError as TowersBoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::gate::GateLayer;
+use crate::gate::{GateLayer, SHUT};
+
+const OPEN: &Code = &Code::refused("CIRCUIT_OPEN").says("circuit {} is OPEN");
+const EXHAUSTED: &Code = &Code::refused("RETRIES_EXHAUSTED").says("retries of {} are exhausted").sent();
 
 /// Fails, in `poll_ready` or in `call`.
 #[derive(Clone)]
@@ -127,7 +130,7 @@ async fn stripping_leaves_other_errors_and_takes_refusals_of_readiness() {
         type Error = BoxError;
         type Future = std::future::Pending<Result<(), BoxError>>;
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-            Poll::Ready(Err(Rejection::new("GATE_SHUT", &Name::new("odd")).into()))
+            Poll::Ready(Err(Rejection::new(SHUT, &Name::new("odd")).into()))
         }
         fn call(&mut self, (): ()) -> Self::Future {
             std::future::pending()
@@ -160,7 +163,7 @@ fn wrapped(times: usize, innermost: BoxError) -> BoxError {
 // S1-017, C-47
 #[test]
 fn rejection_is_found_deep_in_the_chain() {
-    let refused = || Rejection::new("CIRCUIT_OPEN", &Name::new("pay"));
+    let refused = || Rejection::new(OPEN, &Name::new("pay"));
     for depth in [0, 1, 10, 60] {
         let error = wrapped(depth, Box::new(refused()));
         assert_eq!(rejection(&*error), Some(&refused()), "{depth}");
@@ -178,11 +181,11 @@ fn rejection_is_found_deep_in_the_chain() {
 #[test]
 fn outermost_of_two_rejections_counts() {
     let name = Name::new("pay");
-    let last: BoxError = Box::new(Rejection::new("CIRCUIT_OPEN", &name));
-    let exhausted = last.exhausted(Rejection::new("RETRIES_EXHAUSTED", &name).with_attempts(3));
-    assert_eq!(exhausted.rejection().unwrap().kind(), RejectionKind::RetriesExhausted);
+    let last: BoxError = Box::new(Rejection::new(OPEN, &name));
+    let exhausted = last.ended_by(Rejection::new(EXHAUSTED, &name).with_attempts(3));
+    assert_eq!(exhausted.rejection().unwrap().code(), EXHAUSTED);
     let source = exhausted.source().unwrap();
-    assert_eq!(rejection(source).unwrap().kind(), RejectionKind::CircuitOpen);
+    assert_eq!(rejection(source).unwrap().code(), OPEN);
 }
 
 #[test]
@@ -261,12 +264,9 @@ async fn enum_of_ones_own_carries_rejections_and_verdicts() {
     let error = GateLayer::shut("pay").layer(inner).oneshot(()).await.unwrap_err();
     assert_eq!(FromRejection::rejection(&error).unwrap().policy(), "pay");
     assert_eq!(Standard.classify(Err::<&(), _>(&error)), Verdict::Ignore);
-    // The attempts that are exhausted have no place in it, so it stays as it is.
+    // What ended the call has no place in it, so it stays as it is.
     let name = Name::new("pay");
-    assert!(matches!(
-        Mine::NoSuchAccount.exhausted(Rejection::new("RETRIES_EXHAUSTED", &name)),
-        Mine::NoSuchAccount
-    ));
+    assert!(matches!(Mine::NoSuchAccount.ended_by(Rejection::new(EXHAUSTED, &name)), Mine::NoSuchAccount));
     // Lifted, its source leads to the rejection.
     let boxed: BoxError = Box::new(error);
     assert_eq!(rejection(&*boxed).unwrap().code(), "GATE_SHUT");
@@ -276,11 +276,61 @@ async fn enum_of_ones_own_carries_rejections_and_verdicts() {
 fn error_display_shows_its_own_level_only() {
     let name = Name::new("pay");
     let boom = || io::Error::other("boom");
-    let refused: Error<io::Error> = Error::Rejected(Rejection::new("CIRCUIT_OPEN", &name));
+    let refused: Error<io::Error> = Error::Rejected(Rejection::new(OPEN, &name));
     assert_eq!(refused.to_string(), "circuit \"pay\" is OPEN");
     assert_eq!(Error::Inner(boom()).to_string(), "boom");
-    let exhausted =
-        Error::Inner(boom()).exhausted(Rejection::new("RETRIES_EXHAUSTED", &name).with_attempts(3));
+    let exhausted = Error::Inner(boom()).ended_by(Rejection::new(EXHAUSTED, &name).with_attempts(3));
     assert_eq!(exhausted.to_string(), "retries of \"pay\" are exhausted after 3 attempts");
     assert_eq!(exhausted.source().unwrap().to_string(), "boom");
+}
+
+#[test]
+fn boxed_error_that_is_ended_keeps_the_failure_as_its_source() {
+    let name = Name::new("pay");
+    let failure: BoxError = Box::new(io::Error::other("boom"));
+    let ended = failure.ended_by(Rejection::new(OPEN, &name).with_sent(true));
+    assert_eq!(ended.to_string(), "circuit \"pay\" is OPEN");
+    assert!(ended.rejection().unwrap().was_sent());
+    assert!(ended.source().unwrap().is::<io::Error>());
+    // What was tried already is tried by the stack outside again, and that one is ended too.
+    let twice = ended.ended_by(Rejection::new(EXHAUSTED, &name));
+    assert_eq!(twice.rejection().unwrap().code(), EXHAUSTED);
+    assert_eq!(rejection(twice.source().unwrap()).unwrap().code(), OPEN);
+}
+
+#[test]
+fn typed_error_that_is_ended_stays_flat_and_keeps_the_failure() {
+    let name = Name::new("pay");
+    let refused = || Rejection::new(OPEN, &name);
+    let ended = Error::Inner(io::Error::other("boom")).ended_by(refused());
+    assert!(matches!(&ended, Error::Ended(why, inner) if why.code() == OPEN && inner.to_string() == "boom"));
+    // The last word counts, over the same failure.
+    let twice = ended.ended_by(Rejection::new(EXHAUSTED, &name));
+    assert!(
+        matches!(&twice, Error::Ended(why, inner) if why.code() == EXHAUSTED && inner.to_string() == "boom")
+    );
+    assert_eq!(twice.into_inner().unwrap().to_string(), "boom");
+    // Without a failure there is nothing that could be ended.
+    let rejected = Error::<io::Error>::Rejected(refused()).ended_by(Rejection::new(EXHAUSTED, &name));
+    assert!(matches!(rejected, Error::Rejected(why) if why == refused()));
+}
+
+#[test]
+fn refusal_after_something_was_sent_says_so_in_every_type() {
+    let refused = || Rejection::new(OPEN, &Name::new("pay"));
+    let sent = |error: &dyn Fn() -> BoxError| error().sent_before().rejection().map(Rejection::was_sent);
+    assert_eq!(sent(&|| refused().into()), Some(true));
+    assert_eq!(sent(&|| wrapped(3, refused().into())), Some(true));
+    assert_eq!(sent(&|| "boom".into()), None);
+    // What held the refusal is still there.
+    let io = BoxError::from(io::Error::other(refused())).sent_before();
+    assert!(io.source().unwrap().is::<io::Error>());
+
+    let typed = |error: Error<io::Error>| error.sent_before().rejection().map(Rejection::was_sent);
+    assert_eq!(typed(Error::Rejected(refused())), Some(true));
+    assert_eq!(typed(Error::Ended(refused(), io::Error::other("boom"))), Some(true));
+    assert_eq!(typed(Error::Inner(io::Error::other("boom"))), None);
+
+    assert!(matches!(Mine::Refused(refused()).sent_before(), Mine::Refused(why) if why.was_sent()));
+    assert!(matches!(Mine::NoSuchAccount.sent_before(), Mine::NoSuchAccount));
 }

@@ -5,8 +5,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{FromRejection, Name, Rejection};
+use buttress_core::{Code, FromRejection, Name, Rejection};
 use tower::{Layer, Service};
+
+/// Its one word.
+pub(crate) const SHUT: &Code = &Code::refused("GATE_SHUT");
 
 #[derive(Clone)]
 pub(crate) struct GateLayer {
@@ -52,7 +55,7 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         if self.gate.shut {
-            let why = Rejection::new("GATE_SHUT", &self.gate.name);
+            let why = Rejection::new(SHUT, &self.gate.name);
             return Box::pin(async { Err(S::Error::from_rejection(why)) });
         }
         Box::pin(self.inner.call(req))

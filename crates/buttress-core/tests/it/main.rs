@@ -1,8 +1,9 @@
 //! The public API of core, as patterns and their users see it.
 
+mod config;
 mod context;
 mod errors;
-mod events;
+mod functions;
 mod gate;
-mod listeners;
 mod message;
+mod vocabulary;

@@ -1,26 +1,35 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Emitter, Event, Name, Outcome, PolicyKind, Rejection,
-    observe::{AttemptReason, Cause, Level, Note, StopReason, TransitionDetail},
+    Code, Event, KindData, Level, Name, Note, Observer, Outcome, Recorder, Rejection, Transition, Value,
 };
 use buttress_test::{Recording, What};
 
-fn tell_everything(emitter: &Emitter) {
-    let rejection = Rejection::new("CIRCUIT_OPEN", emitter.name());
-    let detail = TransitionDetail::default();
+const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+
+static BREAKER: KindData = KindData::new("breaker");
+static RETRY: KindData = KindData::new("retry");
+
+fn tell_everything(recorder: &dyn Recorder, name: &Name) {
+    let rejection = Rejection::new(OPEN, name);
     let error = std::io::Error::other("boom");
-    let (second, reason) = (Duration::from_secs(1), AttemptReason::Error);
     for event in [
-        Event::Attempt { n: 1, delay: second, reason, error: Some(&error) },
-        Event::Note(Note::Stopped(StopReason::Budget)),
-        Event::Done { outcome: Outcome::Failure, elapsed: None, slow: false, attempts: 2, error: None },
-        Event::Transition { from: "closed", to: "open", cause: Cause::Rule, detail },
-        Event::Level { what: Level::FailureRatio, value: 0.5 },
+        Event::Attempt { n: 1, delay: Duration::from_secs(1), reason: "error", error: Some(&error) },
+        Event::Note(&Note::with("stopped", Value::Word("budget"))),
+        Event::Done {
+            outcome: Outcome::Failure,
+            result: "exhausted",
+            elapsed: None,
+            slow: false,
+            attempts: 2,
+            error: None,
+        },
+        Event::Transition(&Transition::new("closed", "open", "rule")),
+        Event::Level(Level::new("failure_ratio", 0.5)),
         Event::Refused { rejection: &rejection, shadow: false },
         Event::Refused { rejection: &rejection, shadow: true },
     ] {
-        emitter.emit(event);
+        recorder.record(&event);
     }
 }
 
@@ -28,36 +37,32 @@ fn tell_everything(emitter: &Emitter) {
 #[test]
 fn every_sort_of_event_is_kept_and_found() {
     let recording = Recording::new();
-    let pay = Emitter::new(PolicyKind::Breaker, Name::new("pay"));
-    let ship = Emitter::new(PolicyKind::Retry, Name::new("ship"));
-    pay.observe(&recording);
-    ship.observe(&recording);
-    tell_everything(&pay);
-    ship.emit(Event::Note(Note::Reset));
+    let pay = Name::new("pay");
+    tell_everything(&*recording.attach(&BREAKER, &pay).unwrap(), &pay);
+    let ship = recording.attach(&RETRY, &Name::new("ship")).unwrap();
+    ship.record(&Event::Note(&Note::new(Note::RESET)));
 
     let told = recording.policy("pay");
     assert_eq!(told.attempts(), [(1, Duration::from_secs(1))]);
-    assert_eq!(told.stops(), [StopReason::Budget]);
-    assert_eq!(told.outcomes(), [Outcome::Failure]);
-    assert_eq!((told.transitions(), told.causes()), (vec![("closed", "open")], vec![Cause::Rule]));
-    assert_eq!(told.levels(Level::FailureRatio), [0.5]);
+    assert_eq!(told.stops(), ["budget"]);
+    assert_eq!((told.outcomes(), told.results()), (vec![Outcome::Failure], vec!["exhausted"]));
+    assert_eq!((told.transitions(), told.causes()), (vec![("closed", "open")], vec!["rule"]));
+    assert_eq!(told.levels("failure_ratio"), [0.5]);
     assert_eq!(told.refusals()[0].code(), "CIRCUIT_OPEN");
     assert_eq!((told.refusals().len(), told.shadow_refusals().len()), (1, 1));
     let boom = |what: &What| matches!(what, What::Attempt { error: Some(text), .. } if text == "boom");
     assert_eq!(told.count(boom), 1);
 
     assert_eq!(recording.events().len(), 8);
-    assert_eq!(recording.kind(PolicyKind::Retry).notes(), [Note::Reset]);
+    assert_eq!(recording.kind(&RETRY).notes(), [Note::new(Note::RESET)]);
+    assert_eq!(recording.noted("stopped"), [Some(Value::Word("budget"))]);
     assert_eq!(recording.take().len(), 8);
     assert!(recording.events().is_empty());
 }
 
 #[test]
 fn time_is_asked_for_only_when_wanted() {
-    let plain = Emitter::new(PolicyKind::Breaker, Name::new("plain"));
-    plain.observe(&Recording::new());
-    assert!(!plain.is_timed());
-    let timed = Emitter::new(PolicyKind::Breaker, Name::new("timed"));
-    timed.observe(&Recording::new().timed());
-    assert!(timed.is_timed());
+    let timed = |recording: Recording| recording.attach(&BREAKER, &Name::new("p")).unwrap().timed();
+    assert!(!timed(Recording::new()));
+    assert!(timed(Recording::new().timed()));
 }
