@@ -8,6 +8,8 @@ mod end_to_end;
 mod every_value;
 mod exporter;
 mod fallback;
+#[cfg(all(feature = "prometheus", feature = "tracing"))]
+mod golden;
 mod handles;
 mod names;
 mod promql;
