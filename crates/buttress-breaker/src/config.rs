@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BackoffKind, ConfigError, Jitter, Mode,
+    ConfigError, Mode,
     config::{MAX_DURATION, check_positive, check_ratio},
 };
+use buttress_kit::{Backoff, BackoffKind, Jitter};
 
 use crate::State;
 
@@ -51,7 +52,7 @@ pub struct BreakerConfig {
     /// Opens at this many failures in the window ("3 of the last 10", "5 in a minute"). Default: no such rule.
     pub failure_count: Option<u32>,
     /// A call that took longer than this is slow, whether it failed or not. Default: no call is slow.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub slow_call_duration: Option<Duration>,
     /// Opens at this share of slow calls in the window, `0.0 < rate <= 1.0`. Default: slow calls are only
     /// counted.
@@ -65,7 +66,7 @@ pub struct BreakerConfig {
     /// Whether a rate opens when it is reached, or only above it. Default: when it is reached.
     pub comparison: Comparison,
     /// How long the circuit stays open, the same each time. Default: as `open_backoff` says.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub open_for: Option<Duration>,
     /// How long the circuit stays open, longer each time it opens again without having closed; used where
     /// `open_for` is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is
@@ -87,7 +88,7 @@ pub struct BreakerConfig {
     /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
     /// time. Begins with the call that finds the wait over, and counts as an opening. Who waits for an inner service
     /// meanwhile that is not ready takes a timer of tokio. Default, and zero: no limit.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub half_open_timeout: Option<Duration>,
     /// Closes after `half_open_timeout` instead, also where probes have failed, but too few for a verdict: for so few
     /// calls that a sample would hardly ever be complete. Default `false`.
@@ -95,13 +96,13 @@ pub struct BreakerConfig {
     /// After this time another call may take the place of a probe that has not come back; what that one then
     /// says changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for
     /// each lease that ran out since.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub probe_lease: Option<Duration>,
     /// After closing, lets in a share of the calls that grows. Default: all at once.
     pub ramp: Option<Ramp>,
     /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
     /// that has to wait takes a timer of tokio, whose runtime must have time enabled.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub call_timeout: Option<Duration>,
     /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
     pub on_cancel: OnCancel,
@@ -248,7 +249,7 @@ pub struct Ramp {
     /// The share let in at first, `0.0 < start <= 1.0`. Default 0.1.
     pub start: f64,
     /// How long it takes to get to all. Default 10 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration"))]
     pub over: Duration,
 }
 
@@ -591,7 +592,7 @@ pub(crate) struct Rules {
 mod text {
     use std::time::Duration;
 
-    use buttress_core::{Backoff, BackoffKind, Jitter};
+    use buttress_kit::{Backoff, BackoffKind, Jitter};
     use serde::Deserialize;
 
     /// Reads a backoff that is the breaker's where it says nothing: what is usual between retries, full jitter from
@@ -601,15 +602,15 @@ mod text {
         #[serde(deny_unknown_fields)]
         struct Text {
             kind: Option<BackoffKind>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             base: Option<Duration>,
             factor: Option<f64>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             step: Option<Duration>,
-            #[serde(default, with = "buttress_core::duration::option")]
+            #[serde(default, with = "buttress_kit::duration::option")]
             max: Option<Duration>,
             jitter: Option<Jitter>,
-            #[serde(default, with = "buttress_core::duration::list")]
+            #[serde(default, with = "buttress_kit::duration::list")]
             list: Vec<Duration>,
         }
         let text = Text::deserialize(from)?;
@@ -629,11 +630,11 @@ mod text {
     pub(super) struct Window {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,
-        #[serde(default, with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
         time: Option<Duration>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<u32>,
-        #[serde(default, with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
         interval: Option<Duration>,
     }
 

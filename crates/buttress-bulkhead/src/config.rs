@@ -17,7 +17,7 @@ pub struct BulkheadConfig {
     /// The most calls that wait for their turn; with 0, a call that cannot run at once is refused. Default 100.
     pub max_queue: u32,
     /// How long a call may wait, longer than zero; `None` for as long as it takes. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration::option"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration::option"))]
     pub queue_timeout: Option<Duration>,
     /// Whether calls are held back and refused, or only counted. Default [`Mode::Enforce`].
     pub mode: Mode,

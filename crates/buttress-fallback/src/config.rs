@@ -18,7 +18,7 @@ use crate::Fallback;
 #[non_exhaustive]
 pub struct FallbackConfig {
     /// How old a stored answer may be when it is given. Above zero. Default 5 min.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration"))]
     pub max_age: Duration,
     /// How many answers are stored at most, one per key. Above zero. Default 1024.
     pub max_keys: usize,

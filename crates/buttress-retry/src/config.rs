@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BudgetConfig, ConfigError, Jitter, RejectionKind,
+    ConfigError, RejectionKind,
     config::{check_bounded, check_positive},
 };
+use buttress_kit::{Backoff, BudgetConfig, Jitter};
 
 /// The settings of a [`Retry`](crate::Retry). Plain data.
 ///
@@ -39,14 +40,14 @@ pub struct RetryConfig {
     /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
     #[cfg_attr(
         feature = "serde",
-        serde(with = "buttress_core::duration::option", skip_serializing_if = "Option::is_none")
+        serde(with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")
     )]
     pub max_elapsed: Option<Duration>,
     /// What is made of "try again after" hints. Default [`RetryAfter::Obey`].
     pub retry_after: RetryAfter,
     /// The longest hint that is obeyed, or in [`RetryAfter::Bounded`] how much longer than the backoff one may
     /// make a wait. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration"))]
     pub retry_after_max: Duration,
     /// Refusals by policies inside (an open circuit, a full bulkhead) that get another attempt. Default none:
     /// retrying a refusal works against the policy that refused.
@@ -174,7 +175,7 @@ impl RetryConfig {
 
     /// The numbers of the AWS SDKs' standard mode: 3 calls, 50 ms (throttled: 1 s) doubled up to 20 s with full
     /// jitter, `Retry-After` between the backoff and 5 s more. Goes with
-    /// [`Budget::tokens`](buttress_core::Budget::tokens).
+    /// [`Budget::tokens`](buttress_kit::Budget::tokens).
     pub fn aws() -> Self {
         let backoff =
             |base| Backoff::exponential(base).with_max(Duration::from_secs(20)).with_jitter(Jitter::Full);

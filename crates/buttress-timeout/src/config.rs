@@ -17,7 +17,7 @@ use crate::Timeout;
 #[non_exhaustive]
 pub struct TimeoutConfig {
     /// How long a call may take. Above zero. Default 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "buttress_core::duration"))]
+    #[cfg_attr(feature = "serde", serde(with = "buttress_kit::duration"))]
     pub limit: Duration,
     /// Whether the deadline is put into the context of the inner call, and an earlier one found there is obeyed.
     /// Default `true`.

@@ -1,4 +1,4 @@
-//! Times in settings files: text such as `"250ms"` or `"1m 30s"`, for `#[serde(with = "buttress_core::duration")]`.
+//! Times in settings files: text such as `"250ms"` or `"1m 30s"`, for `#[serde(with = "buttress::duration")]`.
 
 use std::{fmt, time::Duration};
 
@@ -95,10 +95,11 @@ pub mod list {
 
 #[cfg(test)]
 mod tests {
+    use buttress_core::config::MAX_DURATION;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Backoff, config::MAX_DURATION};
+    use crate::Backoff;
 
     fn read(field: &str, value: &str) -> Result<Backoff, String> {
         serde_json::from_str(&format!("{{{field:?}:{value}}}")).map_err(|why| why.to_string())

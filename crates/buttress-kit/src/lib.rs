@@ -1,0 +1,20 @@
+//! The mechanism that the patterns of buttress share, so that each of them is written once.
+//!
+//! It is public for people who write a layer of their own: `examples/packages/own-layer` is one. It may change
+//! before 1.0; the words in `buttress-core` change less. Users of the patterns find what they need of it in the
+//! facade `buttress`.
+//!
+//! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
+//! - [`duration`]: times in settings files.
+
+mod backoff;
+mod budget;
+mod chance;
+pub mod duration;
+mod sync;
+
+pub use crate::{
+    backoff::{Backoff, BackoffKind, BackoffState, Jitter},
+    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    chance::Chance,
+};
