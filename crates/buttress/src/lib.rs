@@ -59,11 +59,15 @@ mod builder;
 pub mod prelude;
 
 pub use buttress_core::{
-    Backoff, BackoffKind, BackoffState, BoxError, Budget, BudgetConfig, ByClone, ByFn, CallContext, Chance,
-    Classify, ConfigError, Emitter, Error, Event, FailureKind, FromRejection, Jitter, KeyOf, LiftErrors,
-    LiftErrorsLayer, Mode, Name, Never, Observer, OnlyErrors, Outcome, PolicyKind, ReadyInCall,
-    ReadyInCallLayer, Recorder, Rejection, RejectionKind, Replay, Standard, TokenBudgetConfig, TypedErrors,
-    TypedErrorsLayer, Verdict, config, context, observe, rejection,
+    BoxError, ByClone, ByFn, CallContext, Classify, ConfigError, Emitter, Error, Event, FailureKind,
+    FromRejection, KeyOf, LiftErrors, LiftErrorsLayer, Mode, Name, Never, Observer, OnlyErrors, Outcome,
+    PolicyKind, ReadyInCall, ReadyInCallLayer, Recorder, Rejection, RejectionKind, Replay, Standard,
+    TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
+};
+#[doc(hidden)]
+pub use buttress_kit as kit;
+pub use buttress_kit::{
+    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Jitter, TokenBudgetConfig, duration,
 };
 
 /// The circuit breaker.

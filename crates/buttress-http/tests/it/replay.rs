@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Backoff, BoxError, LiftErrorsLayer, observe::StopReason};
+use buttress_core::{BoxError, LiftErrorsLayer, observe::StopReason};
 use buttress_http::{HttpClassify, HttpReplay, ReplayBody, ReplayBodyLayer};
+use buttress_kit::Backoff;
 use buttress_retry::Retry;
 use bytes::Bytes;
 use http::{Method, Request, Response};
