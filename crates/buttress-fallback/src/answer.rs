@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// How readiness is had: what the layer puts between itself and the service it wraps.
-pub trait Front {
+pub trait Readiness {
     /// The service as it is called.
     type Inner<S>;
 
     /// Puts it there.
-    fn front<S>(inner: S) -> Self::Inner<S>;
+    fn readied<S>(inner: S) -> Self::Inner<S>;
 }
 
 /// What an answer needs of the request.
@@ -30,12 +30,12 @@ pub trait Front {
     note = "a fallback layer needs an answer: `.value(..)`, `.answer_with(..)`, `.answer_for(..)`, `.service(..)` or `.last_good(..)`",
     note = "`answer_for` and `service` need a request that is `Clone`, or `.replay_with(..)`"
 )]
-pub trait Keep<Req> {
+pub trait Capture<Req> {
     /// What is kept while the primary runs.
     type Kept;
 
     /// Takes it from the request. Runs before every call.
-    fn keep(&self, req: &Req) -> Self::Kept;
+    fn capture(&self, req: &Req) -> Self::Kept;
 }
 
 /// What a fallback answers with.
@@ -68,21 +68,21 @@ pub trait Answer<Kept, Res, Err> {
 /// Keeps nothing of the request.
 macro_rules! keeps_nothing {
     ($($param:ident),*; $name:ty) => {
-        impl<Req, $($param),*> Keep<Req> for $name {
+        impl<Req, $($param),*> Capture<Req> for $name {
             type Kept = ();
 
             #[inline]
-            fn keep(&self, _req: &Req) {}
+            fn capture(&self, _req: &Req) {}
         }
     };
 }
 
 macro_rules! through {
     ($($param:ident),*; $name:ty) => {
-        impl<$($param),*> Front for $name {
+        impl<$($param),*> Readiness for $name {
             type Inner<S> = S;
 
-            fn front<S>(inner: S) -> S {
+            fn readied<S>(inner: S) -> S {
                 inner
             }
         }
@@ -91,9 +91,9 @@ macro_rules! through {
 
 /// No answer yet: what [`Fallback::layer`] starts with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nothing;
+pub struct NoAnswer;
 
-through!(; Nothing);
+through!(; NoAnswer);
 
 /// Answers with a clone of a value; made by [`FallbackLayer::value`](crate::FallbackLayer::value).
 pub struct Value<V>(Arc<V>);
@@ -204,10 +204,10 @@ impl<F, R> fmt::Debug for ForRequest<F, R> {
 
 through!(F, R; ForRequest<F, R>);
 
-impl<Req, F, R: Replay<Req>> Keep<Req> for ForRequest<F, R> {
+impl<Req, F, R: Replay<Req>> Capture<Req> for ForRequest<F, R> {
     type Kept = Option<Req>;
 
-    fn keep(&self, req: &Req) -> Option<Req> {
+    fn capture(&self, req: &Req) -> Option<Req> {
         self.replay.save(req)
     }
 }
@@ -260,18 +260,18 @@ impl<B, R> fmt::Debug for ByService<B, R> {
     }
 }
 
-impl<B, R> Front for ByService<B, R> {
+impl<B, R> Readiness for ByService<B, R> {
     type Inner<S> = ReadyInCall<S>;
 
-    fn front<S>(inner: S) -> ReadyInCall<S> {
+    fn readied<S>(inner: S) -> ReadyInCall<S> {
         ReadyInCall::new(inner)
     }
 }
 
-impl<Req, B, R: Replay<Req>> Keep<Req> for ByService<B, R> {
+impl<Req, B, R: Replay<Req>> Capture<Req> for ByService<B, R> {
     type Kept = Option<Req>;
 
-    fn keep(&self, req: &Req) -> Option<Req> {
+    fn capture(&self, req: &Req) -> Option<Req> {
         self.replay.save(req)
     }
 }
@@ -331,10 +331,10 @@ impl<K, Res, F, M> fmt::Debug for LastGood<K, Res, F, M> {
 
 through!(K, Res, F, M; LastGood<K, Res, F, M>);
 
-impl<Req, K, Res, F: Fn(&Req) -> K, M> Keep<Req> for LastGood<K, Res, F, M> {
+impl<Req, K, Res, F: Fn(&Req) -> K, M> Capture<Req> for LastGood<K, Res, F, M> {
     type Kept = K;
 
-    fn keep(&self, req: &Req) -> K {
+    fn capture(&self, req: &Req) -> K {
         (self.closures.0)(req)
     }
 }
@@ -348,7 +348,7 @@ where
     type Future = Ready<Result<Res, Err>>;
 
     fn good(&self, key: K, res: &Res, fallback: &Fallback) {
-        let max_keys = fallback.config().max_keys;
+        let max_keys = fallback.max_keys();
         let res = res.clone();
         let now = Instant::now().into_std();
         // What has to go is dropped, and told, after the lock is given back.
@@ -367,7 +367,7 @@ where
         failed: Result<Res, Err>,
         fallback: &Fallback,
     ) -> Result<Self::Future, Result<Res, Err>> {
-        let max_age = fallback.config().max_age;
+        let max_age = fallback.max_age();
         let now = Instant::now().into_std();
         let found = unpoisoned(&self.store).get(&key, now, max_age).map(|(res, age)| (res.clone(), age));
         let Some((mut res, age)) = found else { return Err(failed) };

@@ -5,11 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{FromRejection, Outcome, Rejection};
+use buttress_core::{FromRejection, Rejection};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::{Answer, Fallback, Handles, Judgement};
+use crate::{Answer, Decision, Fallback, Handles, fallback::FallbackEnd};
 
 const KEPT: &str = "kept until the primary has answered";
 const IN_FLIGHT: &str = "there until the future resolves";
@@ -59,7 +59,7 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         let kept = keep(&plan.answer, &req);
         let call = call(req);
         mem::forget(unless_returned);
-        let flight = Flight { plan: plan.clone(), started, outcome: Outcome::Cancelled };
+        let flight = Flight { plan: plan.clone(), started, outcome: FallbackEnd::Cancelled };
         Self { phase: Phase::Primary { call, kept: Some(kept) }, flight: Some(flight) }
     }
 
@@ -92,15 +92,15 @@ where
         else {
             return self.poll_answer(cx);
         };
-        // Taken apart at once: a whole `Result` that is borrowed for the judgement is written to memory.
+        // Taken apart at once: a whole `Result` that is borrowed for the decision is written to memory.
         match ready!(flight.run(|_| call.poll(cx))) {
             Ok(value) => {
-                let judgement = flight.run(|plan| plan.handles.judge(Ok(&value)));
-                if judgement == Judgement::Handle {
+                let decision = flight.run(|plan| plan.handles.decide(Ok(&value)));
+                if decision == Decision::Handle {
                     return self.handle(Ok(value), cx);
                 }
-                flight.outcome = Outcome::Success;
-                if judgement == Judgement::Good {
+                flight.outcome = FallbackEnd::Success;
+                if decision == Decision::Good {
                     flight.good(kept, &value);
                 }
                 self.over();
@@ -122,10 +122,10 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         E: FromRejection,
     {
         let flight = self.as_mut().project().flight.as_mut().expect(IN_FLIGHT);
-        if flight.run(|plan| plan.handles.judge(Err(&error))) == Judgement::Handle {
+        if flight.run(|plan| plan.handles.decide(Err(&error))) == Decision::Handle {
             return self.handle(Err(error), cx);
         }
-        flight.outcome = Outcome::NotHandled;
+        flight.outcome = FallbackEnd::NotHandled;
         self.over();
         Poll::Ready(Err(error))
     }
@@ -156,7 +156,7 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
                 self.poll_answer(cx)
             }
             Err(failed) => {
-                flight.outcome = Outcome::FallbackFailure;
+                flight.outcome = FallbackEnd::Failed;
                 self.over();
                 Poll::Ready(failed)
             }
@@ -175,7 +175,7 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
             unreachable!("the primary is polled by `poll`, and with `Over` the flight is gone");
         };
         let result = ready!(flight.run(|_| answer.poll(cx)));
-        flight.outcome = if result.is_ok() { Outcome::FallbackSuccess } else { Outcome::FallbackFailure };
+        flight.outcome = if result.is_ok() { FallbackEnd::Answered } else { FallbackEnd::Failed };
         // That a second service was not sent the request must not read as "nothing has happened".
         let sent = *sent;
         self.over();
@@ -203,7 +203,7 @@ struct Unwound<'a> {
 impl Drop for Unwound<'_> {
     #[cold]
     fn drop(&mut self) {
-        self.fallback.ended(Outcome::Panicked, self.started);
+        self.fallback.ended(FallbackEnd::Panicked, self.started);
     }
 }
 
@@ -212,13 +212,13 @@ struct Flight<A, C> {
     plan: Arc<Plan<A, C>>,
     started: Option<Instant>,
     /// What it is, should it be dropped now: `Panicked` while foreign code runs, `Cancelled` until it is settled.
-    outcome: Outcome,
+    outcome: FallbackEnd,
 }
 
 impl<A, C> Flight<A, C> {
     #[inline(always)]
     fn run<T>(&mut self, foreign: impl FnOnce(&Plan<A, C>) -> T) -> T {
-        let before = mem::replace(&mut self.outcome, Outcome::Panicked);
+        let before = mem::replace(&mut self.outcome, FallbackEnd::Panicked);
         let out = foreign(&self.plan);
         self.outcome = before;
         out

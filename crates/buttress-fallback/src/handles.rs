@@ -5,7 +5,7 @@ use buttress_core::{Classify, FromRejection, OnlyErrors, Standard, Verdict};
 /// What a fallback does with the outcome of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Judgement {
+pub enum Decision {
     /// It is good: returned, and worth storing.
     Good,
     /// It is returned as it is, and not stored.
@@ -17,18 +17,18 @@ pub enum Judgement {
 /// Says which outcomes a fallback handles.
 pub trait Handles<Res, Err> {
     /// What to do with this outcome.
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement;
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision;
 }
 
 impl<Res, Err: FromRejection> Handles<Res, Err> for Standard {
     #[inline]
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
     }
 }
 
 impl<Res, Err: FromRejection> Handles<Res, Err> for OnlyErrors {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
     }
 }
@@ -45,7 +45,7 @@ impl<C> fmt::Debug for Classified<C> {
 }
 
 impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Classified<C> {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(&self.0, outcome)
     }
 }
@@ -54,13 +54,13 @@ impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Class
 fn by_verdict<Res, Err: FromRejection>(
     classifier: &impl Classify<Res, Err>,
     outcome: Result<&Res, &Err>,
-) -> Judgement {
+) -> Decision {
     match (classifier.classify(outcome), outcome) {
-        (Verdict::Success, Ok(_)) => Judgement::Good,
-        (Verdict::Failure { .. }, _) => Judgement::Handle,
+        (Verdict::Success, Ok(_)) => Decision::Good,
+        (Verdict::Failure { .. }, _) => Decision::Handle,
         // A refusal says nothing about the service, and leaves the caller without an answer all the same.
-        (_, Err(error)) if error.rejection().is_some() => Judgement::Handle,
-        _ => Judgement::Pass,
+        (_, Err(error)) if error.rejection().is_some() => Decision::Handle,
+        _ => Decision::Pass,
     }
 }
 
@@ -89,11 +89,11 @@ impl<Res, Err, F> Handles<Res, Err> for HandleIf<F>
 where
     F: Fn(Result<&Res, &Err>) -> bool,
 {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         match (self.0(outcome), outcome) {
-            (true, _) => Judgement::Handle,
-            (false, Ok(_)) => Judgement::Good,
-            (false, Err(_)) => Judgement::Pass,
+            (true, _) => Decision::Handle,
+            (false, Ok(_)) => Decision::Good,
+            (false, Err(_)) => Decision::Pass,
         }
     }
 }

@@ -4,7 +4,7 @@ use buttress_core::{ByClone, ByFn, Standard, Verdict};
 use tower_layer::Layer;
 
 use crate::{
-    ByService, Classified, Fallback, FallbackService, ForRequest, Front, HandleIf, LastGood, Nothing, Stale,
+    ByService, Classified, Fallback, FallbackService, ForRequest, Readiness, HandleIf, LastGood, NoAnswer, Stale,
     Value, With, future::Plan,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 ///
 /// `A` is the answer, `C` says what is handled.
 #[derive(Clone)]
-pub struct FallbackLayer<A = Nothing, C = Standard> {
+pub struct FallbackLayer<A = NoAnswer, C = Standard> {
     fallback: Fallback,
     answer: A,
     handles: C,
@@ -152,7 +152,7 @@ impl<A, C> FallbackLayer<A, C> {
     /// Puts this fallback around one service: `layer()` applied to it.
     pub fn wrap<S>(&self, inner: S) -> FallbackService<A::Inner<S>, A, C>
     where
-        A: Front + Clone,
+        A: Readiness + Clone,
         C: Clone,
     {
         self.layer(inner)
@@ -205,7 +205,7 @@ impl<A, C> fmt::Debug for FallbackLayer<A, C> {
 
 impl<S, A, C> Layer<S> for FallbackLayer<A, C>
 where
-    A: Front + Clone,
+    A: Readiness + Clone,
     C: Clone,
 {
     type Service = FallbackService<A::Inner<S>, A, C>;
@@ -217,6 +217,6 @@ where
             answer: self.answer.clone(),
             handles: self.handles.clone(),
         };
-        FallbackService { inner: A::front(inner), plan: Arc::new(plan) }
+        FallbackService { inner: A::readied(inner), plan: Arc::new(plan) }
     }
 }

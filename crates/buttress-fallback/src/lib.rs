@@ -67,16 +67,19 @@ mod config;
 mod fallback;
 mod future;
 mod handles;
+mod kind;
 mod layer;
 mod service;
 mod store;
+pub mod words;
 
 pub use crate::{
-    answer::{Answer, ByService, ForRequest, Front, Keep, LastGood, Nothing, Stale, Value, With},
+    answer::{Answer, ByService, Capture, ForRequest, LastGood, NoAnswer, Readiness, Stale, Value, With},
     config::{FallbackBuilder, FallbackConfig},
     fallback::{Fallback, FallbackSnapshot},
     future::FallbackFuture,
-    handles::{Classified, HandleIf, Handles, Judgement},
+    handles::{Classified, Decision, HandleIf, Handles},
+    kind::KIND,
     layer::FallbackLayer,
     service::FallbackService,
 };

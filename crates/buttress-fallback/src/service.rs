@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{FromRejection, Standard};
 use tower_service::Service;
 
-use crate::{Answer, FallbackFuture, Handles, Keep, future::Plan};
+use crate::{Answer, FallbackFuture, Handles, Capture, future::Plan};
 
 /// A service whose failures are answered for; made by [`FallbackLayer`](crate::FallbackLayer).
 pub struct FallbackService<S, A, C = Standard> {
@@ -34,12 +34,12 @@ impl<S, A, C, Req> Service<Req> for FallbackService<S, A, C>
 where
     S: Service<Req>,
     S::Error: FromRejection,
-    A: Keep<Req> + Answer<<A as Keep<Req>>::Kept, S::Response, S::Error>,
+    A: Capture<Req> + Answer<<A as Capture<Req>>::Kept, S::Response, S::Error>,
     C: Handles<S::Response, S::Error>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = FallbackFuture<S::Future, A, C, <A as Keep<Req>>::Kept, A::Future>;
+    type Future = FallbackFuture<S::Future, A, C, <A as Capture<Req>>::Kept, A::Future>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -50,6 +50,6 @@ where
     // Inlined into the caller, so that the future is made where it stays.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
-        FallbackFuture::start(&self.plan, req, A::keep, |req| self.inner.call(req))
+        FallbackFuture::start(&self.plan, req, A::capture, |req| self.inner.call(req))
     }
 }
