@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{
-    ConfigError, Event, FromRejection, Kind, Name, Note, Outcome, Standard, Value, Word,
-};
+use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, Value, Word};
 use buttress_kit::{
     Emitter, Events, Handle, Live, Prepared,
     handle::{Data, Patch},
@@ -17,13 +15,11 @@ use buttress_kit::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{
-    FallbackBuilder, FallbackConfig, FallbackFuture, FallbackLayer, KIND, NoAnswer, With, future::Plan, words,
-};
+use crate::{FallbackBuilder, FallbackConfig, KIND, words};
 
 /// A fallback: engine and handle in one. Clones share settings, counts and listeners.
 ///
-/// The answers themselves belong to the layer, see [`FallbackLayer`].
+/// The answers themselves belong to the layer, see [`FallbackLayer`](crate::FallbackLayer).
 #[derive(Clone)]
 pub struct Fallback {
     shared: Arc<Shared>,
@@ -85,44 +81,6 @@ impl Fallback {
         Self::builder(name).config(config).build()
     }
 
-
-    /// A layer that has yet to be told what to answer, such as [`.value(..)`](FallbackLayer::value).
-    pub fn layer(&self) -> FallbackLayer {
-        FallbackLayer::new(self.clone(), NoAnswer, Standard)
-    }
-
-    /// Runs `op`, and answers a failure with what `answer` makes of it: for what cannot be a service. It
-    /// allocates once.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use buttress_core::BoxError;
-    /// use buttress_fallback::Fallback;
-    ///
-    /// let greeting = Fallback::builder("greeting").build()?;
-    /// let down = || async { Err::<_, BoxError>("down".into()) };
-    /// let text = greeting.call(down, |failed| failed.or(Ok("hello".to_owned()))).await;
-    /// assert_eq!(text.unwrap(), "hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn call<O, F, A, T, E>(
-        &self,
-        op: O,
-        answer: A,
-    ) -> FallbackFuture<F, With<A>, Standard, (), std::future::Ready<Result<T, E>>>
-    where
-        O: FnOnce() -> F,
-        F: Future<Output = Result<T, E>>,
-        A: Fn(Result<T, E>) -> Result<T, E>,
-        E: FromRejection,
-    {
-        let plan = Plan { fallback: self.clone(), answer: With::new(answer), handles: Standard };
-        let plan = Arc::new(plan);
-        FallbackFuture::start(&plan, (), |_, ()| (), |()| op())
-    }
-
     /// The name.
     pub fn name(&self) -> &Name {
         self.shared.emitter.name()
@@ -161,7 +119,7 @@ impl Fallback {
         for count in self.shared.counts.all() {
             count.store(0, Relaxed);
         }
-        self.note(&Note::new(Note::RESET));
+        self.tell(&Note::new(Note::RESET));
     }
 
     /// Owned copies of what this policy tells beside the ends of calls, from now on: stored answers that were given or
@@ -181,23 +139,23 @@ impl Fallback {
         self.shared.max_keys.load(Relaxed)
     }
 
-    pub(crate) fn note_stale(&self, age: Duration) {
+    pub(crate) fn tell_stale(&self, age: Duration) {
         self.shared.counts.stale.fetch_add(1, Relaxed);
-        self.note(&Note::with(words::STALE, Value::Time(age)));
+        self.tell(&Note::with(words::STALE, Value::Time(age)));
     }
 
-    pub(crate) fn note_evicted(&self) {
+    pub(crate) fn tell_evicted(&self) {
         self.shared.counts.evicted.fetch_add(1, Relaxed);
-        self.note(&Note::new(words::EVICTED));
+        self.tell(&Note::new(words::EVICTED));
     }
 
-    fn note(&self, note: &Note) {
+    fn tell(&self, note: &Note) {
         if self.shared.emitter.is_on() {
             self.shared.emitter.emit(Event::Note(note));
         }
     }
 
-    /// The start of a call, where somebody wants to know how long it takes.
+    /// The start of a call, if somebody wants to know how long it takes.
     #[inline]
     pub(crate) fn started(&self) -> Option<Instant> {
         self.shared.emitter.is_timed().then(Instant::now)
@@ -245,7 +203,14 @@ impl Shared {
         if self.emitter.is_on() {
             let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
             let (outcome, result) = end.told();
-            self.emitter.emit(Event::Done { outcome, result, elapsed, slow: false, attempts: 1, error: None });
+            self.emitter.emit(Event::Done {
+                outcome,
+                result,
+                elapsed,
+                slow: false,
+                attempts: 1,
+                error: None,
+            });
         }
     }
 }

@@ -44,7 +44,6 @@ fn storing(max_age_ms: u64, max_keys: usize) -> Fallback {
     Fallback::builder("prices").max_age(ms(max_age_ms)).max_keys(max_keys).build().unwrap()
 }
 
-// S1-069
 #[tokio::test(start_paused = true)]
 async fn stored_answer_is_given_for_its_key_only_and_marked_as_stale() {
     let fallback = storing(60_000, 10);
@@ -178,7 +177,10 @@ async fn stale_answers_and_evictions_are_told() {
     time::advance(ms(20)).await;
     svc.call(("apple", None)).await.unwrap();
     svc.call(("pear", Some(50))).await.unwrap();
-    assert_eq!(*heard.lock().unwrap(), [Note::with(words::STALE, Value::Time(ms(20))), Note::new(words::EVICTED)]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [Note::with(words::STALE, Value::Time(ms(20))), Note::new(words::EVICTED)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

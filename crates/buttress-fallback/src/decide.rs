@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use buttress_core::{Classify, FromRejection, OnlyErrors, Standard, Verdict};
+use buttress_core::{Classify, FromRejection, Standard, Verdict};
+
+use crate::sealed::Sealed;
 
 /// What a fallback does with the outcome of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,20 +16,16 @@ pub enum Decision {
     Handle,
 }
 
-/// Says which outcomes a fallback handles.
-pub trait Handles<Res, Err> {
+/// Says which outcomes a fallback handles. Sealed: bring a classifier or a closure.
+pub trait Decide<Res, Err>: Sealed {
     /// What to do with this outcome.
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision;
 }
 
-impl<Res, Err: FromRejection> Handles<Res, Err> for Standard {
-    #[inline]
-    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
-        by_verdict(self, outcome)
-    }
-}
+impl Sealed for Standard {}
 
-impl<Res, Err: FromRejection> Handles<Res, Err> for OnlyErrors {
+impl<Res, Err: FromRejection> Decide<Res, Err> for Standard {
+    #[inline]
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
     }
@@ -44,7 +42,9 @@ impl<C> fmt::Debug for Classified<C> {
     }
 }
 
-impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Classified<C> {
+impl<C> Sealed for Classified<C> {}
+
+impl<Res, Err: FromRejection, C: Classify<Res, Err>> Decide<Res, Err> for Classified<C> {
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(&self.0, outcome)
     }
@@ -85,7 +85,9 @@ impl<F> fmt::Debug for HandleIf<F> {
     }
 }
 
-impl<Res, Err, F> Handles<Res, Err> for HandleIf<F>
+impl<F> Sealed for HandleIf<F> {}
+
+impl<Res, Err, F> Decide<Res, Err> for HandleIf<F>
 where
     F: Fn(Result<&Res, &Err>) -> bool,
 {
