@@ -75,6 +75,12 @@ pub enum FailureKind {
 const FAILED: &str = "the call failed";
 
 /// Tells what a finished call says about the service. A closure `Fn(Result<&Res, &Err>) -> Verdict` is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell what an outcome `Result<{Res}, {Err}>` says about the service",
+    note = "`.lift_errors()` or `.typed_errors()` innermost makes errors that `Standard` and `OnlyErrors` can tell",
+    note = "or `.classify_with(|outcome: Result<&{Res}, &{Err}>| ..)`, a closure that returns a `Verdict`",
+    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`"
+)]
 pub trait Classify<Res, Err> {
     /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;
@@ -125,6 +131,8 @@ pub trait Classify<Res, Err> {
     }
 }
 
+// So that whatever is no classifier is told of the remedies above, and not that it is no closure.
+#[diagnostic::do_not_recommend]
 impl<F, Res, Err> Classify<Res, Err> for F
 where
     F: Fn(Result<&Res, &Err>) -> Verdict,
