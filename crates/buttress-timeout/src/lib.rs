@@ -4,12 +4,12 @@
 //! clock read; a timer is made only for a call that is not ready at its first poll.
 //!
 //! ```
+//! # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //!
-//! use buttress_core::{BoxError, rejection};
-//! use buttress_timeout::Timeout;
+//! use buttress::{BoxError, Timeout, rejection};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let timeout = Timeout::builder("api").limit(Duration::from_millis(30)).build()?;
@@ -75,19 +75,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
+mod deadline;
 mod future;
+mod kind;
 mod layer;
 mod named;
 mod race;
 mod service;
+mod strategy;
 mod timeout;
+pub mod words;
 
 pub use crate::{
     config::{TimeoutBuilder, TimeoutConfig},
     future::TimeoutFuture,
-    layer::{Configured, LimitOf, OnTimeout, Refuse, TimeoutLayer, Value},
+    kind::KIND,
+    layer::TimeoutLayer,
     named::Timeouts,
-    race::{Race, race},
+    race::{NOTHING_TO_RACE, Race, race},
     service::TimeoutService,
+    strategy::{Configured, LimitOf, OnTimeout, Refuse, Value},
     timeout::{Timeout, TimeoutSnapshot},
+    words::TIMEOUT,
 };

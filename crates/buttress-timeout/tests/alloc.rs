@@ -67,7 +67,6 @@ fn call_that_is_observed_allocates_nothing() {
     });
 }
 
-// vector T08
 #[test]
 fn timers_of_finished_calls_are_not_kept() {
     in_runtime(|| {
