@@ -165,7 +165,6 @@ impl<F, A> TimeoutFuture<F, A> {
 
     /// What becomes of an error of the inner call. A time-out inside obeys this one's deadline, as the queue of a
     /// bulkhead does, and notices it first: what is up then is this one's time, and it is this one that answers.
-    #[inline(never)] // row `timeout`, as `poll`
     fn failed<T, E>(mut self: Pin<&mut Self>, error: E) -> Poll<Result<T, E>>
     where
         A: OnTimeout<T, E>,
@@ -214,7 +213,6 @@ impl<F, A> TimeoutFuture<F, A> {
     }
 
     /// Drops the inner call, tells the end, and answers.
-    #[cold] // row `timeout`, as `poll`
     fn time_is_up<T, E>(
         self: Pin<&mut Self>,
         at: StdInstant,
@@ -296,7 +294,7 @@ fn poll_timer(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     if timer.is_none() {
-        start(timer.as_mut(), deadline);
+        timer.set(Some(sleep_until(deadline)));
     }
     let Some(sleep) = timer.as_pin_mut() else { return Poll::Pending };
     if had_budget && !coop::has_budget_remaining() {
@@ -307,14 +305,7 @@ fn poll_timer(
     sleep.poll(cx)
 }
 
-/// Makes the timer.
-#[inline(never)] // row `timeout`, pending once: the timer is made outside of the future, and copied into it once
-fn start(mut timer: Pin<&mut Option<Sleep>>, deadline: Instant) {
-    timer.set(Some(sleep_until(deadline)));
-}
-
 /// Whether the timer was noticed so late that others were held up as well; it is set to a little later then.
-#[cold]
 fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
     let Some(sleep) = timer.as_pin_mut() else { return false };
     if now.saturating_duration_since(sleep.deadline()) <= STALL || !clock_is_real() {
@@ -326,7 +317,6 @@ fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
 }
 
 /// Whether tokio's clock is not paused. In a test that moves it by an hour nothing was held up.
-#[cold]
 #[allow(clippy::disallowed_methods)] // the one question that only the other clock can answer
 fn clock_is_real() -> bool {
     let before = StdInstant::now();

@@ -34,8 +34,8 @@
 //! attempt**. Outside to inside: fallback, total time-out, retry, breaker, bulkhead, time-out of an attempt.
 //!
 //! # What it covers
-//! - `call`, from the moment it is called, and not the wait for readiness before it. Where that wait must be
-//!   bounded too, put an owning layer inside (a bulkhead, or
+//! - `call`, from the moment it is called, and not the wait for readiness before it. If that wait must be bounded
+//!   too, put an owning layer inside (a bulkhead, or
 //!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
 //! - The response as the service returns it. A body that is streamed later is not covered.
 //! - Work that can be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task: the
@@ -53,12 +53,12 @@
 //! # The deadline travels
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
 //! earlier of the one outside and this one's, so that whatever is inside can see what time is left. An earlier
-//! deadline from outside is obeyed here too. Has it passed already, the call is refused: `TIMEOUT`, not sent. Where a
+//! deadline from outside is obeyed here too. If it has passed already, the call is refused: `TIMEOUT`, not sent. If a
 //! time-out inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
 //! is up: that one answers.
 //!
 //! # Answers
-//! A time-out is a [`Rejection`](buttress_core::Rejection) with code `TIMEOUT`, its limit and the time elapsed.
+//! A time-out is a [`Rejection`](buttress_core::Rejection) with code [`TIMEOUT`], its limit and the time elapsed.
 //! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on time-out only; errors of the
 //! inner service pass through unchanged.
 //!
@@ -67,6 +67,13 @@
 //! |---|---|---|
 //! | `limit` | 5 s | above zero, up to 1000 years; per request through [`TimeoutLayer::limit_by`] |
 //! | `propagate` | `true` | sets and obeys the deadline in [`CallContext`] |
+//!
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, `failure`, `panicked`, `timeout` or `cancelled` |
+//! | [`Refused`](buttress_core::Event::Refused) | the deadline from outside had passed before the call |
+//! | [`Note`](buttress_core::Event::Note) | new settings; a reset |
 //!
 //! # Panics
 //! A call that is not ready at its first poll needs a tokio runtime with time enabled.

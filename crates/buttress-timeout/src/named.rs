@@ -34,8 +34,8 @@ const UNKNOWN: Duration = Duration::from_secs(30);
 /// # }
 /// ```
 ///
-/// Looking up a name takes a read lock for a moment; where that matters, keep the [`Timeout`] of
-/// [`resolve`](Self::resolve).
+/// Looking up a name takes a read lock for a moment; if that matters, keep the [`Timeout`] that
+/// [`resolve`](Self::resolve) returns.
 #[derive(Clone)]
 pub struct Timeouts {
     shared: Arc<Shared>,

@@ -207,8 +207,6 @@ impl Shared {
     }
 
     /// Counts and tells the end of a call.
-    #[cold]
-    #[inline(never)]
     fn settle(&self, started: StdInstant, end: TimeoutEnd) {
         let TimeoutEnd { outcome, at } = end;
         let count = match outcome {
@@ -236,8 +234,6 @@ impl Shared {
     }
 
     /// Counts and tells the refusal of a call that was too late before it began.
-    #[cold]
-    #[inline(never)]
     fn refuse(&self) {
         self.refused.fetch_add(1, Relaxed);
         if self.emitter.is_on() {
