@@ -14,13 +14,17 @@ extern crate self as buttress_kit;
 pub mod call;
 pub mod duration;
 mod emitter;
+mod events;
 mod guarded;
 pub mod handle;
+mod listeners;
 mod live;
 mod mode;
+mod recorders;
 mod settings;
+mod sync;
 mod through;
-pub use emitter::{Emitter, Events, Listeners};
+mod turn;
 
 #[doc(hidden)]
 pub use {buttress_core, erased_serde, serde};
@@ -28,10 +32,14 @@ pub use {buttress_core, erased_serde, serde};
 #[doc(hidden)]
 pub use crate::settings::read_patch;
 pub use crate::{
+    emitter::Emitter,
+    events::Events,
     guarded::Guarded,
     handle::{AsAny, Handle, Health, Prepared},
+    listeners::Listeners,
     live::Live,
     mode::Mode,
+    recorders::{caught, listener_panics},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
 };

@@ -1,0 +1,4 @@
+//! The public API of kit, as patterns and their users see it.
+
+mod events;
+mod listeners;
