@@ -11,12 +11,13 @@ use serde::Deserialize;
 /// Every arrow there is between our crates: from, and to what. Dev-dependencies are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("buttress-core", &[]),
-    // The patterns know the shared words and nothing of each other.
-    ("buttress-breaker", &["buttress-core"]),
-    ("buttress-retry", &["buttress-core"]),
-    ("buttress-timeout", &["buttress-core"]),
-    ("buttress-bulkhead", &["buttress-core"]),
-    ("buttress-fallback", &["buttress-core"]),
+    ("buttress-kit", &["buttress-core"]),
+    // The patterns know the shared words, the shared mechanism, and nothing of each other.
+    ("buttress-breaker", &["buttress-core", "buttress-kit"]),
+    ("buttress-retry", &["buttress-core", "buttress-kit"]),
+    ("buttress-timeout", &["buttress-core", "buttress-kit"]),
+    ("buttress-bulkhead", &["buttress-core", "buttress-kit"]),
+    ("buttress-fallback", &["buttress-core", "buttress-kit"]),
     // So do those who watch, those who judge, and those who speak a host's language.
     ("buttress-metrics", &["buttress-core"]),
     ("buttress-http", &["buttress-core"]),
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "buttress",
         &[
             "buttress-core",
+            "buttress-kit",
             "buttress-breaker",
             "buttress-retry",
             "buttress-timeout",

@@ -1,9 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{
-    Backoff, Chance, ConfigError, Event, Mode, Name, Observer, Recorder,
+    ConfigError, Event, Mode, Name, Observer, Recorder,
     observe::{Level, recorder_fn},
 };
+use buttress_kit::{Backoff, Chance};
 
 use crate::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window, engine::Shared};
 

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{
-    BackoffState,
-    observe::{Cause, Note, TransitionDetail},
-};
+use buttress_core::observe::{Cause, Note, TransitionDetail};
+use buttress_kit::BackoffState;
 
 use crate::{
     OnCancel, OpenReason, State,

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BackoffKind, ConfigError, Jitter, Mode,
+    ConfigError, Mode,
     config::{MAX_DURATION, check_positive, check_ratio},
 };
+use buttress_kit::{Backoff, BackoffKind, Jitter};
 
 use crate::State;
 
@@ -583,7 +584,7 @@ pub(crate) struct Rules {
 mod text {
     use std::time::Duration;
 
-    use buttress_core::{Backoff, BackoffKind, Jitter};
+    use buttress_kit::{Backoff, BackoffKind, Jitter};
     use serde::Deserialize;
 
     /// Reads a backoff that is the breaker's where it says nothing: what is usual between retries, full jitter from

@@ -13,9 +13,10 @@ use std::{
 };
 
 use buttress_core::{
-    Chance, Emitter, Event, Mode, Name, Observer, Outcome, PolicyKind, Recorder, Rejection, RejectionKind,
+    Emitter, Event, Mode, Name, Observer, Outcome, PolicyKind, Recorder, Rejection, RejectionKind,
     observe::{Level, Levels},
 };
+use buttress_kit::Chance;
 use tokio::time::Instant;
 
 use crate::{

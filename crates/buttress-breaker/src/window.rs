@@ -253,7 +253,7 @@ impl Buckets {
 mod tests {
     use std::collections::VecDeque;
 
-    use buttress_core::Chance;
+    use buttress_kit::Chance;
 
     use super::*;
 

@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn line_behaves_as_a_list_of_names_in_a_hundred_thousand_sequences() {
         for sequence in 0..100_000u64 {
-            let chance = buttress_core::Chance::seeded(sequence);
+            let chance = buttress_kit::Chance::seeded(sequence);
             let seeds: Vec<u32> = (0..chance.bits() % 48).map(|_| (chance.bits() >> 32) as u32).collect();
             let outcome = std::panic::catch_unwind(|| check(&seeds));
             assert!(outcome.is_ok(), "sequence {sequence}");

@@ -42,7 +42,7 @@ fn read<B: Body<Error = BoxError, Data = Bytes> + Unpin>(mut body: B, up_to: usi
 }
 
 fn retry() -> Retry {
-    Retry::builder("storage").max_attempts(3).backoff(buttress_core::Backoff::none()).build().unwrap()
+    Retry::builder("storage").max_attempts(3).backoff(buttress_kit::Backoff::none()).build().unwrap()
 }
 
 #[test]

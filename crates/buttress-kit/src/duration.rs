@@ -92,3 +92,44 @@ pub mod list {
         Ok(Vec::<Time>::deserialize(from)?.into_iter().map(|time| time.0).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use buttress_core::config::MAX_DURATION;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Backoff;
+
+    fn read(field: &str, value: &str) -> Result<Backoff, String> {
+        serde_json::from_str(&format!("{{{field:?}:{value}}}")).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn value_that_is_no_time_is_refused_with_what_a_time_looks_like() {
+        for field in ["base", "step"] {
+            for value in ["5", "1.5", "true", "{}", "\"5\"", "\"\"", "\"-1s\"", "\"99999999999999999999y\""] {
+                let why = read(field, value).unwrap_err();
+                assert!(why.contains("\"250ms\""), "{field} {value}: {why}");
+            }
+        }
+        assert!(read("list", "[5]").unwrap_err().contains("\"250ms\""));
+        assert_eq!(read("step", "null").unwrap().step, None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_a_setting_may_have_is_read_as_it_was_written(
+            secs in prop_oneof![0_u64..100_000, 0..MAX_DURATION.as_secs()], nanos in 0_u32..1_000_000_000,
+        ) {
+            let written = Backoff::constant(Duration::new(secs, nanos));
+            let text = serde_json::to_string(&written).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Backoff>(&text).unwrap(), written);
+        }
+
+        #[test]
+        fn any_text_is_a_time_or_an_error(text in "[0-9a-zA-Zµ. +-]{0,40}") {
+            let _ = read("base", &format!("{text:?}"));
+        }
+    }
+}

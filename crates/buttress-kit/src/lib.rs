@@ -2,16 +2,21 @@
 //!
 //! The words (codes, kinds, events, settings' errors) are in `buttress-core`. Here are:
 //!
-//! - [`call`]: the guard of a call under way; [`Guarded`], the future of patterns that only admit or refuse.
+//! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
+//!   only admit or refuse.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
-//! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force.
+//! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
+//! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // `settings!` names this crate in serde's attributes, which know no `$crate`.
 extern crate self as buttress_kit;
 
+mod backoff;
+mod budget;
 pub mod call;
+mod chance;
 pub mod duration;
 mod emitter;
 mod guarded;
@@ -19,8 +24,8 @@ pub mod handle;
 mod live;
 mod mode;
 mod settings;
+mod sync;
 mod through;
-pub use emitter::{Emitter, Events, Listeners};
 
 #[doc(hidden)]
 pub use {buttress_core, erased_serde, serde};
@@ -28,6 +33,10 @@ pub use {buttress_core, erased_serde, serde};
 #[doc(hidden)]
 pub use crate::settings::read_patch;
 pub use crate::{
+    backoff::{Backoff, BackoffKind, BackoffState, Jitter},
+    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    chance::Chance,
+    emitter::{Emitter, Events, Listeners},
     guarded::Guarded,
     handle::{AsAny, Handle, Health, Prepared},
     live::Live,

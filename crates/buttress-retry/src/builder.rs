@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{
-    Backoff, Budget, ByClone, Chance, ConfigError, Emitter, Event, Name, Observer, PolicyKind, RejectionKind,
-    Standard,
+    ByClone, ConfigError, Emitter, Event, Name, Observer, PolicyKind, RejectionKind, Standard,
     observe::{Recorder, recorder_fn},
 };
+use buttress_kit::{Backoff, Budget, Chance};
 
 use crate::{
     Retry, RetryAfter, RetryConfig,

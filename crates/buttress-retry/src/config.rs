@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BudgetConfig, ConfigError, Jitter, RejectionKind,
+    ConfigError, RejectionKind,
     config::{check_bounded, check_positive},
 };
+use buttress_kit::{Backoff, BudgetConfig, Jitter};
 
 /// The settings of a [`Retry`](crate::Retry). Plain data.
 ///
@@ -169,7 +170,7 @@ impl RetryConfig {
 
     /// The numbers of the AWS SDKs' standard mode: 3 calls, 50 ms (throttled: 1 s) doubled up to 20 s with full
     /// jitter, `Retry-After` between the backoff and 5 s more. Goes with
-    /// [`Budget::tokens`](buttress_core::Budget::tokens).
+    /// [`Budget::tokens`](buttress_kit::Budget::tokens).
     pub fn aws() -> Self {
         let backoff =
             |base| Backoff::exponential(base).with_max(Duration::from_secs(20)).with_jitter(Jitter::Full);

@@ -7,9 +7,10 @@ use std::{
 };
 
 use buttress_core::{
-    BackoffState, Budget, Chance, ConfigError, Emitter, Event, FailureKind, Outcome,
+    ConfigError, Emitter, Event, FailureKind, Outcome,
     observe::{Level, Levels, Note, StopReason},
 };
+use buttress_kit::{BackoffState, Budget, Chance};
 use tokio::time::Instant;
 
 use crate::RetryConfig;

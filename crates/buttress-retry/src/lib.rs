@@ -4,7 +4,8 @@
 //! ```
 //! # tokio_test::block_on(async {
 //! use std::time::Duration;
-//! use buttress_core::{Backoff, BoxError, Budget, Jitter};
+//! use buttress_core::BoxError;
+//! use buttress_kit::{Backoff, Budget, Jitter};
 //! use buttress_retry::Retry;
 //! use tower::{Layer, ServiceExt, service_fn};
 //!

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    BackoffState, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind, Replay,
-    Verdict, context,
+    Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind, Replay, Verdict, context,
     observe::{AttemptReason, StopReason},
 };
+use buttress_kit::BackoffState;
 use tokio::time::Instant;
 
 use crate::{RetryAfter, decide, engine::Engine};

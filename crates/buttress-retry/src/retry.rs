@@ -4,7 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{Budget, ByClone, ConfigError, FromRejection, Name, Standard, observe::Events};
+use buttress_core::{ByClone, ConfigError, FromRejection, Name, Standard, observe::Events};
+use buttress_kit::Budget;
 use tower_service::Service;
 
 use crate::{

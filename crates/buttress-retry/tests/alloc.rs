@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Budget, OnlyErrors, TokenBudgetConfig};
+use buttress_core::{BoxError, OnlyErrors};
+use buttress_kit::{Budget, TokenBudgetConfig};
 use buttress_retry::{Retry, RetryBuilder, RetryConfig};
 use tower::{Layer, Service, service_fn};
 

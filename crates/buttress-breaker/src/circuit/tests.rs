@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use buttress_core::Chance;
+use buttress_kit::Chance;
 use proptest::prelude::*;
 
 use super::*;

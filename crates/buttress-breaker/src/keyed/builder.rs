@@ -1,8 +1,7 @@
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
-use buttress_core::{
-    Backoff, ConfigError, Event, Mode, Name, Observer, config::check_positive, observe::Levels,
-};
+use buttress_core::{ConfigError, Event, Mode, Name, Observer, config::check_positive, observe::Levels};
+use buttress_kit::Backoff;
 
 use crate::{
     BreakerBuilder, BreakerConfig, Comparison, KeyedBreaker, OnCancel, Ramp, State, Window,

@@ -164,7 +164,7 @@ async fn a_half_open_state_that_nobody_looks_at_opens_and_is_half_open_once_more
     breaker.ok(1);
     assert_eq!(heard.transitions(), ["half_open>open auto", "open>half_open auto"]);
     // Each time counts as an opening, so the wait may grow; zero, as unset, is no limit.
-    let growing = buttress_core::Backoff::exponential(secs(1));
+    let growing = buttress_kit::Backoff::exponential(secs(1));
     let breaker = limited(Breaker::builder("x")).open_backoff(growing).build().unwrap();
     breaker.fail(1);
     for wait in [2, 4, 8] {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OpenReason, State, Window};
-use buttress_core::{Backoff, BoxError, LiftErrorsLayer, Verdict};
+use buttress_core::{BoxError, LiftErrorsLayer, Verdict};
+use buttress_kit::Backoff;
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::*;

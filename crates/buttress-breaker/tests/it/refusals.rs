@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, Permit, Ramp, State};
-use buttress_core::{Backoff, BoxError, Jitter, Rejection, rejection};
+use buttress_core::{BoxError, Rejection, rejection};
+use buttress_kit::{Backoff, Jitter};
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, service_fn};
 

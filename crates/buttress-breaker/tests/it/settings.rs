@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
-use buttress_core::{Backoff, ConfigError, Jitter, Mode};
+use buttress_core::{ConfigError, Mode};
+use buttress_kit::{Backoff, Jitter};
 
 use crate::support::*;
 

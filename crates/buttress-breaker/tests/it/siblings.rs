@@ -10,7 +10,8 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OnCancel, Permit, State, Window};
-use buttress_core::{Backoff, BoxError, Jitter, LiftErrorsLayer, Verdict};
+use buttress_core::{BoxError, LiftErrorsLayer, Verdict};
+use buttress_kit::{Backoff, Jitter};
 use tokio_test::task;
 use tower::{Layer, ServiceExt, service_fn};
 

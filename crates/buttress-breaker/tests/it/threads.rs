@@ -10,7 +10,8 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, Permit, State, Window};
-use buttress_core::{BoxError, Chance, Verdict};
+use buttress_core::{BoxError, Verdict};
+use buttress_kit::Chance;
 use tokio_test::task;
 use tower::{Layer, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 

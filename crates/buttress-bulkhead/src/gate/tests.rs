@@ -294,7 +294,7 @@ fn completed_calls_are_counted_beyond_what_the_word_holds() {
 #[test]
 fn gate_behaves_as_its_model_in_a_hundred_thousand_sequences() {
     for sequence in 0..100_000u64 {
-        let chance = buttress_core::Chance::seeded(sequence);
+        let chance = buttress_kit::Chance::seeded(sequence);
         let next = || (chance.bits() >> 32) as u32;
         let (limit, max_queue) = (next() % 4 + 1, next() % 5);
         let seeds: Vec<u32> = (0..next() % 40).map(|_| next()).collect();

@@ -7,8 +7,9 @@ use std::{
 
 use buttress_breaker::Breaker;
 use buttress_bulkhead::Bulkhead;
-use buttress_core::{Backoff, BoxError, Budget};
+use buttress_core::BoxError;
 use buttress_fallback::Fallback;
+use buttress_kit::{Backoff, Budget};
 use buttress_metrics::Metrics;
 use buttress_retry::Retry;
 use buttress_test::Series;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use buttress_breaker::{Breaker, KeyedBreaker};
 use buttress_bulkhead::Bulkhead;
-use buttress_core::{Backoff, BoxError, Budget, Mode, Never, PolicyKind, Verdict};
+use buttress_core::{BoxError, Mode, Never, PolicyKind, Verdict};
 use buttress_fallback::Fallback;
+use buttress_kit::{Backoff, Budget};
 use buttress_metrics::{CATALOG, MetricKind, Metrics};
 use buttress_retry::Retry;
 use buttress_test::{Probe, Script, poll_once, step};

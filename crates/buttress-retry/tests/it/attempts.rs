@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Backoff, BoxError, Jitter};
+use buttress_core::BoxError;
+use buttress_kit::{Backoff, Jitter};
 use buttress_retry::{Retry, RetryBuilder, RetryConfig};
 use buttress_test::Recording;
 use tokio_test::{assert_ready, task};

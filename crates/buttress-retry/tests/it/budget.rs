@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Jitter, Name, Outcome, Rejection, RejectionKind, TokenBudgetConfig, Verdict,
+    BoxError, Name, Outcome, Rejection, RejectionKind, Verdict,
     observe::{Level, Note, StopReason},
 };
+use buttress_kit::{Backoff, Budget, Jitter, TokenBudgetConfig};
 use buttress_retry::{Retry, RetryBuilder, RetryConfig};
 use buttress_test::{Recording, What};
 use tokio::time::Instant;

@@ -9,9 +9,10 @@ use std::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Error, FromRejection, Name, OnlyErrors, Rejection, RejectionKind, Verdict,
-    observe::StopReason, rejection,
+    BoxError, Error, FromRejection, Name, OnlyErrors, Rejection, RejectionKind, Verdict, observe::StopReason,
+    rejection,
 };
+use buttress_kit::Backoff;
 use buttress_retry::{Retry, RetryConfig, only};
 use tower::{Layer, ServiceExt, service_fn};
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BoxError, Name, Never, Rejection,
+    BoxError, Name, Never, Rejection,
     context::{self, CallContext},
     observe::StopReason,
 };
+use buttress_kit::Backoff;
 use buttress_retry::{Retry, RetryConfig};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};

@@ -10,9 +10,10 @@ use std::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Event, Name, Outcome, Rejection, Verdict,
+    BoxError, Event, Name, Outcome, Rejection, Verdict,
     observe::{AttemptReason, Level, Note, StopReason},
 };
+use buttress_kit::{Backoff, Budget};
 use buttress_retry::{Retry, RetryConfig};
 use buttress_test::{Recording, What, drop_at_every_await, poll_once};
 use tokio::time::sleep;

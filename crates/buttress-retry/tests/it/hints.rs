@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BoxError, Name, Rejection, RejectionKind, Verdict,
+    BoxError, Name, Rejection, RejectionKind, Verdict,
     context::{self, CallContext},
     observe::StopReason,
 };
+use buttress_kit::Backoff;
 use buttress_retry::{Retry, RetryAfter, RetryBuilder, RetryConfig};
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ async fn hint_above_the_cap_ends_the_call_instead_of_being_cut() {
 #[tokio::test(start_paused = true)]
 async fn bounded_hint_lies_between_the_backoff_and_five_seconds_more() {
     let mut config = RetryConfig::aws();
-    config.backoff.jitter = buttress_core::Jitter::None;
+    config.backoff.jitter = buttress_kit::Jitter::None;
     let retry = Retry::new("api", of(2, config)).unwrap();
     assert_eq!(wait(&retry, ms(1500)).await, Some(ms(1500)));
     assert_eq!(wait(&retry, ms(0)).await, Some(ms(50)));

@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Name, Rejection, RejectionKind, Replay, Verdict,
+    BoxError, Name, Rejection, RejectionKind, Replay, Verdict,
     observe::{Level, StopReason},
 };
+use buttress_kit::{Backoff, Budget};
 use buttress_retry::{Retry, RetryBuilder};
 use buttress_test::{Recording, drop_at_every_await};
 use tokio::time::{Instant, sleep};

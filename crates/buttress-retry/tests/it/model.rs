@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use buttress_core::{
-    Backoff, BoxError, Budget, Verdict,
+    BoxError, Verdict,
     context::{self, CallContext},
     observe::StopReason,
 };
+use buttress_kit::{Backoff, Budget};
 use buttress_retry::Retry;
 use buttress_test::{Recording, Script, step};
 use proptest::{collection::vec, option, prelude::*};

@@ -2,7 +2,8 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use buttress_core::{Backoff, BoxError, Error, FromRejection, Name, Rejection, RejectionKind, rejection};
+use buttress_core::{BoxError, Error, FromRejection, Name, Rejection, RejectionKind, rejection};
+use buttress_kit::Backoff;
 use buttress_retry::Retry;
 use tower::{Layer, ServiceExt, service_fn};
 

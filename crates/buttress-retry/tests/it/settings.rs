@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use buttress_core::{Backoff, BackoffKind, BoxError, Budget, BudgetConfig, Jitter, RejectionKind};
+use buttress_core::{BoxError, RejectionKind};
+use buttress_kit::{Backoff, BackoffKind, Budget, BudgetConfig, Jitter};
 use buttress_retry::{Retry, RetryAfter, RetryConfig};
 
 use crate::support::{ms, of};

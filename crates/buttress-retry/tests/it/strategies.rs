@@ -12,7 +12,8 @@ use std::{
 };
 
 use crate::support::of;
-use buttress_core::{Backoff, BoxError, ByClone, Never, OnlyErrors, Replay, Verdict, observe::StopReason};
+use buttress_core::{BoxError, ByClone, Never, OnlyErrors, Replay, Verdict, observe::StopReason};
+use buttress_kit::Backoff;
 use buttress_retry::{Retry, RetryConfig, RetryFuture, RetryLayer, RetryService};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 

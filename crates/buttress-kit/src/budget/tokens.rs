@@ -1,11 +1,11 @@
 //! The two budgets that count tokens instead of time. Plain data: no clock.
 
-use crate::{
-    ConfigError, FailureKind,
-    sync::{
-        AtomicI64,
-        Ordering::{AcqRel, Acquire},
-    },
+use buttress_core::{ConfigError, FailureKind};
+use serde::{Deserialize, Serialize};
+
+use crate::sync::{
+    AtomicI64,
+    Ordering::{AcqRel, Acquire},
 };
 
 /// One token, in fixed point: gRPC's ratio has three decimals.
@@ -16,12 +16,8 @@ const TOKEN: i64 = 1000;
 /// A retry takes its price out of the bucket, or is not made. A call that succeeds gives back what its last retry
 /// cost, or `success` if it needed none. So the bucket stays full while the service is well, is drained by an
 /// outage after about `capacity / transient` retries, and then lets retries through only as fast as calls succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TokenBudgetConfig {
     /// How many tokens there are at first, and at most, up to 1 000 000. Default 500; 0 allows no retry.
@@ -86,9 +82,10 @@ impl TokenBudgetConfig {
     fn price(&self, failure: FailureKind) -> i64 {
         TOKEN
             * i64::from(match failure {
-                FailureKind::Transient => self.transient,
                 FailureKind::Throttled => self.throttled,
                 FailureKind::TimedOut => self.timed_out,
+                // An ordinary failure, and whatever kinds may come.
+                _ => self.transient,
             })
     }
 }
@@ -179,7 +176,6 @@ mod tests {
 
     use super::*;
 
-    // vector aws-re-01, aws-re-03, aws-re-07, aws-re-09
     #[test]
     fn retry_pays_by_what_failed_and_success_gives_the_last_price_back() {
         let tokens = Tokens::priced(TokenBudgetConfig::default()).unwrap();
@@ -197,7 +193,6 @@ mod tests {
         assert_eq!(few.left(), 6.0);
     }
 
-    // vector grpc-th-01
     #[test]
     fn half_rule_stops_at_half_and_resumes_above() {
         let tokens = Tokens::half(10, 0.5).unwrap();

@@ -1,9 +1,8 @@
 //! The budget that counts what is in flight instead of time. Plain data: no clock.
 
-use crate::{
-    ConfigError,
-    sync::{AtomicU64, Ordering::Relaxed},
-};
+use buttress_core::ConfigError;
+
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// One retry per call, in fixed point.
 const ONE: u64 = 1 << 32;
@@ -124,7 +123,6 @@ mod tests {
         assert_eq!(InFlight::new(1.0, u32::MAX).unwrap().limit(u32::MAX.into()), u64::from(u32::MAX));
     }
 
-    // vector beat-10, with its own numbers
     #[test]
     fn two_of_two_calls_at_their_retries_leave_none_for_a_third_retry() {
         let budget = with_calls(0.5, 1, 4);

@@ -1,9 +1,12 @@
 use std::time::Duration;
 
-use crate::{
-    Chance, ConfigError,
+use buttress_core::{
+    ConfigError,
     config::{check_bounded, check_positive},
 };
+use serde::{Deserialize, Serialize};
+
+use crate::Chance;
 
 /// How the waits between attempts grow. Plain data: no clock, no randomness of its own.
 ///
@@ -11,51 +14,42 @@ use crate::{
 /// is `base`.
 ///
 /// ```
+/// # extern crate buttress_kit as buttress;
 /// use std::time::Duration;
-/// use buttress_core::{Backoff, BackoffState};
+/// use buttress::{Backoff, BackoffState};
 ///
 /// let backoff = Backoff::exponential(Duration::from_millis(100)).with_max(Duration::from_secs(1));
 /// let mut state = BackoffState::default();
 /// let waits: Vec<u128> = (0..6).map(|_| backoff.next(&mut state, 0.5).as_millis()).collect();
 /// assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Backoff {
     /// How the wait depends on the number of the retry. Default exponential.
     pub kind: BackoffKind,
     /// The first wait. Default 100 ms. Zero means no wait at all.
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    #[serde(with = "crate::duration")]
     pub base: Duration,
     /// What an exponential wait is multiplied by each time; at least 1.0. Default 2.0.
     pub factor: f64,
     /// What a linear wait grows by each time. Default: `base`.
-    #[cfg_attr(
-        feature = "serde",
-        serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")
-    )]
+    #[serde(with = "crate::duration::option", skip_serializing_if = "Option::is_none")]
     pub step: Option<Duration>,
     /// The hard cap of every wait, jitter included. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    #[serde(with = "crate::duration")]
     pub max: Duration,
     /// What chance adds or takes. Default none; [`Backoff::default`] has `Full`.
     pub jitter: Jitter,
     /// The waits of `BackoffKind::List`, in order; the last one stays. None may be above `max`.
-    #[cfg_attr(
-        feature = "serde",
-        serde(with = "crate::duration::list", skip_serializing_if = "Vec::is_empty")
-    )]
+    #[serde(with = "crate::duration::list", skip_serializing_if = "Vec::is_empty")]
     pub list: Vec<Duration>,
 }
 
 /// How the wait depends on `n`, the 0-based number of the retry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BackoffKind {
     /// `base`
@@ -74,15 +68,15 @@ pub enum BackoffKind {
 }
 
 /// What chance does to a wait; `U` is even in `0..1`. The result never exceeds the backoff's `max`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Jitter {
     /// Nothing.
     #[default]
     None,
     /// Adds `U · time`.
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    #[serde(with = "crate::duration")]
     Additive(Duration),
     /// Adds `U · share · wait`. The share is in `0.0..=1.0`.
     Proportional(f64),
@@ -284,7 +278,6 @@ mod tests {
         backoff.next(&mut BackoffState { retries: n, decorrelated: 0.0 }, unit)
     }
 
-    // S3-013, vector fx-retry-strategies, vector coc-bo-01, C-04, C-05
     #[test]
     fn constant_linear_and_exponential_start_at_base() {
         assert_eq!(waits(&Backoff::constant(ms(100)), 3), [ms(100); 3]);
@@ -295,7 +288,6 @@ mod tests {
         assert_eq!(waits(&Backoff::list([ms(5), ms(9)]), 3), [ms(5), ms(9), ms(9)]);
     }
 
-    // S0-012, S0-013, C-02, C-03
     #[test]
     fn times_four_with_additive_jitter_keeps_the_hard_cap() {
         let backoff = Backoff::exponential(ms(100))
@@ -313,7 +305,6 @@ mod tests {
         assert!(seen.len() > 990, "{}", seen.len());
     }
 
-    // vector polly-bo-01..03, polly-bo-07..09
     #[test]
     fn symmetric_quarter_jitter_is_polly_s() {
         let constant = Backoff::constant(ms(1000)).with_jitter(Jitter::Symmetric(0.25));
@@ -322,7 +313,7 @@ mod tests {
         assert_eq!([0.5, 0.6, 1.0].map(|u| at(&linear, 2, u)), [ms(3000), ms(3150), ms(3750)]);
     }
 
-    // C-03, C-21: those that have waited up to the cap are the ones that must not come back all at once
+    // Those that have waited up to the cap are the ones that must not come back all at once.
     #[test]
     fn symmetric_jitter_is_there_at_the_cap_too() {
         let backoff = Backoff::exponential(ms(5000)).with_max(ms(60_000)).with_jitter(Jitter::Symmetric(0.1));
@@ -333,14 +324,12 @@ mod tests {
         assert_eq!([0.0, 0.5, 0.75].map(|u| at(&backoff, 3, u)), [36_000, 40_000, 42_000].map(ms));
     }
 
-    // vector r4j-iv-02
     #[test]
     fn symmetric_half_jitter_stays_within_half() {
         let backoff = Backoff::constant(ms(100)).with_jitter(Jitter::Symmetric(0.5));
         assert!(waits(&backoff, 49).iter().all(|wait| (ms(50)..=ms(150)).contains(wait)));
     }
 
-    // vector polly-bo-13
     #[test]
     fn decorrelated_is_above_zero_and_never_above_the_cap() {
         let backoff = Backoff::decorrelated(ms(2000));
@@ -350,7 +339,7 @@ mod tests {
         }
     }
 
-    // vector polly-bo-13: the same formula, written down again
+    // The same formula, written down again.
     #[test]
     fn decorrelated_waits_are_those_of_its_formula() {
         let backoff = Backoff::decorrelated(ms(1000)).with_max(ms(1_000_000));
@@ -380,7 +369,6 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 9].map(|n| at(&list, n, 0.5)), [10, 20, 30, 30, 30].map(ms));
     }
 
-    // fault R04
     #[test]
     fn full_jitter_has_its_mean_at_half_the_wait() {
         let backoff = Backoff::constant(ms(1000)).with_jitter(Jitter::Full);
@@ -388,7 +376,6 @@ mod tests {
         assert!((sum / 100_000.0 - 0.5).abs() < 0.01);
     }
 
-    // vector r4j-iv-03, fault R02
     #[test]
     fn settings_that_cannot_work_are_named() {
         let fields = [
@@ -438,7 +425,6 @@ mod tests {
     }
 
     proptest! {
-        // fault R01, R03
         #[test]
         fn cap_is_hard_for_any_settings_and_any_attempt(
             backoff in any_backoff(), n in prop_oneof![Just(u32::MAX), 0_u32..2000, any::<u32>()], unit in 0.0..1.0_f64,
@@ -450,7 +436,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "serde")]
     #[test]
     fn settings_are_read_from_text_and_written_back() {
         let text = r#"{"kind":"exponential","base":"250ms","factor":3.0,"max":"1m 30s","jitter":{"additive":"50ms"}}"#;
