@@ -19,13 +19,18 @@ pub mod call;
 mod chance;
 pub mod duration;
 mod emitter;
+mod events;
 mod guarded;
 pub mod handle;
+mod listeners;
 mod live;
+mod lock;
 mod mode;
+mod recorders;
 mod settings;
 mod sync;
 mod through;
+mod turn;
 
 #[doc(hidden)]
 pub use {buttress_core, erased_serde, serde};
@@ -36,11 +41,15 @@ pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
-    emitter::{Emitter, Events, Listeners},
+    emitter::Emitter,
+    events::Events,
     guarded::Guarded,
     handle::{AsAny, Handle, Health, Prepared},
+    listeners::Listeners,
     live::Live,
+    lock::unpoisoned,
     mode::Mode,
+    recorders::{caught, listener_panics},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
 };

@@ -12,9 +12,15 @@ use std::{
 };
 
 use buttress_core::{
-    Emitter, Event, Name, Observer, Outcome, PolicyKind, Recorder, Rejection,
-    observe::{self, Cause, Level, Levels, Note, TransitionDetail, recorder_fn},
+    Code, Event, Kind, KindData, Level, Levels, Name, Note, Observer, Outcome, Recorder, Rejection,
+    Transition,
+    observe::{self, recorder_fn},
 };
+use buttress_kit::{Emitter, Listeners, listener_panics};
+
+static BREAKER: KindData = KindData::new("breaker");
+const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+const RESET: Note = Note::new(Note::RESET);
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -22,10 +28,10 @@ fn text(event: &Event<'_>) -> String {
     match event {
         Event::Done { outcome, .. } => format!("done {}", outcome.as_str()),
         Event::Refused { rejection, .. } => format!("refused {}", rejection.code()),
-        Event::Transition { from, to, .. } => format!("{from} -> {to}"),
-        Event::Level { what: Level::State(state), .. } => format!("is {state}"),
-        Event::Level { what, value } => format!("{what:?} {value}"),
-        Event::Note(Note::Reset) => "reset".to_owned(),
+        Event::Transition(Transition { from, to, .. }) => format!("{from} -> {to}"),
+        Event::Level(Level { what: Level::STATE, of: Some(state), .. }) => format!("is {state}"),
+        Event::Level(Level { what, value, .. }) => format!("{what} {value}"),
+        Event::Note(Note { what: Note::RESET, .. }) => "reset".to_owned(),
         other => format!("{other:?}"),
     }
 }
@@ -36,15 +42,16 @@ fn log_into(log: &Log, who: &'static str) -> Arc<dyn Recorder> {
 }
 
 fn emitter(name: &str) -> Emitter {
-    Emitter::new(PolicyKind::Breaker, Name::new(name))
+    Emitter::new(&BREAKER, Name::new(name), &Listeners::default())
 }
 
 fn done() -> Event<'static> {
-    Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1, error: None }
+    let (outcome, result) = (Outcome::Success, "success");
+    Event::Done { outcome, result, elapsed: None, slow: false, attempts: 1, error: None }
 }
 
-fn transition(from: &'static str, to: &'static str) -> Event<'static> {
-    Event::Transition { from, to, cause: Cause::Rule, detail: TransitionDetail::default() }
+fn transition(from: &'static str, to: &'static str) -> Transition {
+    Transition::new(from, to, "rule")
 }
 
 /// Held by whoever makes a listener panic: the count is of the process.
@@ -54,9 +61,8 @@ pub(crate) static PANICKING: Mutex<()> = Mutex::new(());
 struct Opened;
 
 impl Levels for Opened {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        tell(Event::Level { what: Level::State("open"), value: 1.0 });
-        tell(Event::Level { what: Level::InFlight, value: 3.0 });
+    fn level(&self, number: u32) -> Option<Level> {
+        [Level::state("open"), Level::new("InFlight", 3.0)].get(number as usize).copied()
     }
 }
 
@@ -67,7 +73,7 @@ fn opened() -> Arc<dyn Levels> {
 /// Installs a logging observer for the policies of this name; what is installed stays, so tests share it.
 fn install(only: &'static str, log: &Log) {
     let log = log.clone();
-    observe::install(move |_: PolicyKind, name: &Name| {
+    observe::install(move |_: Kind, name: &Name| {
         (name.as_str() == only).then(|| {
             log.lock().unwrap().push("attached".to_owned());
             log_into(&log, "late")
@@ -75,7 +81,6 @@ fn install(only: &'static str, log: &Log) {
     });
 }
 
-// SX-03
 #[test]
 fn observer_installed_late_attaches_and_learns_where_the_policy_stands() {
     let (log, policy, levels) = (Log::default(), emitter("late"), opened());
@@ -133,7 +138,7 @@ fn recorder_can_ask_again_where_the_policy_stands() {
             self.0.lock().unwrap().push(text(event));
             if matches!(event, Event::Done { .. }) {
                 let levels = self.1.lock().unwrap().as_ref().and_then(Weak::upgrade);
-                levels.unwrap().levels(&mut |event| self.record(&event));
+                levels.unwrap().levels(&mut |level| self.record(&Event::Level(level)));
             }
         }
         fn follow(&self, levels: &Weak<dyn Levels>) {
@@ -153,7 +158,7 @@ fn recorder_can_ask_again_where_the_policy_stands() {
 fn each_policy_is_attached_once_under_racing_threads() {
     struct Counts(Arc<AtomicUsize>);
     impl Observer for Counts {
-        fn attach(&self, _: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
+        fn attach(&self, _: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
             if name.as_str() == "raced" {
                 self.0.fetch_add(1, SeqCst);
             }
@@ -173,7 +178,6 @@ fn each_policy_is_attached_once_under_racing_threads() {
     assert_eq!(attached.load(SeqCst), 1);
 }
 
-// fault B32
 #[test]
 fn listener_that_panics_disturbs_nobody() {
     struct Bomb;
@@ -183,21 +187,21 @@ fn listener_that_panics_disturbs_nobody() {
         }
     }
     fn work(policy: &Emitter) -> u32 {
-        policy.emit(transition("closed", "open"));
+        policy.emit(Event::Transition(&transition("closed", "open")));
         policy.emit(done());
         7
     }
     let (log, policy) = (Log::default(), emitter("panics"));
     policy.add(log_into(&log, "first"));
     policy.add(recorder_fn(|event| match event {
-        Event::Transition { .. } => std::panic::resume_unwind(Box::new("a listener")),
+        Event::Transition(_) => std::panic::resume_unwind(Box::new("a listener")),
         _ => std::panic::resume_unwind(Box::new(Bomb)),
     }));
     policy.add(log_into(&log, "third"));
     let _alone = PANICKING.lock();
-    let before = observe::listener_panics();
+    let before = listener_panics();
     assert_eq!(work(&policy), 7);
-    assert_eq!(observe::listener_panics() - before, 2);
+    assert_eq!(listener_panics() - before, 2);
     assert_eq!(
         *log.lock().unwrap(),
         ["first: closed -> open", "third: closed -> open", "first: done success", "third: done success"]
@@ -223,14 +227,14 @@ struct Policy {
 impl Policy {
     fn set(&self, to: &'static str) {
         let from = std::mem::replace(&mut *self.state.lock().unwrap(), to);
-        self.emitter.emit(transition(from, to));
+        self.emitter.emit(Event::Transition(&transition(from, to)));
     }
 
     fn reset(&self) {
         if self.state() != "closed" {
             self.set("closed");
         }
-        self.emitter.emit(Event::Note(Note::Reset));
+        self.emitter.emit(Event::Note(&RESET));
     }
 
     fn state(&self) -> &'static str {
@@ -238,7 +242,6 @@ impl Policy {
     }
 }
 
-// fault B33, S1-018
 #[test]
 fn listener_may_use_the_handle_and_what_that_raises_is_told_afterwards() {
     let (log, emitter) = (Log::default(), emitter("re-entered"));
@@ -247,7 +250,7 @@ fn listener_may_use_the_handle_and_what_that_raises_is_told_afterwards() {
         emitter.add(recorder_fn(move |event| {
             let policy = weak.upgrade().unwrap();
             own.lock().unwrap().push(format!("first: {} in {}", text(event), policy.state()));
-            if matches!(event, Event::Transition { to: "open", .. }) {
+            if matches!(event, Event::Transition(Transition { to: "open", .. })) {
                 policy.reset();
                 own.lock().unwrap().push(format!("first: has reset, in {}", policy.state()));
             }
@@ -277,7 +280,7 @@ fn what_a_recorder_raises_while_it_learns_the_levels_waits_too() {
     let (own, again) = (log.clone(), policy.clone());
     policy.add(recorder_fn(move |event| {
         own.lock().unwrap().push(format!("begin {}", text(event)));
-        if let Event::Level { .. } = event {
+        if let Event::Level(_) = event {
             again.emit(done());
         }
         own.lock().unwrap().push("end".to_owned());
@@ -296,7 +299,7 @@ fn what_a_listener_raises_on_another_policy_waits_too() {
     let (other, own) = (ship.clone(), log.clone());
     pay.add(recorder_fn(move |_| {
         let name = Name::new("p");
-        let refused = Rejection::new("CIRCUIT_OPEN", &name);
+        let refused = Rejection::new(OPEN, &name);
         other.emit(Event::Refused { rejection: &refused, shadow: false });
         own.lock().unwrap().push("pay: has raised".to_owned());
     }));
@@ -336,7 +339,7 @@ fn event_of_a_thread_that_ends_is_told() {
     let own = policy.clone();
     let ending = thread::spawn(move || {
         LAST.with_borrow_mut(|last| *last = Some(Last(own.clone())));
-        own.emit(Event::Note(Note::Reset));
+        own.emit(Event::Note(&RESET));
     });
     ending.join().unwrap();
     assert_eq!(*log.lock().unwrap(), ["told: reset", "told: done success"]);
@@ -346,9 +349,9 @@ fn event_of_a_thread_that_ends_is_told() {
 fn observer_may_use_the_handle_while_it_attaches() {
     let (log, policy) = (Log::default(), emitter("attach re-enters"));
     let (own, handle) = (log.clone(), policy.clone());
-    observe::install(move |_: PolicyKind, name: &Name| {
+    observe::install(move |_: Kind, name: &Name| {
         (name.as_str() == "attach re-enters").then(|| {
-            handle.emit(Event::Note(Note::Reset));
+            handle.emit(Event::Note(&RESET));
             log_into(&own, "late")
         })
     });

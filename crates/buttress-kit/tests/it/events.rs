@@ -13,56 +13,68 @@ use std::{
 };
 
 use buttress_core::{
-    Emitter, Event, Name, Outcome, PolicyKind, Rejection,
-    observe::{Cause, Happening, Level, Note, TransitionDetail, listener_panics},
+    Code, Event, KindData, Level, Name, Note, Outcome, OwnedEvent, Rejection, Transition, Value,
 };
+use buttress_kit::{Emitter, Events, Listeners, listener_panics};
 use tokio_test::{assert_pending, assert_ready, task};
 
+static BULKHEAD: KindData = KindData::new("bulkhead");
+const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+const QUEUE_CLEARED: &str = "queue_cleared";
+
 fn emitter() -> Emitter {
-    Emitter::new(PolicyKind::Bulkhead, Name::new("pay"))
+    Emitter::new(&BULKHEAD, Name::new("pay"), &Listeners::default())
 }
 
-fn cleared(count: u64) -> Event<'static> {
-    Event::Note(Note::QueueCleared(count))
+fn note(policy: &Emitter, note: Note) {
+    policy.later(OwnedEvent::Note(note));
+    policy.deliver();
 }
 
-fn count(happening: &Happening) -> u64 {
-    match happening {
-        Happening::QueueCleared(count) => *count,
+fn clear(policy: &Emitter, count: u64) {
+    note(policy, Note::with(QUEUE_CLEARED, Value::Count(count)));
+}
+
+fn count(what: &OwnedEvent) -> u64 {
+    match what {
+        OwnedEvent::Note(Note { what: QUEUE_CLEARED, value: Some(Value::Count(count)), .. }) => *count,
         other => panic!("{other:?}"),
     }
 }
 
-// SX-03, S0-025
 #[test]
 fn refusals_transitions_and_resets_are_kept_in_order_and_nothing_else() {
     let policy = emitter();
-    policy.emit(cleared(0)); // before the subscription
+    clear(&policy, 0); // before the subscription
     let mut events = policy.events();
-    let (rejection, detail) = (Rejection::new("CIRCUIT_OPEN", policy.name()), TransitionDetail::default());
+    let rejection = Rejection::new(OPEN, policy.name());
+    let opened = Transition::new("closed", "open", "manual");
     policy.emit(Event::Done {
         outcome: Outcome::Success,
+        result: "success",
         elapsed: None,
         slow: false,
         attempts: 1,
         error: None,
     });
-    policy.emit(Event::Transition { from: "closed", to: "open", cause: Cause::Manual, detail });
-    policy.emit(Event::Level { what: Level::QueueDepth, value: 1.0 });
+    policy.emit(Event::Transition(&opened));
+    policy.emit(Event::Level(Level::new("queue_depth", 1.0)));
     policy.emit(Event::Refused { rejection: &rejection, shadow: true });
-    policy.emit(Event::Note(Note::Admitted));
-    policy.emit(Event::Note(Note::Reset));
-    policy.emit(Event::Note(Note::Exceeded("consecutive")));
+    policy.emit(Event::Note(&Note::new("admitted")));
+    note(&policy, Note::new(Note::RESET));
+    note(&policy, Note::with("exceeded", Value::Word("consecutive")));
+    policy.later_unsubscribed(OwnedEvent::Note(Note::new(Note::RECONFIGURED)));
+    policy.deliver();
 
     let told: Vec<_> = std::iter::from_fn(|| events.try_next()).collect();
-    assert!(told.iter().all(|one| one.kind == PolicyKind::Bulkhead && one.policy.as_str() == "pay"));
+    assert!(told.iter().all(|one| one.kind == &BULKHEAD && one.policy.as_str() == "pay"));
     assert_eq!(
         told.into_iter().map(|one| one.what).collect::<Vec<_>>(),
         [
-            Happening::Transition { from: "closed", to: "open", cause: Cause::Manual, detail },
-            Happening::Refused { rejection, shadow: true },
-            Happening::Reset,
-            Happening::Exceeded("consecutive"),
+            OwnedEvent::Transition(opened),
+            OwnedEvent::Refused { rejection, shadow: true },
+            OwnedEvent::Note(Note::new(Note::RESET)),
+            OwnedEvent::Note(Note::with("exceeded", Value::Word("consecutive"))),
         ]
     );
     assert_eq!(events.missed(), 0);
@@ -74,7 +86,7 @@ fn full_subscription_drops_the_oldest_and_counts() {
     let mut slow = policy.events();
     let mut quick = policy.events();
     for n in 0..1_100 {
-        policy.emit(cleared(n));
+        clear(&policy, n);
         assert_eq!(count(&quick.try_next().unwrap().what), n);
     }
     assert_eq!((slow.missed(), quick.missed()), (76, 0));
@@ -90,13 +102,13 @@ fn next_wakes_on_an_event_and_ends_when_the_policy_is_gone() {
     {
         let mut next = task::spawn(events.next());
         assert_pending!(next.poll());
-        policy.emit(cleared(1));
+        clear(&policy, 1);
         assert!(next.is_woken());
         assert_eq!(count(&assert_ready!(next.poll()).unwrap().what), 1);
     }
-    policy.emit(cleared(2));
+    clear(&policy, 2);
     drop(policy);
-    clone.emit(cleared(3)); // one clone is the policy still
+    clear(&clone, 3); // one clone is the policy still
     {
         let mut next = task::spawn(events.next());
         assert_eq!(count(&assert_ready!(next.poll()).unwrap().what), 2);
@@ -113,7 +125,7 @@ fn next_wakes_on_an_event_and_ends_when_the_policy_is_gone() {
 fn what_waits_is_read_also_after_the_policy_is_gone() {
     let policy = emitter();
     let mut events = policy.events();
-    policy.emit(cleared(1));
+    clear(&policy, 1);
     drop(policy);
     assert_eq!(count(&assert_ready!(task::spawn(events.next()).poll()).unwrap().what), 1);
     assert_eq!(assert_ready!(task::spawn(events.next()).poll()), None);
@@ -127,7 +139,7 @@ fn cancelled_next_loses_nothing() {
     for n in 0..3 {
         let mut next = task::spawn(events.next());
         assert_pending!(next.poll());
-        policy.emit(cleared(n));
+        clear(&policy, n);
         assert!(next.is_woken());
         drop(next); // woken, and never polled again
         assert_eq!(count(&assert_ready!(task::spawn(events.next()).poll()).unwrap().what), n);
@@ -149,7 +161,7 @@ fn waker_of_the_last_poll_is_woken() {
     for waker in &wakers {
         assert!(next.as_mut().poll(&mut Context::from_waker(&waker.clone().into())).is_pending());
     }
-    policy.emit(cleared(1));
+    clear(&policy, 1);
     assert_eq!(wakers.map(|waker| waker.0.load(SeqCst)), [0, 1]);
 }
 
@@ -166,7 +178,7 @@ fn every_event_arrives_over_threads() {
     });
     thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| (0..200).for_each(|_| policy.emit(cleared(1))));
+            scope.spawn(|| (0..200).for_each(|_| clear(&policy, 1)));
         }
     });
     drop(policy);
@@ -190,7 +202,7 @@ impl Wake for Inline {
     }
 }
 
-fn poll_next(events: &mut buttress_core::observe::Events, waker: &Waker) -> Poll<u64> {
+fn poll_next(events: &mut Events, waker: &Waker) -> Poll<u64> {
     Pin::new(events)
         .poll_next(&mut Context::from_waker(waker))
         .map(|one| one.map_or(u64::MAX, |one| count(&one.what)))
@@ -204,7 +216,7 @@ fn nothing_is_locked_while_subscribers_are_woken() {
     assert!(poll_next(&mut events, &inline.clone().into()).is_pending());
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        policy.emit(cleared(1));
+        clear(&policy, 1);
         tell.send(()).unwrap();
     });
     told.recv_timeout(Duration::from_secs(5)).expect("no deadlock");
@@ -220,10 +232,10 @@ fn waker_that_panics_does_not_silence_the_policy() {
     assert!(poll_next(&mut events, &inline.into()).is_pending());
     let alone = crate::listeners::PANICKING.lock();
     let before = listener_panics();
-    policy.emit(cleared(1));
+    clear(&policy, 1);
     assert_eq!(listener_panics() - before, 1);
     drop(alone);
-    policy.emit(cleared(2));
+    clear(&policy, 2);
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(1));
     assert_eq!(poll_next(&mut events, Waker::noop()), Poll::Ready(2));
 }
@@ -237,7 +249,7 @@ impl Wake for LastOfItsTask {
 
 impl Drop for LastOfItsTask {
     fn drop(&mut self) {
-        self.0.emit(cleared(1));
+        clear(&self.0, 1);
     }
 }
 

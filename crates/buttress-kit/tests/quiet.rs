@@ -5,15 +5,20 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use buttress_core::{
-    Emitter, Event, Name, PolicyKind,
-    observe::{Levels, Note, recorder_fn},
-};
+use buttress_core::{Event, KindData, Level, Levels, Name, Note, observe::recorder_fn};
+use buttress_kit::{Emitter, Listeners};
+
+static BREAKER: KindData = KindData::new("breaker");
+static RETRY: KindData = KindData::new("retry");
 
 struct Counts(AtomicUsize);
 
 impl Levels for Counts {
-    fn levels(&self, _: &mut dyn FnMut(Event<'_>)) {
+    fn level(&self, _: u32) -> Option<Level> {
+        None
+    }
+
+    fn levels(&self, _: &mut dyn FnMut(Level)) {
         self.0.fetch_add(1, SeqCst);
     }
 }
@@ -21,8 +26,8 @@ impl Levels for Counts {
 #[test]
 fn emitters_are_off_until_somebody_listens_anywhere() {
     let told = Arc::new(AtomicUsize::new(0));
-    let pay = Emitter::new(PolicyKind::Breaker, Name::new("pay"));
-    let ship = Emitter::new(PolicyKind::Retry, Name::new("ship"));
+    let pay = Emitter::new(&BREAKER, Name::new("pay"), &Listeners::default());
+    let ship = Emitter::new(&RETRY, Name::new("ship"), &Listeners::default());
     let levels = Arc::new(Counts(AtomicUsize::new(0)));
     let dynamic: Arc<dyn Levels> = levels.clone();
     pay.set_levels(Arc::downgrade(&dynamic));
@@ -31,7 +36,7 @@ fn emitters_are_off_until_somebody_listens_anywhere() {
     let mut tell = |emitter: &Emitter| {
         if emitter.is_on() {
             made += 1;
-            emitter.emit(Event::Note(Note::Admitted));
+            emitter.emit(Event::Note(&Note::new("admitted")));
         }
     };
     for _ in 0..1_000 {
