@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, Value, Word};
+use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, OwnedEvent, Value, Word};
 use buttress_kit::{
     Emitter, Events, Handle, Live, Prepared,
     handle::{Data, Patch},
@@ -119,11 +119,11 @@ impl Fallback {
         for count in self.shared.counts.all() {
             count.store(0, Relaxed);
         }
-        self.tell(&Note::new(Note::RESET));
+        self.shared.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
+        self.shared.emitter.deliver();
     }
 
-    /// Owned copies of what this policy tells beside the ends of calls, from now on: stored answers that were given or
-    /// had to go, new settings, resets.
+    /// Owned copies of what this policy tells beside calls, from now on: resets.
     pub fn events(&self) -> Events {
         self.shared.emitter.events()
     }
@@ -200,18 +200,9 @@ impl Shared {
             // Relaxed: a count stands for itself.
             count.fetch_add(1, Relaxed);
         }
-        if self.emitter.is_on() {
-            let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
-            let (outcome, result) = end.told();
-            self.emitter.emit(Event::Done {
-                outcome,
-                result,
-                elapsed,
-                slow: false,
-                attempts: 1,
-                error: None,
-            });
-        }
+        let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
+        let (outcome, result) = end.told();
+        self.emitter.done(outcome, result, elapsed, false, 1, None);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, Rejection, context};
+use buttress_core::{ConfigError, Kind, Name, Note, Outcome, OwnedEvent, Rejection, context};
 use buttress_kit::{
     Emitter, Events, Handle, Live, Prepared,
     call::{Begun, Ends, Entered, begin},
@@ -106,12 +106,11 @@ impl Timeout {
         for count in [failures, timeouts, cancelled, refused] {
             count.store(0, Relaxed);
         }
-        if emitter.is_on() {
-            emitter.emit(Event::Note(&Note::new(Note::RESET)));
-        }
+        emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
+        emitter.deliver();
     }
 
-    /// Owned copies of this policy's refusals, new settings and resets, from now on.
+    /// Owned copies of this policy's refusals and resets, from now on.
     pub fn events(&self) -> Events {
         self.shared.emitter.events()
     }
@@ -218,27 +217,15 @@ impl Shared {
         if let Some(count) = count {
             count.fetch_add(1, Relaxed);
         }
-        if self.emitter.is_on() {
-            let now = || self.emitter.is_timed().then(|| Instant::now().into_std());
-            let elapsed = at.or_else(now).map(|ended| ended.saturating_duration_since(started));
-            let result = outcome.as_str();
-            self.emitter.emit(Event::Done {
-                outcome,
-                result,
-                elapsed,
-                slow: false,
-                attempts: 1,
-                error: None,
-            });
-        }
+        let now = || self.emitter.is_timed().then(|| Instant::now().into_std());
+        let elapsed = at.or_else(now).map(|ended| ended.saturating_duration_since(started));
+        self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
     }
 
     /// Counts and tells the refusal of a call that was too late before it began.
     fn refuse(&self) {
         self.refused.fetch_add(1, Relaxed);
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Refused { rejection: &self.refusal(), shadow: false });
-        }
+        self.emitter.refused(&self.refusal(), false);
     }
 
     /// Why a call was refused.
