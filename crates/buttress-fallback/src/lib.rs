@@ -41,14 +41,14 @@
 //!
 //! # What is handled
 //! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
-//! time-out. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
+//! timeout. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
 //! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. If the
 //! fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent something);
 //! if it has no answer (nothing stored, or too old; the request cannot be had again), the primary's failure is,
 //! unchanged.
 //!
 //! # Place in a stack
-//! Outermost, so that it sees what is left after retry and the total time-out. Several fallbacks stack: the
+//! Outermost, so that it sees what is left after retry and the total timeout. Several fallbacks stack: the
 //! inner one is asked first.
 //!
 //! # Settings

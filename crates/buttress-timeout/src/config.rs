@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use buttress_core::{ConfigError, Event, Kind, Name, Outcome, Recorder, config};
 
 buttress_kit::settings! {
-    /// The settings of a time-out, as plain data.
+    /// The settings of a timeout, as plain data.
     #[derive(Eq)]
     pub struct TimeoutConfig, builder TimeoutBuilder {
         /// How long a call may take. Above zero. Default 5 s.

@@ -163,7 +163,7 @@ impl<F, A> TimeoutFuture<F, A> {
         inside.end(outcome);
     }
 
-    /// What becomes of an error of the inner call. A time-out inside obeys this one's deadline, as the queue of a
+    /// What becomes of an error of the inner call. A timeout inside obeys this one's deadline, as the queue of a
     /// bulkhead does, and notices it first: what is up then is this one's time, and it is this one that answers.
     fn failed<T, E>(mut self: Pin<&mut Self>, error: E) -> Poll<Result<T, E>>
     where

@@ -7,7 +7,7 @@ use crate::{Configured, Refuse, Timeout, TimeoutService, Value};
 
 /// Puts one [`Timeout`] around every service it wraps; made by [`Timeout::layer`].
 ///
-/// `L` is where the limit comes from, `A` the answer on time-out. Closures are cloned for every call: let them
+/// `L` is where the limit comes from, `A` the answer on timeout. Closures are cloned for every call: let them
 /// hold an `Arc` of what is large.
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer<L = Configured, A = Refuse> {
@@ -17,7 +17,7 @@ pub struct TimeoutLayer<L = Configured, A = Refuse> {
 }
 
 impl Timeout {
-    /// A layer that puts this time-out around every service it wraps.
+    /// A layer that puts this timeout around every service it wraps.
     pub fn layer(&self) -> TimeoutLayer {
         TimeoutLayer { timeout: self.clone(), limit: Configured, answer: Refuse }
     }
@@ -86,7 +86,7 @@ impl<L, A> TimeoutLayer<L, A> {
         TimeoutLayer { timeout: self.timeout, limit: self.limit, answer }
     }
 
-    /// The handle of the time-out in this layer.
+    /// The handle of the timeout in this layer.
     pub fn handle(&self) -> &Timeout {
         &self.timeout
     }

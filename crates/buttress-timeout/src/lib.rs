@@ -1,6 +1,6 @@
 //! Ends calls that take too long: in total, per attempt, per request, by name.
 //!
-//! A time-out starts when `call` is called and drops the inner future when its limit is reached. It costs one
+//! A timeout starts when `call` is called and drops the inner future when its limit is reached. It costs one
 //! clock read; a timer is made only for a call that is not ready at its first poll.
 //!
 //! ```
@@ -30,8 +30,8 @@
 //!
 //! # Place in a stack
 //! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
-//! layer serves twice: outside of retry it is the **total** time-out, inside of it the time-out of **each
-//! attempt**. Outside to inside: fallback, total time-out, retry, breaker, bulkhead, time-out of an attempt.
+//! layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
+//! attempt**. Outside to inside: fallback, total timeout, retry, breaker, bulkhead, timeout of an attempt.
 //!
 //! # What it covers
 //! - `call`, from the moment it is called, and not the wait for readiness before it. If that wait must be bounded
@@ -54,12 +54,12 @@
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
 //! earlier of the one outside and this one's, so that whatever is inside can see what time is left. An earlier
 //! deadline from outside is obeyed here too. If it has passed already, the call is refused: `TIMEOUT`, not sent. If a
-//! time-out inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
+//! timeout inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
 //! is up: that one answers.
 //!
 //! # Answers
-//! A time-out is a [`Rejection`](buttress_core::Rejection) with code [`TIMEOUT`], its limit and the time elapsed.
-//! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on time-out only; errors of the
+//! A timeout is a [`Rejection`](buttress_core::Rejection) with code [`TIMEOUT`], its limit and the time elapsed.
+//! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on timeout only; errors of the
 //! inner service pass through unchanged.
 //!
 //! # Settings

@@ -12,7 +12,7 @@ use crate::{Race, Timeout, TimeoutConfig, TimeoutFuture};
 /// The limit for names that nobody registered.
 const UNKNOWN: Duration = Duration::from_secs(30);
 
-/// Time-outs by name. Clones share them.
+/// Timeouts by name. Clones share them.
 ///
 /// A name that is not registered gets 30 s, and counts under the one policy `unknown`: so names made of user
 /// input grow no table and no metric series.
@@ -95,7 +95,7 @@ impl Timeouts {
     }
 
     /// Changes some settings of a name. One that is not registered starts from 30 s, and is registered by this.
-    /// Of two changes made at the same moment, both count; so `change` must use neither this table nor the time-out.
+    /// Of two changes made at the same moment, both count; so `change` must use neither this table nor the timeout.
     ///
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
@@ -118,12 +118,12 @@ impl Timeouts {
         Ok(timeout)
     }
 
-    /// The time-out registered under a name.
+    /// The timeout registered under a name.
     pub fn get(&self, name: &str) -> Option<Timeout> {
         self.read().get(name).cloned()
     }
 
-    /// The time-out that a call under this name obeys: the registered one, or `unknown`.
+    /// The timeout that a call under this name obeys: the registered one, or `unknown`.
     pub fn resolve(&self, name: &str) -> Timeout {
         self.get(name).unwrap_or_else(|| self.shared.unknown.clone())
     }

@@ -11,7 +11,7 @@ use crate::{Timeout, TimeoutFuture};
 /// A race without operations.
 pub const NOTHING_TO_RACE: &Code = &Code::refused("NOTHING_TO_RACE");
 
-/// Runs several operations at once, each within the limit of its own time-out: the first that succeeds wins, and
+/// Runs several operations at once, each within the limit of its own timeout: the first that succeeds wins, and
 /// the others are dropped. Resolves to the winner's name and what it returned.
 ///
 /// An operation that fails leaves the race to the others; when all have failed, the last error is returned. With

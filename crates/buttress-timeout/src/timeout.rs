@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{KIND, TIMEOUT, TimeoutBuilder, TimeoutConfig, deadline::Deadline};
 
-/// A time-out: engine and handle in one. Clones share limit, counts and listeners.
+/// A timeout: engine and handle in one. Clones share limit, counts and listeners.
 #[derive(Clone)]
 pub struct Timeout {
     pub(crate) shared: Arc<Shared>,
@@ -53,12 +53,12 @@ pub struct TimeoutSnapshot {
 }
 
 impl Timeout {
-    /// Starts a time-out. `name` names it in rejections, metrics and logs.
+    /// Starts a timeout. `name` names it in rejections, metrics and logs.
     pub fn builder(name: impl Into<Name>) -> TimeoutBuilder {
         TimeoutBuilder::new(name)
     }
 
-    /// Makes a time-out from settings.
+    /// Makes a timeout from settings.
     ///
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why.
@@ -144,7 +144,7 @@ impl Timeout {
 }
 
 impl TimeoutBuilder {
-    /// Makes the time-out.
+    /// Makes the timeout.
     ///
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why.

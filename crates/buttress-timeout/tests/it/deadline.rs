@@ -40,7 +40,7 @@ async fn earlier_deadline_from_outside_wins() {
     assert_eq!(late.rejection().unwrap().limit(), Some(ms(100)));
 }
 
-/// A time-out of 100 ms around attempts that may take 500 ms each, and take longer.
+/// A timeout of 100 ms around attempts that may take 500 ms each, and take longer.
 fn total_around_attempts() -> (Timeout, Timeout) {
     let named = |name, limit| Timeout::builder(name).limit(ms(limit)).build().unwrap();
     (named("total", 100), named("attempt", 500))
