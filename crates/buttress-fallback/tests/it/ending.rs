@@ -1,6 +1,8 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -111,6 +113,33 @@ async fn panic_anywhere_reaches_the_caller_and_is_told_once() {
     assert_eq!(told, [Outcome::Panicked; 5]);
     let snapshot = fallback.snapshot();
     assert_eq!((snapshot.panicked, snapshot.failed, snapshot.cancelled), (5, 0, 0));
+}
+
+/// Ready at once; its drop panics.
+struct Bomb;
+
+impl Future for Bomb {
+    type Output = Result<u32, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(1))
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!boom(), "in drop");
+    }
+}
+
+#[test]
+fn panic_in_the_drop_of_the_primary_is_told_once_though_it_had_answered() {
+    let (fallback, heard) = listening();
+    let mut call = task::spawn(fallback.call(|| Bomb, |failed| failed));
+    assert!(catch_unwind(AssertUnwindSafe(|| call.poll().is_ready())).is_err());
+    assert_eq!(heard.lock().unwrap()[0].0, Outcome::Panicked);
+    drop(call);
+    assert_eq!((heard.lock().unwrap().len(), fallback.snapshot().panicked), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
