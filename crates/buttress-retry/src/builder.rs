@@ -1,13 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{
-    ByClone, ConfigError, Emitter, Event, Name, Observer, PolicyKind, RejectionKind, Standard,
-    observe::{Recorder, recorder_fn},
-};
-use buttress_kit::{Backoff, Budget, Chance};
+use buttress_core::{ByClone, ConfigError, Event, Name, Observer, Standard};
+use buttress_kit::{Backoff, Budget, Chance, Emitter, Listeners};
 
 use crate::{
-    Retry, RetryAfter, RetryConfig,
+    KIND, Retry, RetryAfter, RetryConfig,
     engine::{Curve, Engine},
     policy::Policy,
 };
@@ -19,8 +16,7 @@ pub struct RetryBuilder {
     budget: Option<Budget>,
     curve: Option<Curve>,
     seed: Option<u64>,
-    recorders: Vec<Arc<dyn Recorder>>,
-    observers: Vec<Box<dyn Observer>>,
+    listeners: Listeners,
 }
 
 impl RetryBuilder {
@@ -31,8 +27,7 @@ impl RetryBuilder {
             budget: None,
             curve: None,
             seed: None,
-            recorders: Vec::new(),
-            observers: Vec::new(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -94,9 +89,14 @@ impl RetryBuilder {
         self
     }
 
-    /// Refusals by policies inside that get another attempt. Default none.
-    pub fn retry_rejections(mut self, kinds: impl IntoIterator<Item = RejectionKind>) -> Self {
-        self.config.retry_rejections = kinds.into_iter().collect();
+    /// The codes of refusals by policies inside that get another attempt, as text or as the pattern's constants.
+    /// Nobody checks here that there are such codes. Default none.
+    pub fn retry_rejections<I>(mut self, codes: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.config.retry_rejections = codes.into_iter().map(|code| code.as_ref().to_owned()).collect();
         self
     }
 
@@ -127,7 +127,7 @@ impl RetryBuilder {
 
     /// Tells this observer, besides those of the process.
     pub fn observe(mut self, observer: impl Observer) -> Self {
-        self.observers.push(Box::new(observer));
+        self.listeners.observe(observer);
         self
     }
 
@@ -136,7 +136,7 @@ impl RetryBuilder {
     where
         F: Fn(&Event<'_>) + Send + Sync + 'static,
     {
-        self.recorders.push(recorder_fn(listener));
+        self.listeners.on_event(listener);
         self
     }
 
@@ -145,18 +145,17 @@ impl RetryBuilder {
     /// # Errors
     /// Where a setting cannot work: names the field, its value, and why.
     pub fn build(self) -> Result<Retry, ConfigError> {
-        let Self { name, config, budget, curve, seed, recorders, observers } = self;
-        config.validate()?;
+        let Self { name, config, budget, curve, seed, listeners } = self;
+        let checked = name.validate().and_then(|()| config.validate());
+        checked.map_err(|why| why.of(&KIND, &name))?;
         let budget = match (budget, config.budget) {
             (Some(shared), _) => Some(shared),
             (None, Some(own)) => Some(Budget::from_config(own).map_err(|error| error.within("budget"))?),
             (None, None) => None,
         };
-        let emitter = Emitter::new(PolicyKind::Retry, name);
+        let emitter = Emitter::new(&KIND, name, &listeners);
         let chance = seed.map_or_else(Chance::random, Chance::seeded);
         let engine = Engine::new(emitter, config, curve, budget, chance);
-        recorders.into_iter().for_each(|recorder| engine.emitter.add(recorder));
-        observers.iter().for_each(|observer| engine.emitter.observe(&**observer));
         Ok(Retry { policy: Arc::new(Policy { engine, classify: Standard, replay: ByClone }) })
     }
 }

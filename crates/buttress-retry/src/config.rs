@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use buttress_core::{
-    ConfigError, RejectionKind,
+    ConfigError,
     config::{check_bounded, check_positive},
 };
 use buttress_kit::{Backoff, BudgetConfig, Jitter};
@@ -20,8 +20,7 @@ use buttress_kit::{Backoff, BudgetConfig, Jitter};
 /// | `report_exhaustion` | no | `RETRIES_EXHAUSTED` around the last error |
 /// | `pause_without_budget` | no | the backoff, but no attempt, where the budget is used up |
 /// | `budget` | none | retries as a share of the calls |
-#[derive(Clone, Debug, PartialEq)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RetryConfig {
@@ -45,8 +44,8 @@ pub struct RetryConfig {
     pub retry_after_max: Duration,
     /// Refusals by policies inside (an open circuit, a full bulkhead) that get another attempt. Default none:
     /// retrying a refusal works against the policy that refused.
-    #[serde(with = "codes", skip_serializing_if = "Vec::is_empty")]
-    pub retry_rejections: Vec<RejectionKind>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retry_rejections: Vec<String>,
     /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, where its type has room for both.
     /// Default no: the last error is returned unchanged.
     pub report_exhaustion: bool,
@@ -60,8 +59,7 @@ pub struct RetryConfig {
 
 /// What is made of a hint to try again only after some time: a `Retry-After` header, a refusal that knows when
 /// its circuit will be half-open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RetryAfter {
@@ -203,42 +201,5 @@ impl RetryConfig {
             Some(budget) => budget.validate().map_err(|error| error.within("budget")),
             None => Ok(()),
         }
-    }
-}
-
-/// Kinds of rejections as their codes. Codes of policies outside of buttress cannot be read back: they are
-/// listed in the program.
-mod codes {
-    use buttress_core::RejectionKind::{self, *};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    const KNOWN: [RejectionKind; 9] = [
-        CircuitOpen,
-        CircuitTimeout,
-        Timeout,
-        BulkheadQueueFull,
-        BulkheadQueueTimeout,
-        BulkheadQueueCleared,
-        BulkheadClosed,
-        RateLimited,
-        RetriesExhausted,
-    ];
-
-    pub(super) fn serialize<S: Serializer>(kinds: &[RejectionKind], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(kinds.iter().map(|kind| kind.code()))
-    }
-
-    pub(super) fn deserialize<'de, D>(from: D) -> Result<Vec<RejectionKind>, D::Error>
-    where
-        D: Deserializer<'de>,
-    {
-        let kind = |code: &String| {
-            let known = KNOWN.into_iter().find(|kind| kind.code() == code);
-            known.ok_or_else(|| {
-                let all = KNOWN.map(RejectionKind::code).join(", ");
-                D::Error::custom(format!("`retry_rejections`: {code:?} is none of {all}"))
-            })
-        };
-        Vec::<String>::deserialize(from)?.iter().map(kind).collect()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use buttress_core::observe::StopReason;
+use buttress_core::Word;
 
-use crate::{RetryAfter, RetryConfig};
+use crate::{RetryAfter, RetryConfig, words};
 
 /// How long to wait, given the backoff and what the service said; `None` where it asks for too much.
 pub(crate) fn wait(config: &RetryConfig, backoff: Duration, hint: Option<Duration>) -> Option<Duration> {
@@ -19,11 +19,11 @@ pub(crate) fn wait(config: &RetryConfig, backoff: Duration, hint: Option<Duratio
 }
 
 /// Refuses a wait after which no time would be left for an attempt.
-pub(crate) fn fits(wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<(), StopReason> {
+pub(crate) fn fits(wait: Duration, now: Instant, deadline: Option<Instant>) -> Result<(), Word> {
     let Some(deadline) = deadline else { return Ok(()) };
     match now.checked_add(wait) {
         Some(start) if start < deadline => Ok(()),
-        _ => Err(StopReason::Deadline),
+        _ => Err(words::DEADLINE),
     }
 }
 
@@ -51,8 +51,8 @@ mod tests {
         let now = tokio::time::Instant::now().into_std();
         let deadline = now.checked_add(ms(100));
         assert_eq!(fits(ms(99), now, deadline), Ok(()));
-        assert_eq!(fits(ms(100), now, deadline), Err(StopReason::Deadline));
-        assert_eq!(fits(Duration::MAX, now, deadline), Err(StopReason::Deadline));
+        assert_eq!(fits(ms(100), now, deadline), Err(words::DEADLINE));
+        assert_eq!(fits(Duration::MAX, now, deadline), Err(words::DEADLINE));
         assert_eq!(fits(Duration::MAX, now, None), Ok(()));
     }
 

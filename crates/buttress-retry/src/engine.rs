@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{
-    ConfigError, Emitter, Event, FailureKind, Outcome,
-    observe::{Level, Levels, Note, StopReason},
-};
-use buttress_kit::{BackoffState, Budget, Chance};
+use buttress_core::{ConfigError, Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value, Word};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter};
 use tokio::time::Instant;
 
-use crate::RetryConfig;
+use crate::{KIND, RetryConfig, words};
 
 /// What all services of one policy share: settings, budget, chance, counts.
 pub(crate) struct Engine {
@@ -37,13 +34,13 @@ pub(crate) struct Settings {
 
 pub(crate) type Curve = Arc<dyn Fn(u32) -> Duration + Send + Sync>;
 
-const REASONS: [StopReason; 6] = [
-    StopReason::MaxAttempts,
-    StopReason::Budget,
-    StopReason::Deadline,
-    StopReason::NotRetryable,
-    StopReason::NotReplayable,
-    StopReason::NotReady,
+const REASONS: [Word; 6] = [
+    words::MAX_ATTEMPTS,
+    words::BUDGET,
+    words::DEADLINE,
+    words::NOT_RETRYABLE,
+    words::NOT_REPLAYABLE,
+    words::NOT_READY,
 ];
 
 /// In `max_elapsed_nanos`: no limit.
@@ -154,20 +151,18 @@ impl Engine {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_stop(&self, reason: StopReason) {
+    pub(crate) fn count_stop(&self, reason: Word) {
         if let Some(at) = REASONS.iter().position(|known| *known == reason) {
             self.stopped[at].fetch_add(1, Relaxed);
         }
         if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Stopped(reason)));
+            self.emitter.emit(Event::Note(&Note::with(words::STOPPED, Value::Word(reason))));
         }
     }
 
-    pub(crate) fn tell_budget(&self, now: Instant) {
-        if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
-            let value = budget.available_ratio(now.into_std());
-            self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
-        }
+    pub(crate) fn tell_budget(&self) {
+        self.emitter.moved(0);
+        self.emitter.deliver();
     }
 
     /// Tells what is left again at times: an outage ends with an empty budget, and nobody retries while it fills.
@@ -177,7 +172,7 @@ impl Engine {
         let told = self.budget_told_millis.load(Relaxed);
         let due = since.saturating_sub(told) >= BUDGET_TOLD_EVERY_MILLIS;
         if due && self.budget_told_millis.compare_exchange(told, since, Relaxed, Relaxed).is_ok() {
-            self.tell_budget(now);
+            self.tell_budget();
         }
     }
 
@@ -198,7 +193,7 @@ impl Engine {
     fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
         if self.emitter.is_on() {
             let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
-            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts, error: None });
+            self.emitter.done(outcome, result(outcome, attempts), elapsed, false, attempts, None);
         }
     }
 
@@ -209,19 +204,18 @@ impl Engine {
     }
 
     pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
-        config.validate()?;
+        config.validate().map_err(|why| why.of(&KIND, self.emitter.name()))?;
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
         if config.budget != settings.config.budget {
             let why = "cannot change while the policy runs: what was paid in cannot move";
-            return Err(ConfigError::new("budget", config.budget, why));
+            return Err(ConfigError::new("budget", config.budget, why).of(&KIND, self.emitter.name()));
         }
         self.max_attempts.store(config.max_attempts, Relaxed);
         self.max_elapsed_nanos.store(elapsed_nanos(&config), Relaxed);
         *settings = Arc::new(Settings { config, curve: settings.curve.clone() });
+        self.emitter.later(OwnedEvent::Note(Note::new(Note::RECONFIGURED)));
         drop(settings);
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Reconfigured));
-        }
+        self.emitter.deliver();
         Ok(())
     }
 
@@ -237,11 +231,21 @@ impl Engine {
 }
 
 impl Levels for Engine {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        if let Some(budget) = &self.budget {
-            let value = budget.available_ratio(Instant::now().into_std());
-            tell(Event::Level { what: Level::BudgetAvailable, value });
-        }
+    fn level(&self, number: u32) -> Option<Level> {
+        let budget = self.budget.as_ref().filter(|_| number == 0)?;
+        let left = budget.available_ratio(Instant::now().into_std());
+        Some(Level::new(words::BUDGET_AVAILABLE, left))
+    }
+}
+
+/// How a call ended, in the words of retries.
+fn result(outcome: Outcome, attempts: u32) -> Word {
+    match (outcome, attempts > 1) {
+        (Outcome::Cancelled, _) => outcome.as_str(),
+        (Outcome::Success, false) => words::SUCCESSFUL_WITHOUT_RETRY,
+        (Outcome::Success, true) => words::SUCCESSFUL_WITH_RETRY,
+        (_, false) => words::FAILED_WITHOUT_RETRY,
+        (_, true) => words::FAILED_WITH_RETRY,
     }
 }
 
@@ -267,7 +271,7 @@ impl RetrySnapshot {
     }
 
     /// How many calls ended because of this reason, although another attempt was wanted or possible.
-    pub fn stopped(&self, reason: StopReason) -> u64 {
+    pub fn stopped(&self, reason: Word) -> u64 {
         REASONS.iter().position(|known| *known == reason).map_or(0, |at| self.stopped[at])
     }
 }

@@ -42,7 +42,7 @@
 //! # What is retried
 //! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error
 //! that is not known to stay. A refusal by a policy inside (open circuit, full bulkhead) is not, whatever the
-//! classifier says, unless its kind is listed by [`retry_rejections`](RetryBuilder::retry_rejections). A time-out
+//! classifier says, unless its code is listed by [`retry_rejections`](RetryBuilder::retry_rejections). A time-out
 //! of a policy inside is an ordinary failure. Lists of codes, substrings and types are
 //! [`OnlyErrors`](buttress_core::OnlyErrors), ready ones are in [`only`].
 //!
@@ -58,7 +58,7 @@
 //! | `budget` | the budget is used up |
 //! | `not_ready` | the service reported itself broken when asked for readiness |
 //!
-//! Every reason is counted ([`Retry::snapshot`]) and told ([`Note::Stopped`](buttress_core::observe::Note)).
+//! Every reason is counted ([`Retry::snapshot`]) and told ([`STOPPED`](words::STOPPED)).
 //!
 //! # A call
 //! ```text
@@ -88,18 +88,22 @@ mod config;
 mod decide;
 mod engine;
 mod future;
+mod kind;
 mod layer;
 pub mod only;
 mod policy;
 mod retry;
 mod service;
+pub mod words;
 
 pub use crate::{
     builder::RetryBuilder,
     config::{RetryAfter, RetryConfig},
     engine::RetrySnapshot,
     future::RetryFuture,
+    kind::KIND,
     layer::{MapLast, OnRetry, RetryLayer, ThrottledWhen},
     retry::{Repeat, Retry},
     service::RetryService,
+    words::EXHAUSTED,
 };

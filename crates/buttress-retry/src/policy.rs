@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use buttress_core::{
-    Classify, Event, FailureKind, FromRejection, Outcome, Rejection, RejectionKind, Replay, Verdict, context,
-    observe::{AttemptReason, StopReason},
+    Applied, Class, Classify, Event, FailureKind, FromRejection, Outcome, Rejection, Replay, Verdict, Word,
+    context,
 };
 use buttress_kit::BackoffState;
 use tokio::time::Instant;
 
-use crate::{RetryAfter, decide, engine::Engine};
+use crate::{RetryAfter, decide, engine::Engine, words};
 
 /// An engine with the strategies of one layer.
 pub(crate) struct Policy<C, R> {
@@ -151,12 +151,12 @@ pub(crate) enum Next {
 pub(crate) struct Ending {
     outcome: Outcome,
     /// Why no further attempt was made, if one was wanted or possible.
-    why: Option<StopReason>,
+    why: Option<Word>,
 }
 
 impl Ending {
     /// The service failed when it was asked for readiness.
-    pub(crate) const NOT_READY: Self = Self { outcome: Outcome::Failure, why: Some(StopReason::NotReady) };
+    pub(crate) const NOT_READY: Self = Self { outcome: Outcome::Failure, why: Some(words::NOT_READY) };
 }
 
 impl<C, R> Run<C, R> {
@@ -227,12 +227,18 @@ impl<C, R> Run<C, R> {
             return Next::End(Ending { outcome: ended, why: None });
         }
         let failure = match rejection {
-            Some(rejection) if rejection.kind() == RejectionKind::RateLimited => FailureKind::Throttled,
+            Some(rejection) if rejection.code().class() == Class::TooMany => FailureKind::Throttled,
             Some(rejection) if rejection.is_timeout() => FailureKind::TimedOut,
             _ => self.policy.classify.failure_kind(outcome.as_ref()),
         };
         let before = self.backoff;
-        match self.next(verdict, rejection, failure, saved) {
+        let policy = self.policy.clone();
+        let applied = || match rejection {
+            Some(refused) if !refused.was_sent() => Applied::No,
+            _ => policy.classify.applied(outcome.as_ref()),
+        };
+        let can_resend = || saved.is_some_and(|req| policy.replay.can_resend(req, applied()));
+        match self.next(verdict, rejection, failure, can_resend) {
             Ok(delay) => {
                 self.sent |= rejection.is_none_or(Rejection::was_sent);
                 self.tell_retry(outcome, rejection, delay);
@@ -249,31 +255,28 @@ impl<C, R> Run<C, R> {
     }
 
     /// The wait before the next attempt, or why there is none.
-    fn next<Req>(
+    fn next(
         &mut self,
         verdict: Verdict,
         rejection: Option<&Rejection>,
         failure: FailureKind,
-        saved: Option<&Req>,
-    ) -> Result<Duration, StopReason>
-    where
-        R: Replay<Req>,
-    {
+        can_resend: impl FnOnce() -> bool,
+    ) -> Result<Duration, Word> {
         let engine = &*self.policy.engine;
         let settings = engine.settings();
         let hint = match (verdict, rejection) {
             // A refusal never reached the service. To repeat it works against whoever refused, whatever the
             // classifier thinks of it.
             (_, Some(refused)) if !refused.was_sent() => {
-                if !settings.config.retry_rejections.contains(&refused.kind()) {
-                    return Err(StopReason::NotRetryable);
+                if !settings.config.retry_rejections.iter().any(|listed| refused.code() == &**listed) {
+                    return Err(words::NOT_RETRYABLE);
                 }
                 refused.retry_after()
             }
             (Verdict::Failure { permanent: false, retry_after }, rejection) => {
                 retry_after.or_else(|| rejection?.retry_after())
             }
-            _ => return Err(StopReason::NotRetryable),
+            _ => return Err(words::NOT_RETRYABLE),
         };
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = engine.budget.as_ref().filter(|_| rejection.is_none_or(Rejection::was_sent));
@@ -281,13 +284,13 @@ impl<C, R> Run<C, R> {
             budget.failed(self.retried.take());
         }
         if self.is_last() {
-            return Err(StopReason::MaxAttempts);
+            return Err(words::MAX_ATTEMPTS);
         }
-        if !saved.is_some_and(|req| self.replay().can_resend(req)) {
-            return Err(StopReason::NotReplayable);
+        if !can_resend() {
+            return Err(words::NOT_REPLAYABLE);
         }
         let backoff = settings.backoff(self.attempt, failure, &mut self.backoff, &engine.chance);
-        let delay = decide::wait(&settings.config, backoff, hint).ok_or(StopReason::Deadline)?;
+        let delay = decide::wait(&settings.config, backoff, hint).ok_or(words::DEADLINE)?;
         if hint.is_some() && settings.config.retry_after == RetryAfter::Replace {
             self.backoff = BackoffState::default();
         }
@@ -296,9 +299,9 @@ impl<C, R> Run<C, R> {
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {
             let granted = budget.try_withdraw_after(failure, now.into_std());
-            engine.tell_budget(now);
+            engine.tell_budget();
             if !granted {
-                return Err(StopReason::Budget);
+                return Err(words::BUDGET);
             }
             self.retried = Some(failure);
         }
@@ -306,10 +309,10 @@ impl<C, R> Run<C, R> {
     }
 
     /// How long a call that is stopped for this reason keeps its caller waiting, from the backoff as it stood.
-    fn pause(&self, why: StopReason, mut before: BackoffState) -> Option<Duration> {
+    fn pause(&self, why: Word, mut before: BackoffState) -> Option<Duration> {
         let engine = &*self.policy.engine;
         let settings = engine.settings();
-        if why != StopReason::Budget || !settings.config.pause_without_budget {
+        if why != words::BUDGET || !settings.config.pause_without_budget {
             return None;
         }
         // As the AWS SDKs do, by the backoff of ordinary failures also after throttling.
@@ -336,11 +339,11 @@ impl<C, R> Run<C, R> {
         let emitter = &self.policy.engine.emitter;
         if emitter.is_on() {
             let (reason, error) = match outcome {
-                Ok(_) => (AttemptReason::Response, None),
+                Ok(_) => (words::RESPONSE, None),
                 Err(error) if rejection.is_some_and(Rejection::is_timeout) => {
-                    (AttemptReason::Timeout, error.as_error())
+                    (words::TIMEOUT, error.as_error())
                 }
-                Err(error) => (AttemptReason::Error, error.as_error()),
+                Err(error) => (words::ERROR, error.as_error()),
             };
             emitter.emit(Event::Attempt { n: self.attempt, delay, reason, error });
         }
@@ -357,10 +360,10 @@ impl<C, R> Run<C, R> {
             // That this attempt was not sent must not read as "nothing has happened".
             error = error.sent_before();
         }
-        if ending.why == Some(StopReason::MaxAttempts) && engine.settings().config.report_exhaustion {
+        if ending.why == Some(words::MAX_ATTEMPTS) && engine.settings().config.report_exhaustion {
             let name = engine.emitter.name();
-            let told = Rejection::new(RejectionKind::RetriesExhausted, name).with_attempts(self.attempt);
-            error = error.exhausted(told);
+            let told = Rejection::new(words::EXHAUSTED, name).with_attempts(self.attempt);
+            error = error.ended_by(told);
         }
         self.policy.classify.last_error(self.attempt, error)
     }

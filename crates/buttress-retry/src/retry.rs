@@ -4,8 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{ByClone, ConfigError, FromRejection, Name, Standard, observe::Events};
-use buttress_kit::Budget;
+use buttress_core::{ByClone, ConfigError, FromRejection, Name, Standard};
+use buttress_kit::{Budget, Events};
 use tower_service::Service;
 
 use crate::{

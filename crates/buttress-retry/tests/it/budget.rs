@@ -5,17 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use buttress_core::{
-    BoxError, Name, Outcome, Rejection, RejectionKind, Verdict,
-    observe::{Level, Note, StopReason},
-};
+use buttress_core::{BoxError, Level, Name, Note, Outcome, Rejection, Value, Verdict};
 use buttress_kit::{Backoff, Budget, Jitter, TokenBudgetConfig};
-use buttress_retry::{Retry, RetryBuilder, RetryConfig};
+use buttress_retry::{Retry, RetryBuilder, RetryConfig, words};
 use buttress_test::{Recording, What};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{Script, ms, of};
+use crate::support::{LIMITED, QUEUE_FULL, Script, TIMEOUT, ms, of};
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
@@ -51,9 +48,9 @@ async fn retry_refused_by_the_budget_returns_the_original_error_at_once_and_is_t
     let error: BoxError = retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
     assert!(error.is::<std::io::Error>());
     assert_eq!((start.elapsed(), script.calls()), (ms(0), 1));
-    assert_eq!(recording.stops(), [StopReason::Budget]);
-    assert_eq!(recording.levels(Level::BudgetAvailable).last(), Some(&0.0));
-    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 1);
+    assert_eq!(recording.stops(), [words::BUDGET]);
+    assert_eq!(recording.levels(words::BUDGET_AVAILABLE).last(), Some(&0.0));
+    assert_eq!(retry.snapshot().stopped(words::BUDGET), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +89,7 @@ async fn budget_and_counts_are_exact_under_many_threads() {
     // The last call may stop at its number of attempts and leave a few.
     assert!((1995..=2000).contains(&snapshot.retries()), "{}", snapshot.retries());
     assert_eq!(snapshot.retries() + 4000, made.load(Relaxed) as u64);
-    assert_eq!(snapshot.stopped(StopReason::Budget) + snapshot.stopped(StopReason::MaxAttempts), 4000);
+    assert_eq!(snapshot.stopped(words::BUDGET) + snapshot.stopped(words::MAX_ATTEMPTS), 4000);
 }
 
 // vector R16
@@ -134,8 +131,8 @@ async fn other_reasons_to_stop_cost_the_budget_nothing() {
 #[tokio::test(start_paused = true)]
 async fn retry_of_a_call_that_was_never_sent_is_free() {
     let budget = Budget::new(0.0, 0).unwrap();
-    let retry = with(&budget, 3).retry_rejections([RejectionKind::BulkheadQueueFull]).build().unwrap();
-    let script = Script::failing_with(|| Rejection::new("BULKHEAD_QUEUE_FULL", &Name::new("inner")).into());
+    let retry = with(&budget, 3).retry_rejections(["BULKHEAD_QUEUE_FULL"]).build().unwrap();
+    let script = Script::failing_with(|| Rejection::new(QUEUE_FULL, &Name::new("inner")).into());
     retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
     assert_eq!(script.calls(), 3);
 }
@@ -175,8 +172,11 @@ async fn aws(config: RetryConfig, tokens: u32, statuses: &'static [u16]) -> (Vec
     let (mut after, mut level) = (Vec::new(), 0);
     for event in recording.events() {
         match event.what {
-            What::Level { value, .. } => level = (value * f64::from(tokens)).round() as u32,
-            What::Attempt { .. } | What::Note(Note::Stopped(StopReason::Budget)) => after.push(level),
+            What::Level(Level { value, .. }) => level = (value * f64::from(tokens)).round() as u32,
+            What::Attempt { .. } => after.push(level),
+            What::Note(note) if note == Note::with(words::STOPPED, Value::Word(words::BUDGET)) => {
+                after.push(level)
+            }
             _ => {}
         }
     }
@@ -250,7 +250,7 @@ async fn call_without_budget_may_wait_out_its_backoff_before_it_fails() {
     let mut svc = layer.layer(script.service());
     svc.ready().await.unwrap().call("a").await.unwrap_err();
     assert_eq!((start.elapsed(), script.calls()), (ms(50), 1));
-    assert_eq!((recording.stops(), recording.outcomes()), (vec![StopReason::Budget], vec![Outcome::Failure]));
+    assert_eq!((recording.stops(), recording.outcomes()), (vec![words::BUDGET], vec![Outcome::Failure]));
 
     let mut call = Box::pin(svc.ready().await.unwrap().call("a"));
     assert!(buttress_test::poll_once(call.as_mut()).is_pending());
@@ -273,7 +273,7 @@ async fn pause_without_budget_ends_at_the_deadline() {
     let start = Instant::now();
     layer.layer(Script::failing().service()).oneshot("a").await.unwrap_err();
     assert_eq!(start.elapsed(), ms(1000));
-    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 1);
+    assert_eq!(retry.snapshot().stopped(words::BUDGET), 1);
 }
 
 // gRPC's "do not retry" push-back takes a token as any failure does: here a hint that nobody would obey.
@@ -295,8 +295,8 @@ async fn time_out_and_rate_limit_have_their_own_price() {
     let name = Name::new("inner");
     let cases: [(BoxError, f64); 3] = [
         ("down".into(), 99.0),
-        (Rejection::new("TIMEOUT", &name).into(), 70.0),
-        (Rejection::new("RATE_LIMITED", &name).with_sent(true).into(), 90.0),
+        (Rejection::new(TIMEOUT, &name).into(), 70.0),
+        (Rejection::new(LIMITED, &name).with_sent(true).into(), 90.0),
     ];
     for (error, left) in cases {
         let budget = Budget::tokens(config).unwrap();

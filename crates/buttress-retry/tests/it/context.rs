@@ -5,14 +5,13 @@ use std::time::Duration;
 use buttress_core::{
     BoxError, Name, Never, Rejection,
     context::{self, CallContext},
-    observe::StopReason,
 };
 use buttress_kit::Backoff;
-use buttress_retry::{Retry, RetryConfig};
+use buttress_retry::{Retry, RetryConfig, words};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::support::{Script, ms};
+use crate::support::{Script, TIMEOUT, ms};
 
 #[tokio::test(start_paused = true)]
 async fn attempt_sees_its_number_in_call_and_in_every_poll() {
@@ -54,7 +53,7 @@ async fn no_attempt_starts_that_the_deadline_leaves_no_time_for() {
     // 300 tried, 400 waited, 300 tried; the next would begin at 1400.
     assert_eq!((start.elapsed(), error.to_string().as_str()), (ms(1000), "failed at 1s"));
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::Deadline)), (1, 1));
+    assert_eq!((snapshot.retries(), snapshot.stopped(words::DEADLINE)), (1, 1));
 }
 
 // vector R19
@@ -102,7 +101,7 @@ async fn earlier_deadline_of_the_two_counts() {
 #[tokio::test(start_paused = true)]
 async fn layer_outside_that_scopes_only_its_polls_is_heard() {
     let retry = Retry::new("api", RetryConfig::fixed(9, ms(400))).unwrap();
-    let script = Script::failing_with(|| Rejection::new("TIMEOUT", &Name::new("attempt")).into());
+    let script = Script::failing_with(|| Rejection::new(TIMEOUT, &Name::new("attempt")).into());
     let svc = retry.layer().layer(script.service());
     let call = async move { svc.oneshot("a").await };
     let deadline = Instant::now().checked_add(ms(1000)).unwrap().into_std();

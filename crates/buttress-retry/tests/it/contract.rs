@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc, task::Poll, time::Duration};
 
-use buttress_core::{BoxError, Error, LiftErrorsLayer, TypedErrorsLayer, observe::StopReason};
-use buttress_retry::{Retry, RetryConfig};
+use buttress_core::{BoxError, Error, LiftErrorsLayer, TypedErrorsLayer};
+use buttress_retry::{Retry, RetryConfig, words};
 use buttress_test::{
     Probe, Script, advance,
     contract::{self, Contract},
@@ -58,7 +58,7 @@ async fn readiness_error_between_attempts_is_final_returned_and_counted() {
     probe.fail_readiness("broken for good".into());
     assert_eq!(call.await.unwrap_err().to_string(), "broken for good");
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::NotReady)), (0, 1));
+    assert_eq!((snapshot.retries(), snapshot.stopped(words::NOT_READY)), (0, 1));
 }
 
 // known from other libraries: panics over a concurrency limit, "poll_ready must be called first"

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use buttress_core::{
-    BoxError, Name, Rejection, RejectionKind, Verdict,
+    BoxError, Name, Rejection, Verdict,
     context::{self, CallContext},
-    observe::StopReason,
 };
 use buttress_kit::Backoff;
-use buttress_retry::{Retry, RetryAfter, RetryBuilder, RetryConfig};
+use buttress_retry::{Retry, RetryAfter, RetryBuilder, RetryConfig, words};
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
-use crate::support::{Script, ms, of};
+use crate::support::{OPEN, Script, ms, of};
 
 fn base(backoff: u64) -> RetryBuilder {
     Retry::builder("api").max_attempts(2).backoff(Backoff::constant(ms(backoff)))
@@ -44,7 +43,7 @@ async fn hint_above_the_cap_ends_the_call_instead_of_being_cut() {
     for hint in [ms(30_001), Duration::from_secs(9_999_999_999), Duration::MAX] {
         assert_eq!(wait(&retry, hint).await, None);
     }
-    assert_eq!(retry.snapshot().stopped(StopReason::Deadline), 3);
+    assert_eq!(retry.snapshot().stopped(words::DEADLINE), 3);
 }
 
 // vector aws-re-13, aws-re-14, aws-re-15, aws-re-16
@@ -89,17 +88,17 @@ async fn hint_may_replace_the_backoff_which_then_begins_again() {
 // C-09, vector R18
 #[tokio::test(start_paused = true)]
 async fn listed_refusal_is_retried_only_if_its_retry_after_fits_the_deadline() {
-    let retry = base(10).retry_rejections([RejectionKind::CircuitOpen]).build().unwrap();
+    let retry = base(10).retry_rejections(["CIRCUIT_OPEN"]).build().unwrap();
     for (left, waits) in [(ms(3000), vec![]), (ms(2000), vec![]), (ms(3001), vec![ms(3000)])] {
         let script = Script::failing_with(|| {
-            Rejection::new("CIRCUIT_OPEN", &Name::new("inner")).with_retry_after(ms(3000)).into()
+            Rejection::new(OPEN, &Name::new("inner")).with_retry_after(ms(3000)).into()
         });
         let deadline = Instant::now().checked_add(left).unwrap().into_std();
         let call = retry.layer().layer(script.service()).oneshot("a");
         context::scope(CallContext::default().until(deadline), call).await.unwrap_err();
         assert_eq!(script.waits(), waits, "{left:?} left");
     }
-    assert_eq!(retry.snapshot().stopped(StopReason::Deadline), 2);
+    assert_eq!(retry.snapshot().stopped(words::DEADLINE), 2);
 }
 
 // S1-029

@@ -12,9 +12,9 @@ use std::{
 };
 
 use crate::support::of;
-use buttress_core::{BoxError, ByClone, Never, OnlyErrors, Replay, Verdict, observe::StopReason};
+use buttress_core::{Applied, BoxError, ByClone, Never, OnlyErrors, Replay, Verdict};
 use buttress_kit::Backoff;
-use buttress_retry::{Retry, RetryConfig, RetryFuture, RetryLayer, RetryService};
+use buttress_retry::{Retry, RetryConfig, RetryFuture, RetryLayer, RetryService, words};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn at_once(attempts: u32) -> Retry {
@@ -88,7 +88,7 @@ async fn request_that_cannot_be_cloned_is_sent_once() {
     let mut svc = retry.layer().replay(Never).layer(Failing::default());
     svc.call(odd()).await.unwrap_err();
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::NotReplayable)), (0, 1));
+    assert_eq!((snapshot.retries(), snapshot.stopped(words::NOT_REPLAYABLE)), (0, 1));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn closure_says_which_requests_may_be_sent_again() {
     assert_eq!(retry.snapshot().retries(), 2);
     svc.oneshot("POST /").await.unwrap_err();
     assert_eq!(retry.snapshot().retries(), 2);
-    assert_eq!(retry.snapshot().stopped(StopReason::NotReplayable), 1);
+    assert_eq!(retry.snapshot().stopped(words::NOT_REPLAYABLE), 1);
 }
 
 /// Replays twice, then no more.
@@ -124,7 +124,7 @@ impl Replay<u32> for Perishable {
         Some(*req)
     }
 
-    fn can_resend(&self, saved: &u32) -> bool {
+    fn can_resend(&self, saved: &u32, _applied: Applied) -> bool {
         assert_eq!(*saved, 7);
         self.asked.fetch_add(1, Relaxed);
         self.keeps
@@ -139,7 +139,7 @@ async fn saved_request_that_cannot_be_sent_any_more_ends_the_call() {
         let layer = retry.layer().replay(Perishable { keeps, asked: asked.clone() });
         layer.layer(Failing::default()).oneshot(7).await.unwrap_err();
         assert_eq!((retry.snapshot().retries(), asked.load(Relaxed)), (retries, times));
-        let stopped = retry.snapshot().stopped(StopReason::NotReplayable);
+        let stopped = retry.snapshot().stopped(words::NOT_REPLAYABLE);
         assert_eq!(stopped, u64::from(!keeps));
     }
     let (retry, asked) = (at_once(3), Arc::new(AtomicUsize::new(0)));
@@ -155,7 +155,7 @@ async fn request_that_can_be_repeated_so_often_is_repeated_so_often() {
     let svc = retry.layer().replay(Twice(Arc::default())).layer(Failing::default());
     svc.oneshot(1).await.unwrap_err();
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::NotReplayable)), (2, 1));
+    assert_eq!((snapshot.retries(), snapshot.stopped(words::NOT_REPLAYABLE)), (2, 1));
 }
 
 // S1-035, S4-008, C-08, vector de-retry-callback

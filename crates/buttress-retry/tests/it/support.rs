@@ -4,10 +4,20 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, context};
+use buttress_core::{BoxError, Code, context};
 use buttress_retry::RetryConfig;
 use tokio::time::Instant;
 use tower::util::BoxCloneService;
+
+// The codes of policies inside, as their crates have them.
+pub(crate) const OPEN: &Code = &Code::refused("CIRCUIT_OPEN").says("circuit {} is OPEN");
+pub(crate) const CIRCUIT_TIMEOUT: &Code = &Code::timed_out("CIRCUIT_TIMEOUT");
+pub(crate) const TIMEOUT: &Code = &Code::timed_out("TIMEOUT");
+pub(crate) const QUEUE_FULL: &Code =
+    &Code::refused("BULKHEAD_QUEUE_FULL").says("bulkhead {} and its queue are full");
+pub(crate) const QUEUE_TIMEOUT: &Code =
+    &Code::refused("BULKHEAD_QUEUE_TIMEOUT").says("waited too long for bulkhead {}").slow();
+pub(crate) const LIMITED: &Code = &Code::too_many("RATE_LIMITED").says("rate limit {} is used up").slow();
 
 pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
