@@ -8,6 +8,12 @@ use crate::Applied;
 /// Makes the request again for a further attempt.
 ///
 /// `save` is asked before an attempt after which another one may follow, never before the last.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot send a request `{Req}` again",
+    note = "`.replay(Never)` makes one attempt, whatever the request is",
+    note = "or `.replay_with(|req| ..)` makes an equal request, or says `None` of one that cannot be sent twice",
+    note = "or make the request `Clone`: a function that changes what it captures takes that from a `Lend`"
+)]
 pub trait Replay<Req> {
     /// An equal request to send later, or `None` where this one cannot be sent twice.
     fn save(&self, req: &Req) -> Option<Req>;
@@ -30,6 +36,8 @@ pub trait Replay<Req> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByClone;
 
+// So that a request that is not `Clone` is told of the remedies above, and not of `Clone` alone.
+#[diagnostic::do_not_recommend]
 impl<Req: Clone> Replay<Req> for ByClone {
     fn save(&self, req: &Req) -> Option<Req> {
         Some(req.clone())

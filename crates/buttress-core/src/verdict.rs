@@ -71,7 +71,16 @@ pub enum FailureKind {
     TimedOut,
 }
 
+/// What is said of a failure of which nothing is known.
+const FAILED: &str = "the call failed";
+
 /// Tells what a finished call says about the service. A closure `Fn(Result<&Res, &Err>) -> Verdict` is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell what an outcome `Result<{Res}, {Err}>` says about the service",
+    note = "`.lift_errors()` or `.typed_errors()` innermost makes errors that `Standard` and `OnlyErrors` can tell",
+    note = "or `.classify_with(|outcome: Result<&{Res}, &{Err}>| ..)`, a closure that returns a `Verdict`",
+    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`"
+)]
 pub trait Classify<Res, Err> {
     /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;
@@ -89,11 +98,13 @@ pub trait Classify<Res, Err> {
     }
 
     /// Says in a few words what the outcome was, such as `503` or `connection refused`: for log lines, for what a
-    /// breaker says of its last failure, and for refusals that follow a failed response. Errors say what they
-    /// display, if they can be seen as errors.
+    /// breaker says of its last failure, and for refusals that follow a failed response.
+    ///
+    /// By default always the same words, for closures too: nothing is known of the types here. [`Standard`] and
+    /// [`OnlyErrors`] say what the error displays, if it can be seen as one ([`FromRejection::as_error`]).
     fn describe(&self, outcome: Result<&Res, &Err>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let _ = outcome;
-        f.write_str("the call failed")
+        f.write_str(FAILED)
     }
 
     /// Whether a failed answer may be held while the call waits for another attempt: only one that holds no
@@ -120,6 +131,8 @@ pub trait Classify<Res, Err> {
     }
 }
 
+// So that whatever is no classifier is told of the remedies above, and not that it is no closure.
+#[diagnostic::do_not_recommend]
 impl<F, Res, Err> Classify<Res, Err> for F
 where
     F: Fn(Result<&Res, &Err>) -> Verdict,
@@ -143,6 +156,30 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for Standard {
             Ok(_) => Verdict::Success,
             Err(error) => standard(error),
         }
+    }
+
+    fn describe(&self, outcome: Result<&Res, &Err>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(outcome.err(), f)
+    }
+
+    fn applied(&self, outcome: Result<&Res, &Err>) -> Applied {
+        applied(outcome.err())
+    }
+}
+
+fn describe<E: FromRejection>(error: Option<&E>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(error) = error else { return f.write_str(FAILED) };
+    match (error.as_error(), error.rejection()) {
+        (Some(error), _) => fmt::Display::fmt(error, f),
+        (None, Some(rejection)) => fmt::Display::fmt(rejection, f),
+        (None, None) => f.write_str(FAILED),
+    }
+}
+
+fn applied<E: FromRejection>(error: Option<&E>) -> Applied {
+    match error.and_then(FromRejection::rejection) {
+        Some(rejection) if !rejection.was_sent() => Applied::No,
+        _ => Applied::Unknown,
     }
 }
 
@@ -306,6 +343,14 @@ impl<Res, Err: FromRejection> Classify<Res, Err> for OnlyErrors {
         let listed = error.as_error().is_some_and(|error| sources(error).any(|error| self.matches(error)));
         Verdict::Failure { permanent: !listed, retry_after }
     }
+
+    fn describe(&self, outcome: Result<&Res, &Err>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe(outcome.err(), f)
+    }
+
+    fn applied(&self, outcome: Result<&Res, &Err>) -> Applied {
+        applied(outcome.err())
+    }
 }
 
 #[cfg(test)]
@@ -387,11 +432,72 @@ mod tests {
         assert!(!listed(&only, BoxError::from(io::Error::other("x")).ended_by(exhausted)));
     }
 
+    /// What a classifier says of an outcome.
+    struct Described<'a, C, E>(&'a C, Result<&'a (), &'a E>);
+
+    impl<C: Classify<(), E>, E> fmt::Display for Described<'_, C, E> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.describe(self.1, f)
+        }
+    }
+
+    /// An error type that cannot be seen as one.
+    struct Unseen(Option<Rejection>);
+
+    impl FromRejection for Unseen {
+        fn from_rejection(rejection: Rejection) -> Self {
+            Self(Some(rejection))
+        }
+
+        fn rejection(&self) -> Option<&Rejection> {
+            self.0.as_ref()
+        }
+    }
+
+    fn says_by_both<E: FromRejection>(outcome: Result<&(), &E>, text: &str) {
+        assert_eq!(Described(&Standard, outcome).to_string(), text);
+        assert_eq!(Described(&OnlyErrors::codes(["503"]), outcome).to_string(), text);
+        // Nothing is known of the types that a closure is for.
+        let closure = |_: Result<&(), &E>| Verdict::transient();
+        assert_eq!(Described(&closure, outcome).to_string(), "the call failed");
+    }
+
+    #[test]
+    fn failure_is_described_by_what_the_error_displays() {
+        let refused = || Rejection::new(OPEN, &Name::new("p"));
+        says_by_both(Err(&BoxError::from("connection refused")), "connection refused");
+        says_by_both(Err(&BoxError::from(refused())), "circuit \"p\" is OPEN");
+        says_by_both(Err(&BoxError::from("reset").ended_by(refused())), "circuit \"p\" is OPEN");
+        says_by_both(Err(&crate::Error::Inner(io::Error::other("down"))), "down");
+        says_by_both(Err(&crate::Error::<io::Error>::Rejected(refused())), "circuit \"p\" is OPEN");
+        says_by_both(Err(&Unseen(Some(refused()))), "circuit \"p\" is OPEN");
+        says_by_both(Err(&Unseen(None)), "the call failed");
+        says_by_both::<BoxError>(Ok(&()), "the call failed");
+    }
+
+    #[test]
+    fn nothing_but_a_refusal_that_was_not_sent_is_known_to_have_had_no_effect() {
+        let applied = |outcome: Result<&(), &BoxError>| {
+            let applied = Standard.applied(outcome);
+            assert_eq!(OnlyErrors::of_type::<io::Error>().applied(outcome), applied);
+            applied
+        };
+        let name = Name::new("p");
+        let refused = || Rejection::new(OPEN, &name);
+        assert_eq!(applied(Err(&refused().into())), Applied::No);
+        assert_eq!(applied(Err(&io::Error::other(refused()).into())), Applied::No);
+        assert_eq!(applied(Err(&refused().with_sent(true).into())), Applied::Unknown);
+        assert_eq!(applied(Err(&Rejection::new(TIMEOUT, &name).into())), Applied::Unknown);
+        assert_eq!(applied(Err(&Rejection::new(EXHAUSTED, &name).into())), Applied::Unknown);
+        assert_eq!(applied(Err(&"reset".into())), Applied::Unknown);
+        assert_eq!(applied(Ok(&())), Applied::Unknown);
+    }
+
     #[derive(Debug)]
     struct Coded(Option<&'static str>, &'static str);
 
-    impl std::fmt::Display for Coded {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    impl fmt::Display for Coded {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(self.1)
         }
     }

@@ -1,4 +1,6 @@
-use buttress_core::{Classify, FromRejection, Standard, Verdict};
+use std::fmt;
+
+use buttress_core::{Applied, Classify, FromRejection, Standard, Verdict};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::retry_after;
@@ -48,7 +50,8 @@ where
     }
 }
 
-/// Classifies responses by [`verdict`], and errors as [`Standard`] does.
+/// Classifies responses by [`verdict`], and errors as [`Standard`] does. Describes a response by its status, such as
+/// `503`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpClassify;
 
@@ -56,13 +59,28 @@ impl<B, E: FromRejection> Classify<Response<B>, E> for HttpClassify {
     fn classify(&self, outcome: Result<&Response<B>, &E>) -> Verdict {
         verdict_of(outcome, |response| (response.status(), response.headers()))
     }
+
+    fn describe(&self, outcome: Result<&Response<B>, &E>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match outcome {
+            // The number alone: the reason is no news, and unknown statuses have none.
+            Ok(response) => f.write_str(response.status().as_str()),
+            Err(error) => Classify::<(), E>::describe(&Standard, Err(error), f),
+        }
+    }
+
+    fn applied(&self, outcome: Result<&Response<B>, &E>) -> Applied {
+        match outcome {
+            Ok(_) => Applied::Unknown,
+            Err(error) => Classify::<(), E>::applied(&Standard, Err(error)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use buttress_core::BoxError;
+    use buttress_core::{BoxError, Code, Name, Rejection};
 
     use super::*;
 
@@ -88,5 +106,36 @@ mod tests {
         assert_eq!(of(429, Some("7")), Verdict::retry_after(Duration::from_secs(7)));
         assert_eq!(of(503, Some("soon")), Verdict::transient());
         assert_eq!(of(200, Some("7")), Verdict::Success);
+    }
+
+    /// What is said of an outcome.
+    struct Described<'a>(Result<&'a Response<()>, &'a BoxError>);
+
+    impl fmt::Display for Described<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            HttpClassify.describe(self.0, f)
+        }
+    }
+
+    #[test]
+    fn response_is_described_by_its_status_and_an_error_by_what_it_displays() {
+        for status in [200_u16, 429, 503, 599, 999] {
+            let response = Response::builder().status(status).body(()).unwrap();
+            assert_eq!(Described(Ok(&response)).to_string(), status.to_string());
+        }
+        assert_eq!(Described(Err(&"connection refused".into())).to_string(), "connection refused");
+    }
+
+    #[test]
+    fn only_a_refusal_that_was_not_sent_is_known_to_have_had_no_effect() {
+        const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+        let applied = |outcome: Result<&Response<()>, &BoxError>| HttpClassify.applied(outcome);
+        let refused = || Rejection::new(OPEN, &Name::new("p"));
+        assert_eq!(applied(Err(&refused().into())), Applied::No);
+        assert_eq!(applied(Err(&refused().with_sent(true).into())), Applied::Unknown);
+        assert_eq!(applied(Err(&"connection reset".into())), Applied::Unknown);
+        // It was read, and what was done before it was said is not known.
+        let response = Response::builder().status(503).body(()).unwrap();
+        assert_eq!(applied(Ok(&response)), Applied::Unknown);
     }
 }

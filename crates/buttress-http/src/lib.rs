@@ -13,13 +13,15 @@
 //!
 //! ```
 //! # tokio_test::block_on(async {
-//! use buttress_core::{BoxError, Name, Rejection};
+//! use buttress_core::{BoxError, Code, Name, Rejection};
 //! use buttress_http::RespondLayer;
 //! use http::{Request, Response, StatusCode};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
+//! const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+//!
 //! let refusing = service_fn(|_: Request<String>| async {
-//!     Err::<Response<String>, BoxError>(Rejection::new("CIRCUIT_OPEN", &Name::new("db")).into())
+//!     Err::<Response<String>, BoxError>(Rejection::new(OPEN, &Name::new("db")).into())
 //! });
 //! let answer = RespondLayer::new().layer(refusing).oneshot(Request::new(String::new())).await.unwrap();
 //! assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);

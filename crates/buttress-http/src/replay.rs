@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use buttress_core::Replay;
+use buttress_core::{Applied, Replay};
 use http::{HeaderMap, Method, Request};
 use http_body::Body;
 use tower_layer::Layer;
@@ -39,7 +39,7 @@ impl<B: Body> Replay<Request<ReplayBody<B>>> for HttpReplay {
         Some(saved)
     }
 
-    fn can_resend(&self, saved: &Request<ReplayBody<B>>) -> bool {
+    fn can_resend(&self, saved: &Request<ReplayBody<B>>, _: Applied) -> bool {
         saved.body().can_resend()
     }
 }

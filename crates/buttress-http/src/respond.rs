@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{FromRejection, Rejection, RejectionKind};
+use buttress_core::{Class, Code, FromRejection, Rejection};
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
@@ -18,11 +18,11 @@ use tower_service::Service;
 
 /// Answers instead of failing: the outermost layer of a server's stack.
 ///
-/// | rejection | status |
+/// | error | status |
 /// |---|---|
-/// | open circuit, bulkhead, exhausted retries, codes of others | 503 |
-/// | rate limit | 429 |
-/// | time-outs | 504 |
+/// | rejection of the class [`Refused`](Class::Refused): open circuit, bulkhead, exhausted retries | 503 |
+/// | of the class [`TooMany`](Class::TooMany): rate limit | 429 |
+/// | of the class [`TimedOut`](Class::TimedOut): time-outs | 504 |
 /// | any error that is no rejection | 500 |
 ///
 /// Whatever stands for a rejection has a `Retry-After` in whole seconds, rounded up and never 0: the rejection's own,
@@ -53,7 +53,7 @@ impl RespondLayer {
 
     fn answer<B: From<String>>(self, rejection: Option<&Rejection>) -> Response<B> {
         let (status, code) = match rejection {
-            Some(rejection) => (status_of(rejection.kind()), rejection.code()),
+            Some(rejection) => (status_of(rejection.code()), rejection.code().as_str()),
             None => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
         };
         let mut response = Response::new(B::from(code.to_owned()));
@@ -68,10 +68,11 @@ impl RespondLayer {
     }
 }
 
-fn status_of(kind: RejectionKind) -> StatusCode {
-    match kind {
-        RejectionKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        RejectionKind::Timeout | RejectionKind::CircuitTimeout => StatusCode::GATEWAY_TIMEOUT,
+fn status_of(code: &Code) -> StatusCode {
+    match code.class() {
+        Class::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        Class::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        // `Refused`, and what classes are to come: not now.
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -1,6 +1,6 @@
-use buttress_core::{LiftErrorsLayer, TypedErrorsLayer};
+use buttress_core::{Functions, LiftErrorsLayer, TypedErrorsLayer};
 use tower::ServiceBuilder;
-use tower_layer::Stack;
+use tower_layer::{Layer, Stack};
 
 #[cfg(feature = "breaker")]
 use buttress_breaker::BreakerLayer;
@@ -54,6 +54,11 @@ pub trait ServiceBuilderExt<L>: Sized {
 
     /// Turns the service's error type `E` into `Error<E>`, instead of `lift_errors`. Innermost, once.
     fn typed_errors(self) -> ServiceBuilder<Stack<TypedErrorsLayer, L>>;
+
+    /// Ends the list: the stack takes plain functions as its requests, see [`Run`](crate::Run).
+    fn functions(self) -> L::Service
+    where
+        L: Layer<Functions>;
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -101,5 +106,12 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     fn typed_errors(self) -> ServiceBuilder<Stack<TypedErrorsLayer, L>> {
         self.layer(TypedErrorsLayer::new())
+    }
+
+    fn functions(self) -> L::Service
+    where
+        L: Layer<Functions>,
+    {
+        self.service(Functions)
     }
 }

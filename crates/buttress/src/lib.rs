@@ -57,18 +57,22 @@
 
 mod builder;
 pub mod prelude;
+mod run;
 
 pub use buttress_core::{
-    BoxError, ByClone, ByFn, CallContext, Classify, ConfigError, Emitter, Error, Event, FailureKind,
-    FromRejection, KeyOf, LiftErrors, LiftErrorsLayer, Mode, Name, Never, Observer, OnlyErrors, Outcome,
-    PolicyKind, ReadyInCall, ReadyInCallLayer, Recorder, Rejection, RejectionKind, Replay, Standard,
+    Applied, BoxError, ByClone, ByFn, CallContext, Class, Classify, Code, ConfigError, Error, Event,
+    FailureKind, FromRejection, Functions, KeyOf, Kind, Lend, Lent, LiftErrors, LiftErrorsLayer, Name, Never,
+    Observer, OnlyErrors, Outcome, ReadyInCall, ReadyInCallLayer, Recorder, Rejection, Replay, Standard,
     TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
+pub use buttress_kit::{
+    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
+    TokenBudgetConfig, duration,
+};
+
+/// The mechanism that the patterns share, for a layer of your own. May change before 1.0.
 #[doc(hidden)]
 pub use buttress_kit as kit;
-pub use buttress_kit::{
-    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Jitter, TokenBudgetConfig, duration,
-};
 
 /// The circuit breaker.
 #[cfg(feature = "breaker")]
@@ -116,7 +120,7 @@ pub use buttress_retry::{Retry, RetryConfig, RetryLayer};
 #[cfg(feature = "timeout")]
 pub use buttress_timeout::{Timeout, TimeoutConfig, TimeoutLayer};
 
-pub use crate::builder::ServiceBuilderExt;
+pub use crate::{builder::ServiceBuilderExt, run::Run};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "full"))]

@@ -11,6 +11,6 @@ pub use crate::Retry;
 #[cfg(feature = "timeout")]
 pub use crate::Timeout;
 pub use crate::{
-    Backoff, BoxError, Budget, Classify, ConfigError, FromRejection, Jitter, Rejection, RejectionKind,
+    Backoff, BoxError, Budget, Classify, ConfigError, FromRejection, Jitter, Rejection, Run,
     ServiceBuilderExt, Verdict, rejection,
 };

@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, FromRejection, LiftErrorsLayer, Name, Rejection};
+use buttress_core::{BoxError, Code, FromRejection, LiftErrorsLayer, Name, Rejection};
 use buttress_http::{RespondLayer, RespondService};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+const QUEUE_FULL: &Code = &Code::refused("BULKHEAD_QUEUE_FULL");
 
 async fn answer_to(rejection: Rejection) -> Response<String> {
     answer_with(RespondLayer::new(), rejection.into()).await
@@ -25,21 +28,24 @@ async fn answer_with(layer: RespondLayer, error: BoxError) -> Response<String> {
     layer.layer(failing).oneshot(Request::new(String::new())).await.unwrap()
 }
 
+/// What each of these is answered with.
+static CODES: [(Code, u16); 8] = [
+    (*OPEN, 503),
+    (*QUEUE_FULL, 503),
+    (Code::refused("BULKHEAD_QUEUE_TIMEOUT").slow(), 503),
+    (Code::refused("RETRIES_EXHAUSTED").sent(), 503),
+    (Code::too_many("RATE_LIMITED").slow(), 429),
+    (Code::timed_out("TIMEOUT"), 504),
+    (Code::timed_out("CIRCUIT_TIMEOUT"), 504),
+    (Code::refused("GATE_SHUT"), 503),
+];
+
 #[tokio::test]
-async fn each_kind_of_rejection_has_its_status() {
+async fn each_class_of_codes_has_its_status() {
     let name = Name::new("p");
-    for (code, status) in [
-        ("CIRCUIT_OPEN", 503),
-        ("BULKHEAD_QUEUE_FULL", 503),
-        ("BULKHEAD_QUEUE_TIMEOUT", 503),
-        ("RETRIES_EXHAUSTED", 503),
-        ("RATE_LIMITED", 429),
-        ("TIMEOUT", 504),
-        ("CIRCUIT_TIMEOUT", 504),
-        ("GATE_SHUT", 503),
-    ] {
+    for (code, status) in &CODES {
         let answer = answer_to(Rejection::new(code, &name)).await;
-        assert_eq!((answer.status().as_u16(), answer.body().as_str()), (status, code));
+        assert_eq!((answer.status().as_u16(), answer.body().as_str()), (*status, code.as_str()));
         assert_eq!(answer.headers()["retry-after"], "1", "{code}");
     }
 }
@@ -48,11 +54,11 @@ async fn each_kind_of_rejection_has_its_status() {
 async fn retry_after_is_rounded_up_and_never_zero() {
     let name = Name::new("p");
     for (wait, header) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60")] {
-        let rejection = Rejection::new("CIRCUIT_OPEN", &name).with_retry_after(Duration::from_millis(wait));
+        let rejection = Rejection::new(OPEN, &name).with_retry_after(Duration::from_millis(wait));
         assert_eq!(answer_to(rejection).await.headers()["retry-after"], header);
     }
     let none = RespondLayer::new().retry_after(None);
-    let answer = answer_with(none, Rejection::new("BULKHEAD_QUEUE_FULL", &name).into()).await;
+    let answer = answer_with(none, Rejection::new(QUEUE_FULL, &name).into()).await;
     assert!(!answer.headers().contains_key("retry-after"));
 }
 
@@ -74,7 +80,7 @@ impl Service<Request<String>> for Broken {
     type Future = std::future::Ready<Result<Response<String>, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Err(BoxError::from_rejection(Rejection::new("CIRCUIT_OPEN", &Name::new("p")))))
+        Poll::Ready(Err(BoxError::from_rejection(Rejection::new(OPEN, &Name::new("p")))))
     }
 
     fn call(&mut self, _: Request<String>) -> Self::Future {

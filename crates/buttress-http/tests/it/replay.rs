@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, LiftErrorsLayer, observe::StopReason};
+use buttress_core::{BoxError, LiftErrorsLayer};
 use buttress_http::{HttpClassify, HttpReplay, ReplayBody, ReplayBodyLayer};
 use buttress_kit::Backoff;
 use buttress_retry::Retry;
@@ -81,7 +81,7 @@ async fn body_above_the_limit_goes_out_once_and_the_error_comes_out_unchanged() 
         });
     let error = svc.clone().oneshot(put(Frames::of(640, 16 * KIB))).await.unwrap_err();
     assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), "reset after 1 MiB");
-    assert_eq!((calls.load(Relaxed), retry.snapshot().stopped(StopReason::NotReplayable)), (1, 1));
+    assert_eq!((calls.load(Relaxed), retry.snapshot().stopped("not_replayable")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
