@@ -49,7 +49,6 @@ fn in_runtime(run: impl FnOnce()) {
 
 type Set = fn(RetryBuilder) -> RetryBuilder;
 
-// S0-048, S3-050
 #[test]
 fn call_that_succeeds_allocates_nothing_whatever_is_set() {
     let settings: [(&str, Set); 7] = [
@@ -79,7 +78,7 @@ fn call_that_succeeds_allocates_nothing_whatever_is_set() {
 
 #[test]
 fn attempt_after_an_attempt_allocates_nothing_but_the_error() {
-    let retry = Retry::new("payments", RetryConfig::fluxus()).unwrap();
+    let retry = Retry::new("payments", RetryConfig::fixed(3, Duration::ZERO)).unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     let heap = allocation_counter::measure(|| {
         let mut left = 2;
@@ -92,5 +91,5 @@ fn attempt_after_an_attempt_allocates_nothing_but_the_error() {
         assert!(call.as_mut().poll(&mut cx).is_ready());
     });
     assert_eq!(heap.count_total, 0);
-    assert_eq!(retry.snapshot().retries(), 2);
+    assert_eq!(retry.snapshot().retries, 2);
 }

@@ -24,7 +24,6 @@ fn recorded(attempts: u32, wait: u64) -> (Retry, Recording) {
     (retry.observe(recording.clone()).build().unwrap(), recording)
 }
 
-// S1-035, S4-008, C-08
 #[tokio::test(start_paused = true)]
 async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_error_and_wait() {
     let (retry, recording) = recorded(3, 10);
@@ -48,7 +47,6 @@ async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_er
     assert_eq!(events, [attempt(1, "one"), attempt(2, "two"), done]);
 }
 
-// S3-016
 #[tokio::test(start_paused = true)]
 async fn end_of_a_call_says_why_no_further_attempt_was_made() {
     let (retry, recording) = recorded(2, 10);
@@ -56,8 +54,8 @@ async fn end_of_a_call_says_why_no_further_attempt_was_made() {
     assert_eq!(recording.stops(), [words::MAX_ATTEMPTS]);
     assert_eq!(recording.outcomes(), [Outcome::Failure]);
     let snapshot = retry.snapshot();
-    assert_eq!(snapshot.retries(), 1);
-    assert_eq!(snapshot.stopped(words::MAX_ATTEMPTS), 1);
+    assert_eq!(snapshot.retries, 1);
+    assert_eq!(snapshot.stopped.max_attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +76,7 @@ async fn reason_of_an_attempt_tells_errors_responses_and_time_outs_apart() {
     assert_eq!(reasons, [words::TIMEOUT, words::RESPONSE]);
 }
 
-// S3-017: dropped before its first poll, in an attempt, in a wait: told as cancelled, exactly once
+// Dropped before its first poll, in an attempt, in a wait: told as cancelled, exactly once
 #[tokio::test(start_paused = true)]
 async fn call_dropped_at_any_await_is_cancelled_and_told_once() {
     let (retry, recording) = recorded(3, 50);
@@ -112,7 +110,6 @@ async fn call_dropped_at_any_await_is_cancelled_and_told_once() {
     assert_eq!(calls.load(Relaxed), before, "no attempt after the drop");
 }
 
-// S3-017
 #[tokio::test(start_paused = true)]
 async fn call_never_polled_makes_only_what_call_itself_made() {
     let (retry, recording) = recorded(3, 50);
@@ -185,7 +182,7 @@ async fn listener_may_use_the_handle_and_change_it() {
         .on_event(move |event| {
             if let Event::Attempt { .. } = event {
                 let retry = inside.lock().unwrap().clone().unwrap();
-                assert!(retry.snapshot().retries() < 2);
+                assert!(retry.snapshot().retries < 2);
                 retry.reconfigure(of(9, retry.config())).unwrap();
             }
         })
@@ -194,7 +191,7 @@ async fn listener_may_use_the_handle_and_change_it() {
     *handle.lock().unwrap() = Some(retry.clone());
     retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     // The call under way keeps its number of attempts.
-    assert_eq!(retry.snapshot().retries(), 2);
+    assert_eq!(retry.snapshot().retries, 2);
     assert_eq!(retry.config().max_attempts, 9);
 }
 
@@ -228,6 +225,26 @@ async fn level_of_the_budget_recovers_after_an_outage() {
     assert!((0.75..=50.0 / 60.0).contains(&level()), "{}", level());
     // Not told at every call.
     assert!((1..10).contains(&(recording.levels(words::BUDGET_AVAILABLE).len() - told)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn result_of_a_call_says_whether_it_was_retried() {
+    let (retry, recording) = recorded(2, 10);
+    let down = || Err("down".into());
+    for answers in [vec![Ok("ok")], vec![down(), Ok("ok")], vec![down(), down()]] {
+        let _ = retry.layer().layer(Script::of(answers).service()).oneshot("a").await;
+    }
+    let never = retry.layer().replay(buttress_core::Never);
+    never.layer(Script::failing().service()).oneshot("a").await.unwrap_err();
+    drop(retry.call(|| async { Ok::<(), BoxError>(()) }));
+    let results = [
+        words::SUCCESSFUL_WITHOUT_RETRY,
+        words::SUCCESSFUL_WITH_RETRY,
+        words::FAILED_WITH_RETRY,
+        words::FAILED_WITHOUT_RETRY,
+        Outcome::Cancelled.as_str(),
+    ];
+    assert_eq!(recording.results(), results);
 }
 
 #[tokio::test]

@@ -7,12 +7,12 @@ use buttress_core::{
     context::{self, CallContext},
 };
 use buttress_kit::Backoff;
-use buttress_retry::{Retry, RetryAfter, RetryBuilder, RetryConfig, words};
+use buttress_retry::{Retry, RetryAfter, RetryBuilder, RetryConfig};
 use proptest::prelude::*;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
-use crate::support::{OPEN, Script, ms, of};
+use crate::support::{OPEN, Script, aws, ms, of};
 
 fn base(backoff: u64) -> RetryBuilder {
     Retry::builder("api").max_attempts(2).backoff(Backoff::constant(ms(backoff)))
@@ -26,7 +26,6 @@ async fn wait(retry: &Retry, hint: Duration) -> Option<Duration> {
     script.waits().first().copied()
 }
 
-// vector R18
 #[tokio::test(start_paused = true)]
 async fn hint_is_never_anticipated_and_never_shortens_the_backoff() {
     let retry = base(100).build().unwrap();
@@ -35,7 +34,6 @@ async fn hint_is_never_anticipated_and_never_shortens_the_backoff() {
     assert_eq!(wait(&retry, Duration::ZERO).await, Some(ms(100)));
 }
 
-// vector R18
 #[tokio::test(start_paused = true)]
 async fn hint_above_the_cap_ends_the_call_instead_of_being_cut() {
     let retry = base(100).build().unwrap();
@@ -43,13 +41,12 @@ async fn hint_above_the_cap_ends_the_call_instead_of_being_cut() {
     for hint in [ms(30_001), Duration::from_secs(9_999_999_999), Duration::MAX] {
         assert_eq!(wait(&retry, hint).await, None);
     }
-    assert_eq!(retry.snapshot().stopped(words::DEADLINE), 3);
+    assert_eq!(retry.snapshot().stopped.deadline, 3);
 }
 
-// vector aws-re-13, aws-re-14, aws-re-15, aws-re-16
 #[tokio::test(start_paused = true)]
 async fn bounded_hint_lies_between_the_backoff_and_five_seconds_more() {
-    let mut config = RetryConfig::aws();
+    let mut config = aws();
     config.backoff.jitter = buttress_kit::Jitter::None;
     let retry = Retry::new("api", of(2, config)).unwrap();
     assert_eq!(wait(&retry, ms(1500)).await, Some(ms(1500)));
@@ -85,7 +82,6 @@ async fn hint_may_replace_the_backoff_which_then_begins_again() {
     assert_eq!(wait(&retry, Duration::from_secs(31)).await, None);
 }
 
-// C-09, vector R18
 #[tokio::test(start_paused = true)]
 async fn listed_refusal_is_retried_only_if_its_retry_after_fits_the_deadline() {
     let retry = base(10).retry_rejections(["CIRCUIT_OPEN"]).build().unwrap();
@@ -98,10 +94,9 @@ async fn listed_refusal_is_retried_only_if_its_retry_after_fits_the_deadline() {
         context::scope(CallContext::default().until(deadline), call).await.unwrap_err();
         assert_eq!(script.waits(), waits, "{left:?} left");
     }
-    assert_eq!(retry.snapshot().stopped(words::DEADLINE), 2);
+    assert_eq!(retry.snapshot().stopped.deadline, 2);
 }
 
-// S1-029
 #[tokio::test(start_paused = true)]
 async fn preset_for_rate_limits_obeys_a_minute() {
     let retry = Retry::new("api", of(2, RetryConfig::api_rate_limit())).unwrap();
@@ -112,7 +107,6 @@ async fn preset_for_rate_limits_obeys_a_minute() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    // vector R18
     #[test]
     fn wait_is_never_early_never_above_the_cap_and_always_ends_before_the_deadline(
         backoff in 0_u64..5_000, hint in proptest::option::of(0_u64..20_000), cap in 0_u64..10_000,

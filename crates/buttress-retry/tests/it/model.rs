@@ -132,7 +132,7 @@ async fn run(case: &Case) {
     assert_eq!(answer.is_ok(), why.is_none());
     assert_eq!(recording.stops(), Vec::from_iter(why));
     assert_eq!(recording.outcomes().len(), 1);
-    assert_eq!(retry.snapshot().retries(), begun.len() as u64 - 1);
+    assert_eq!(retry.snapshot().retries, begun.len() as u64 - 1);
     assert_eq!(probe.taken_slots(), 0);
 }
 

@@ -91,3 +91,30 @@ impl Script {
         inner.calls.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 }
+
+fn source(file: &str) -> RetryConfig {
+    let mut tables: toml::Table = file.parse().unwrap();
+    tables.remove("retry").unwrap().try_into().unwrap()
+}
+
+// What other systems set.
+
+pub(crate) fn aws() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/aws.toml"))
+}
+
+pub(crate) fn blipee() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/blipee.toml"))
+}
+
+pub(crate) fn didactic() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/didactic.toml"))
+}
+
+pub(crate) fn dspx() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/dspx.toml"))
+}
+
+pub(crate) fn fluxus() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/fluxus.toml"))
+}
