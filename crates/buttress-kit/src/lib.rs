@@ -5,16 +5,18 @@
 //! facade `buttress`.
 //!
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
-//! - [`duration`]: times in settings files.
+//! - [`duration`]: times in settings files. [`unpoisoned`]: locks that a panic does not close.
 
 mod backoff;
 mod budget;
 mod chance;
 pub mod duration;
+mod lock;
 mod sync;
 
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
+    lock::unpoisoned,
 };
