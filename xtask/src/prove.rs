@@ -1,7 +1,9 @@
 //! `cargo xtask prove`: what takes longer than a change should wait for, or needs tools of its own.
 
 mod coverage;
+mod mutants;
 mod release;
+mod scratch;
 
 use crate::{
     Result,
@@ -17,6 +19,7 @@ const PROOFS: &[(&str, &str)] = &[
         "coverage",
         "breaks the code in a copy, once per tests/breakages/, and sees the named test fail; -- FILTER",
     ),
+    ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
     ("loom", "the loom models, as in `test`"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
     ("alone", "the tests of each crate by itself"),
@@ -51,6 +54,10 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
         "coverage" => {
             tools::ensure(tools::COVERAGE, install)?;
             coverage::prove(workspace, rest)
+        }
+        "mutants" => {
+            tools::ensure(tools::COVERAGE, install)?;
+            mutants::prove(workspace, install, rest)
         }
         "loom" => test::loom(workspace),
         "deny" => test::deny(workspace, install),

@@ -7,12 +7,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use serde::Deserialize;
 
+use super::scratch::Scratch;
 use crate::{
     Result,
     breakages::{self, Breakage, TestName},
@@ -90,40 +91,7 @@ impl Verdict {
     }
 }
 
-/// A copy of the tree, in which things are broken.
-struct Scratch {
-    tree: PathBuf,
-    built: PathBuf,
-}
-
 impl Scratch {
-    /// Brings the copy up to date with the tree as it stands, committed or not. Files that are the same are
-    /// left alone, because cargo goes by their time.
-    fn of(workspace: &Workspace) -> Result<Self> {
-        let copy =
-            Self { tree: workspace.scratch("coverage/tree"), built: workspace.scratch("coverage/built") };
-        let listed = Cmd::new("git").words("ls-files -z --cached --others --exclude-standard");
-        let listed = listed.dir(&workspace.root).read()?;
-        let files: Vec<_> = listed.split('\0').filter(|file| !file.is_empty()).map(PathBuf::from).collect();
-        for file in &files {
-            let (from, to) = (workspace.root.join(file), copy.tree.join(file));
-            // Listed but not there: deleted and not yet committed.
-            let Ok(content) = fs::read(&from) else { continue };
-            if fs::read(&to).is_ok_and(|copied| copied == content) {
-                continue;
-            }
-            fs::create_dir_all(to.parent().unwrap_or(&copy.tree))?;
-            fs::write(&to, content)?;
-        }
-        remove_others(&copy.tree, &|file| {
-            let file = file.strip_prefix(&copy.tree).unwrap_or(file);
-            // Cargo writes the lock file of a tree that keeps none.
-            file == Path::new("Cargo.lock")
-                || workspace.root.join(file).is_file() && files.iter().any(|f| f == file)
-        })?;
-        Ok(copy)
-    }
-
     /// How long each test takes before anything is broken, and a line for each that does not pass.
     fn test_unbroken(&self, breakages: &[Breakage]) -> Result<(BTreeMap<TestName, Duration>, Vec<String>)> {
         let (mut took, mut wrong) = (BTreeMap::new(), Vec::new());
@@ -221,17 +189,4 @@ impl Message {
         let executable = self.executable.filter(|_| self.profile.test)?;
         Some(Binary { executable, folder: self.manifest_path.parent()?.to_owned() })
     }
-}
-
-/// Removes the files below `folder` that are not to be kept.
-fn remove_others(folder: &Path, kept: &dyn Fn(&Path) -> bool) -> Result {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_others(&path, kept)?;
-        } else if !kept(&path) {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }
