@@ -297,7 +297,7 @@ fn tests_are_found_in_modules_of_both_kinds() {
     assert_eq!(here("nowhere::is_found"), Err("no module nowhere".into()));
     assert!(find("no-such-package::it::a", &packages).is_err());
     assert_eq!(find("suite::example::storm", &packages), Ok(()));
-    assert_eq!(find("xtask::prove::coverage", &packages), Ok(()));
+    assert_eq!(find("xtask::prove::mutants", &packages), Ok(()));
     assert!(find("xtask::prove::nothing", &packages).is_err());
 }
 

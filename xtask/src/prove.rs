@@ -1,6 +1,6 @@
 //! `cargo xtask prove`: what takes longer than a change should wait for, or needs tools of its own.
 
-mod coverage;
+mod breakages;
 mod mutants;
 mod release;
 mod scratch;
@@ -16,8 +16,8 @@ use crate::{
 /// What there is to prove.
 const PROOFS: &[(&str, &str)] = &[
     (
-        "coverage",
-        "breaks the code in a copy, once per tests/breakages/, and sees the named test fail; -- FILTER",
+        "breakages",
+        "what no operator mutation makes, of tests/breakages.toml: the named test must fail; -- FILTER",
     ),
     ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
     ("loom", "the loom models, as in `test`"),
@@ -51,12 +51,12 @@ pub(crate) fn steps<'a>(
 
 fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> Result<Done> {
     match name {
-        "coverage" => {
-            tools::ensure(tools::COVERAGE, install)?;
-            coverage::prove(workspace, rest)
+        "breakages" => {
+            tools::ensure(tools::COPY, install)?;
+            breakages::prove(workspace, rest)
         }
         "mutants" => {
-            tools::ensure(tools::COVERAGE, install)?;
+            tools::ensure(tools::COPY, install)?;
             mutants::prove(workspace, install, rest)
         }
         "loom" => test::loom(workspace),

@@ -15,8 +15,8 @@ pub(crate) struct Tool {
 pub(crate) const TEST: &[Tool] =
     &[Tool { program: "cc", packages: &["gcc", "libc6-dev"], needed_by: "linking whatever is compiled" }];
 
-/// What `cargo xtask prove coverage` and `mutants` need.
-pub(crate) const COVERAGE: &[Tool] =
+/// What `cargo xtask prove breakages` and `mutants` need.
+pub(crate) const COPY: &[Tool] =
     &[Tool { program: "git", packages: &["git"], needed_by: "listing the files of the tree" }];
 
 /// What `cargo xtask prove bench` needs.
