@@ -2,6 +2,7 @@
 //! takes longer or needs tools of its own.
 
 mod command;
+mod dependencies;
 mod emitted;
 mod prove;
 mod report;

@@ -210,7 +210,7 @@ impl TestName {
         let build = match self.target.as_str() {
             // As `test::loom` builds them.
             "loom" => build
-                .words("--release --lib")
+                .words("--profile loom --lib")
                 .env("RUSTFLAGS", "--cfg buttress_loom")
                 .arg("--target-dir")
                 .arg(copy.built.join("loom")),
