@@ -1,5 +1,4 @@
 //! The happy path of a whole stack allocates nothing, whether the inner call is ready at once or pending once.
-//! A binary of its own, because it counts through the global allocator.
 
 use std::{
     fmt::Debug,
@@ -107,13 +106,11 @@ fn stack(inner: After) -> impl Service<u64, Response = u64, Error: Debug + FromR
         .service(inner)
 }
 
-// S3-050, vector M11
 #[test]
 fn six_layers_allocate_nothing_when_the_call_is_ready_at_once() {
     assert_eq!(allocations(stack(After(0))), 0);
 }
 
-// S3-050, vector M11
 #[test]
 fn six_layers_allocate_nothing_when_the_call_is_pending_once() {
     assert_eq!(allocations(stack(After(1))), 0);

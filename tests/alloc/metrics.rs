@@ -1,14 +1,13 @@
-//! Allocations of the seam with metrics on. Alone in its process, so that nothing else is counted.
+//! Allocations of the seam with metrics on.
 
 use std::time::Duration;
 
-use buttress_core::{
+use buttress::metrics::Metrics;
+use buttress::{
     Emitter, Event, Name, Outcome, PolicyKind,
     observe::{Level, Note},
 };
-use buttress_metrics::Metrics;
 
-// S3-044, DESIGN §8: 0 allocations with the observer on and no recorder behind it
 #[test]
 fn calls_allocate_nothing_while_handles_are_cached() {
     let metrics = Metrics::default();

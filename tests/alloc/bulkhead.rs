@@ -1,6 +1,4 @@
 //! What the happy path allocates: nothing.
-//!
-//! A binary of its own, because it replaces the allocator by one that counts, thread by thread.
 
 use std::{
     pin::pin,
@@ -8,8 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use buttress_bulkhead::Bulkhead;
-use buttress_core::{BoxError, Error, Event, Name, PolicyKind, Recorder};
+use buttress::bulkhead::Bulkhead;
+use buttress::{BoxError, Error, Event, Name, PolicyKind, Recorder};
 use tower::{Layer, Service, service_fn};
 
 fn allocations(f: impl FnOnce()) -> u64 {

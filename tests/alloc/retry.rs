@@ -1,4 +1,4 @@
-//! Allocations on the happy path: none. In a binary of its own, because the counter replaces the allocator.
+//! Allocations on the happy path: none.
 
 use std::{
     future::poll_fn,
@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, OnlyErrors};
-use buttress_kit::{Budget, TokenBudgetConfig};
-use buttress_retry::{Retry, RetryBuilder, RetryConfig};
+use buttress::retry::{Retry, RetryBuilder, RetryConfig};
+use buttress::{BoxError, Budget, OnlyErrors, TokenBudgetConfig};
 use tower::{Layer, Service, service_fn};
 
 /// Ready after it was pending this often.
@@ -49,7 +48,6 @@ fn in_runtime(run: impl FnOnce()) {
 
 type Set = fn(RetryBuilder) -> RetryBuilder;
 
-// S0-048, S3-050
 #[test]
 fn call_that_succeeds_allocates_nothing_whatever_is_set() {
     let settings: [(&str, Set); 7] = [

@@ -1,4 +1,4 @@
-//! Allocations on the happy path: none. In a binary of its own, because the counter replaces the allocator.
+//! Allocations on the happy path: none.
 
 use std::{
     future::poll_fn,
@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use buttress_core::BoxError;
-use buttress_fallback::Fallback;
+use buttress::BoxError;
+use buttress::fallback::Fallback;
 use tower::{Layer, Service, service_fn};
 
 /// Ready after it was pending this often.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use allocation_counter::measure;
-use buttress_breaker::{Breaker, BreakerBuilder, OnCancel, Window};
-use buttress_core::{Error, PolicyKind, Recorder, TypedErrorsLayer, observe::recorder_fn};
+use buttress::breaker::{Breaker, BreakerBuilder, OnCancel, Window};
+use buttress::{Error, PolicyKind, Recorder, TypedErrorsLayer, observe::recorder_fn};
 use tower::{Layer, Service, service_fn};
 
 type Answer = Result<u32, std::fmt::Error>;
@@ -44,13 +44,12 @@ fn builders() -> Vec<(&'static str, BreakerBuilder)> {
     ]
 }
 
-// S3-050
 #[test]
 fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not() {
     // A call with a limit of its own that has to wait needs a timer. It takes the place that one before it has left.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
-    let observer = |_: PolicyKind, _: &buttress_core::Name| -> Option<std::sync::Arc<dyn Recorder>> {
+    let observer = |_: PolicyKind, _: &buttress::Name| -> Option<std::sync::Arc<dyn Recorder>> {
         Some(recorder_fn(|event| _ = black_box(event)))
     };
     for observed in [false, true] {
@@ -104,7 +103,7 @@ impl Service<u32> for UnreadyOnce {
     }
 }
 
-// S3-050: as many as wait at a time need memory once; and what is kept is bounded, and holds no timer.
+// As many as wait at a time need memory once; and what is kept is bounded, and holds no timer.
 #[test]
 fn timers_of_limited_calls_take_the_places_of_those_before_them() {
     let breaker = Breaker::builder("x").call_timeout(Duration::from_secs(1)).on_cancel(OnCancel::Ignore);
@@ -172,7 +171,7 @@ fn a_refusal_with_a_typed_error_allocates_nothing() {
 
 #[test]
 fn a_key_takes_two_hundred_bytes_besides_itself_and_a_lookup_allocates_nothing() {
-    let keyed: buttress_breaker::KeyedBreaker<u64> =
+    let keyed: buttress::breaker::KeyedBreaker<u64> =
         Breaker::keyed("x").consecutive_failures(5).max_keys(20_000).build().unwrap();
     let grown = measure(|| (0..10_000).for_each(|key| keyed.try_acquire(&key).unwrap().success()));
     let each = grown.bytes_current / 10_000 - size_of::<u64>() as i64;
@@ -181,7 +180,7 @@ fn a_key_takes_two_hundred_bytes_besides_itself_and_a_lookup_allocates_nothing()
     let again = measure(|| (0..10_000).for_each(|key| keyed.try_acquire(&key).unwrap().success()));
     assert_eq!(again.count_total, 0);
 
-    let by_name: buttress_breaker::KeyedBreaker<String> = Breaker::keyed("x").build().unwrap();
+    let by_name: buttress::breaker::KeyedBreaker<String> = Breaker::keyed("x").build().unwrap();
     by_name.try_acquire("tenant").unwrap().success();
     let borrowed = measure(|| by_name.try_acquire("tenant").unwrap().success());
     assert_eq!(borrowed.count_total, 0);

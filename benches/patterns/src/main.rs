@@ -1,6 +1,6 @@
 //! Side by side: every layer beside the bare service and the peers, in one process, one table.
 //!
-//! `cargo run --release -p buttress-benches` prints the table; `-- --write` also writes `docs/benchmarks.md`;
+//! `cargo run --release -p bench-patterns` prints the table; `-- --write` also writes `docs/benchmarks.md`;
 //! `-- --instructions` adds instruction counts, where valgrind is installed.
 
 mod cases;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let table = table::measured(has("--instructions"));
     println!("{table}");
     if has("--write") {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md");
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md");
         if let Err(error) = std::fs::write(page, table) {
             eprintln!("docs/benchmarks.md cannot be written: {error}");
             return ExitCode::FAILURE;

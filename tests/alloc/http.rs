@@ -1,4 +1,4 @@
-//! What a body that may be sent again costs. In a binary of its own, because the counter replaces the allocator.
+//! What a body that may be sent again costs.
 
 use std::{
     convert::Infallible,
@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use buttress_core::BoxError;
-use buttress_http::{HttpReplay, ReplayBody, ReplayBodyLayer};
-use buttress_retry::Retry;
+use buttress::BoxError;
+use buttress::http::{HttpReplay, ReplayBody, ReplayBodyLayer};
+use buttress::retry::Retry;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::{Body, Frame};
@@ -42,7 +42,7 @@ fn read<B: Body<Error = BoxError, Data = Bytes> + Unpin>(mut body: B, up_to: usi
 }
 
 fn retry() -> Retry {
-    Retry::builder("storage").max_attempts(3).backoff(buttress_kit::Backoff::none()).build().unwrap()
+    Retry::builder("storage").max_attempts(3).backoff(buttress::Backoff::none()).build().unwrap()
 }
 
 #[test]
@@ -91,7 +91,6 @@ impl Body for Large {
     }
 }
 
-// vector fault R12
 #[test]
 fn no_more_is_kept_of_a_body_than_its_limit() {
     const LIMIT: usize = 64 * KIB;

@@ -1,4 +1,4 @@
-//! Allocations on the happy path: none. In a binary of its own, because the counter replaces the allocator.
+//! Allocations on the happy path: none.
 
 use std::{
     future::poll_fn,
@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::BoxError;
-use buttress_timeout::Timeout;
+use buttress::BoxError;
+use buttress::timeout::Timeout;
 use tower::{Layer, Service, service_fn};
 
 /// Ready after it was pending this often.
@@ -67,7 +67,6 @@ fn call_that_is_observed_allocates_nothing() {
     });
 }
 
-// vector T08
 #[test]
 fn timers_of_finished_calls_are_not_kept() {
     in_runtime(|| {

@@ -83,7 +83,7 @@ impl Bench {
 
 const HEAD: &str = "# Benchmarks
 
-Written by `cargo run --release -p buttress-benches -- --write --instructions`: do not edit. One process, one run.
+Written by `cargo run --release -p bench-patterns -- --write --instructions`: do not edit. One process, one run.
 
 - **ready**, **pending once**: the inner service answers at the first poll, or at the second one. Nanoseconds per call
   beyond the bare service, in interleaved pairs of the two: the median of the differences. The first row is the bare
