@@ -1,13 +1,13 @@
 use std::{
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, RwLock, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value, context};
-use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
 use tokio::time::Instant;
 
 use crate::{
@@ -121,14 +121,14 @@ impl Engine {
 
     /// The settings as they are now, for a call that did not succeed at once: it takes a lock for a moment.
     pub(crate) fn rules(&self) -> Arc<RetryConfig> {
-        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+        unpoisoned(self.rules.read()).clone()
     }
 
     /// Puts new settings in force, with the lock of `live` held.
     pub(crate) fn apply(&self, next: &RetryConfig) {
         self.max_attempts.store(next.max_attempts, Relaxed);
         self.max_elapsed_nanos.store(elapsed_nanos(next), Relaxed);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next.clone());
+        *unpoisoned(self.rules.write()) = Arc::new(next.clone());
     }
 
     /// Decides what follows an attempt. `can_resend` asks whether the request can be sent again.
