@@ -4,6 +4,7 @@
 //! before 1.0; the words in `buttress-core` change less. Users of the patterns find what they need of it in the
 //! facade `buttress`.
 //!
+//! - [`Wakers`]: those who wait for one thing.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
 //! - [`duration`]: times in settings files. [`unpoisoned`]: locks that a panic does not close.
 
@@ -11,12 +12,15 @@ mod backoff;
 mod budget;
 mod chance;
 pub mod duration;
+mod list;
 mod lock;
 mod sync;
+pub mod wakers;
 
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
     lock::unpoisoned,
+    wakers::Wakers,
 };

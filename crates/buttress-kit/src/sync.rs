@@ -2,11 +2,11 @@
 
 #[cfg(buttress_loom)]
 pub(crate) use loom::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
 #[cfg(not(buttress_loom))]
 pub(crate) use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
