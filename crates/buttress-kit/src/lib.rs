@@ -4,7 +4,7 @@
 //! before 1.0; the words in `buttress-core` change less. Users of the patterns find what they need of it in the
 //! facade `buttress`.
 //!
-//! - [`Wakers`]: those who wait for one thing.
+//! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
 //! - [`duration`]: times in settings files. [`unpoisoned`]: locks that a panic does not close.
 
@@ -14,6 +14,7 @@ mod chance;
 pub mod duration;
 mod list;
 mod lock;
+pub mod queue;
 mod sync;
 pub mod wakers;
 
@@ -22,5 +23,6 @@ pub use crate::{
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
     lock::unpoisoned,
+    queue::Queue,
     wakers::Wakers,
 };
