@@ -5,6 +5,7 @@
 //! facade `buttress`.
 //!
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
+//! - [`KeyedMap`]: values by key, at most so many, the one not used for longest first to go.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
 //! - [`duration`]: times in settings files. [`unpoisoned`]: locks that a panic does not close.
 
@@ -12,6 +13,7 @@ mod backoff;
 mod budget;
 mod chance;
 pub mod duration;
+pub mod keyed;
 mod list;
 mod lock;
 pub mod queue;
@@ -22,6 +24,7 @@ pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
+    keyed::KeyedMap,
     lock::unpoisoned,
     queue::Queue,
     wakers::Wakers,
