@@ -8,6 +8,7 @@
 //! - [`KeyedMap`]: values by key, at most so many, the one not used for longest first to go.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
 //! - [`duration`]: times in settings files. [`unpoisoned`]: locks that a panic does not close.
+//! - [`CallOnce`], [`Repeat`]: closures as services.
 
 mod backoff;
 mod budget;
@@ -16,6 +17,7 @@ pub mod duration;
 pub mod keyed;
 mod list;
 mod lock;
+mod once;
 pub mod queue;
 mod sync;
 pub mod wakers;
@@ -26,6 +28,7 @@ pub use crate::{
     chance::Chance,
     keyed::KeyedMap,
     lock::unpoisoned,
+    once::{CallOnce, Repeat},
     queue::Queue,
     wakers::Wakers,
 };

@@ -1,8 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{ByClone, ByFn, Classify, FailureKind, FromRejection, Replay, Standard, Verdict};
+use buttress_kit::Repeat;
 
-use crate::{Repeat, RetryFuture, RetryService, policy::Policy, retry};
+use crate::{RetryFuture, RetryService, policy::Policy, retry};
 
 /// Retries every service it wraps; made by [`Retry::layer`](crate::Retry::layer).
 ///

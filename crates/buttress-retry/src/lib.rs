@@ -100,6 +100,6 @@ pub use crate::{
     engine::RetrySnapshot,
     future::RetryFuture,
     layer::{MapLast, OnRetry, RetryLayer, ThrottledWhen},
-    retry::{Repeat, Retry},
+    retry::Retry,
     service::RetryService,
 };

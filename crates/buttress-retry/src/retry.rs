@@ -1,11 +1,7 @@
-use std::{
-    fmt, mem,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, mem, sync::Arc};
 
 use buttress_core::{ByClone, ConfigError, FromRejection, Name, Standard, observe::Events};
-use buttress_kit::Budget;
+use buttress_kit::{Budget, Repeat};
 use tower_service::Service;
 
 use crate::{
@@ -136,40 +132,10 @@ where
 {
     let begun = policy.begin();
     let unless_returned = begun.unwound(&policy.engine);
-    let mut inner = Repeat { attempt };
+    let mut inner = Repeat::new(attempt);
     let attempt = begun.inside(|| inner.call(()));
     // Nothing to save: a closure can always be called again.
     let again = (!begun.is_last()).then(|| Again { inner, req: Some(()) });
     mem::forget(unless_returned);
     RetryFuture::calling(attempt, again, begun.run(policy))
-}
-
-/// A closure that makes attempts, as a service; what [`Retry::call`] calls.
-#[derive(Clone, Copy)]
-pub struct Repeat<F> {
-    attempt: F,
-}
-
-impl<F, Fut, T, E> Service<()> for Repeat<F>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Response = T;
-    type Error = E;
-    type Future = Fut;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (): ()) -> Fut {
-        (self.attempt)()
-    }
-}
-
-impl<F> fmt::Debug for Repeat<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Repeat(..)")
-    }
 }
