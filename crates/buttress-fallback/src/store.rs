@@ -41,7 +41,7 @@ impl<K: Hash + Eq + Clone, V> Store<K, V> {
         Self { at: HashMap::new(), slots: Vec::new(), newest: END, oldest: END }
     }
 
-    /// Stores a value, evicting one first where there are `max` others. Never more than `max` are held, but
+    /// Stores a value, evicting one first if there are `max` others. Never more than `max` are held, but
     /// after `max` was lowered: then [`evict_beyond`](Self::evict_beyond) takes the rest.
     pub(crate) fn put(&mut self, key: K, value: V, now: Instant, max: usize) -> Put<V> {
         if let Some(&slot) = self.at.get(&key) {
@@ -70,7 +70,7 @@ impl<K: Hash + Eq + Clone, V> Store<K, V> {
         Some((&self.slots[slot].value, age))
     }
 
-    /// Takes out the value not used for longest, where there are more than `max`.
+    /// Takes out the value not used for longest, if there are more than `max`.
     pub(crate) fn evict_beyond(&mut self, max: usize) -> Option<V> {
         if self.slots.len() <= max {
             return None;

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Event, Verdict, observe::Note};
-use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer, LastGood, Stale};
+use buttress_core::{BoxError, Event, Note, Value, Verdict};
+use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer, LastGood, Stale, words};
 use tokio::time;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -44,7 +44,6 @@ fn storing(max_age_ms: u64, max_keys: usize) -> Fallback {
     Fallback::builder("prices").max_age(ms(max_age_ms)).max_keys(max_keys).build().unwrap()
 }
 
-// S1-069
 #[tokio::test(start_paused = true)]
 async fn stored_answer_is_given_for_its_key_only_and_marked_as_stale() {
     let fallback = storing(60_000, 10);
@@ -168,7 +167,7 @@ async fn stale_answers_and_evictions_are_told() {
         .max_keys(1)
         .on_event(move |event| {
             if let Event::Note(note) = event {
-                to.lock().unwrap().push(*note);
+                to.lock().unwrap().push((*note).clone());
             }
         })
         .build()
@@ -178,7 +177,10 @@ async fn stale_answers_and_evictions_are_told() {
     time::advance(ms(20)).await;
     svc.call(("apple", None)).await.unwrap();
     svc.call(("pear", Some(50))).await.unwrap();
-    assert_eq!(*heard.lock().unwrap(), [Note::Stale(ms(20)), Note::Evicted]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [Note::with(words::STALE, Value::Time(ms(20))), Note::new(words::EVICTED)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
