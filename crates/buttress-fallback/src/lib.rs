@@ -65,7 +65,7 @@
 //!
 //! # Cost
 //! A call that succeeds allocates nothing and takes no lock. `last_good` is the exception: it stores a clone of
-//! each good answer, under a lock held for one table operation.
+//! each good answer, and locks a part of the table for that.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
@@ -79,7 +79,6 @@ mod last_good;
 mod layer;
 mod sealed;
 mod service;
-mod store;
 pub mod words;
 
 pub use crate::{
