@@ -2,42 +2,30 @@
 
 use std::time::Duration;
 
-use buttress_core::{
-    Emitter, Event, Name, Outcome, PolicyKind,
-    observe::{Level, Note},
-};
+use buttress_bulkhead::words;
+use buttress_core::{Event, Kind, Level, Name, Note, Outcome};
+use buttress_kit::{Emitter, Listeners};
 use buttress_metrics::Metrics;
 
-// S3-044, DESIGN §8: 0 allocations with the observer on and no recorder behind it
+// With the observer on and no recorder behind it.
 #[test]
 fn calls_allocate_nothing_while_handles_are_cached() {
-    let metrics = Metrics::default();
-    let policies: Vec<_> = [
-        PolicyKind::Breaker,
-        PolicyKind::Retry,
-        PolicyKind::Timeout,
-        PolicyKind::Bulkhead,
-        PolicyKind::Fallback,
-    ]
-    .into_iter()
-    .map(|kind| {
-        let policy = Emitter::new(kind, Name::new("payments"));
-        policy.observe(&metrics);
-        policy
-    })
-    .collect();
+    let kinds: [Kind; 5] = [
+        &buttress_breaker::KIND,
+        &buttress_retry::KIND,
+        &buttress_timeout::KIND,
+        &buttress_bulkhead::KIND,
+        &buttress_fallback::KIND,
+    ];
+    let mut listeners = Listeners::default();
+    listeners.observe(Metrics::default());
+    let policies = kinds.map(|kind| Emitter::new(kind, Name::new("payments"), &listeners));
     let call = || {
         for policy in &policies {
             let elapsed = Some(Duration::from_millis(1));
-            policy.emit(Event::Note(Note::Admitted));
-            policy.emit(Event::Level { what: Level::InFlight, value: 1.0 });
-            policy.emit(Event::Done {
-                outcome: Outcome::Success,
-                elapsed,
-                slow: false,
-                attempts: 1,
-                error: None,
-            });
+            policy.emit(Event::Note(&Note::new(words::ADMITTED)));
+            policy.emit(Event::Level(Level::new(words::IN_FLIGHT, 1.0)));
+            policy.done(Outcome::Success, Outcome::Success.as_str(), elapsed, false, 1, None);
         }
     };
     call();
