@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Name, Rejection, Standard, observe::Events};
+use buttress_core::{ConfigError, Name, Rejection, Standard};
+use buttress_kit::Events;
 
 use crate::{
     BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition, Permit, Snapshot,

@@ -1,14 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-use buttress_core::{
-    ConfigError, Event, Mode, Name, Observer, Recorder,
-    observe::{Level, recorder_fn},
-};
-use buttress_kit::{Backoff, Chance};
+use buttress_core::{ConfigError, Event, Level, Name, Observer};
+use buttress_kit::{Backoff, Chance, Emitter, Listeners, Mode};
 
-use crate::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window, engine::Shared};
-
-type Parts = (Name, BreakerConfig, Chance, Vec<Arc<dyn Observer>>, Vec<Arc<dyn Recorder>>);
+use crate::{Breaker, BreakerConfig, Comparison, KIND, OnCancel, Ramp, State, Window, engine::Shared};
 
 /// Builds a [`Breaker`]; made by [`Breaker::builder`]. Each setter is a field of [`BreakerConfig`].
 #[derive(Clone)]
@@ -17,14 +12,13 @@ pub struct BreakerBuilder {
     name: Name,
     config: BreakerConfig,
     seed: Option<u64>,
-    observers: Vec<Arc<dyn Observer>>,
-    recorders: Vec<Arc<dyn Recorder>>,
+    listeners: Listeners,
 }
 
 impl BreakerBuilder {
     pub(crate) fn new(name: Name) -> Self {
         let config = BreakerConfig::default();
-        Self { name, config, seed: None, observers: Vec::new(), recorders: Vec::new() }
+        Self { name, config, seed: None, listeners: Listeners::default() }
     }
 
     /// All settings at once.
@@ -181,7 +175,7 @@ impl BreakerBuilder {
 
     /// Adds an observer for this breaker alone.
     pub fn observe(mut self, observer: impl Observer) -> Self {
-        self.observers.push(Arc::new(observer));
+        self.listeners.observe(observer);
         self
     }
 
@@ -190,7 +184,7 @@ impl BreakerBuilder {
     where
         F: Fn(&Event<'_>) + Send + Sync + 'static,
     {
-        self.recorders.push(recorder_fn(listener));
+        self.listeners.on_event(listener);
         self
     }
 
@@ -199,21 +193,20 @@ impl BreakerBuilder {
     /// # Errors
     /// Where the settings cannot work; names the field, its value and why.
     pub fn build(self) -> Result<Breaker, ConfigError> {
-        let (name, config, chance, observers, recorders) = self.parts();
-        config.validate()?;
-        let shared = Shared::new(name, config, chance);
-        shared.common.listen(&observers, recorders);
+        let (emitter, config, chance) = self.checked()?;
+        let shared = Shared::new(emitter, config, chance);
         if shared.common.emitter.is_on() {
             // So that observers of the whole process know of it before its first call.
-            let what = Level::State(shared.state().as_str());
-            shared.common.emitter.emit(Event::Level { what, value: 1.0 });
+            shared.common.emitter.emit(Event::Level(Level::state(shared.state().as_str())));
         }
         Ok(Breaker { shared })
     }
 
-    pub(crate) fn parts(self) -> Parts {
+    pub(crate) fn checked(self) -> Result<(Emitter, BreakerConfig, Chance), ConfigError> {
+        let checked = self.name.validate().and_then(|()| self.config.validate());
+        checked.map_err(|why| why.of(&KIND, &self.name))?;
         let chance = self.seed.map_or_else(Chance::random, Chance::seeded);
-        (self.name, self.config, chance, self.observers, self.recorders)
+        Ok((Emitter::new(&KIND, self.name, &self.listeners), self.config, chance))
     }
 }
 

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::observe::{Cause, Note, TransitionDetail};
+use buttress_core::{Note, Transition, Value, Word};
 use buttress_kit::BackoffState;
 
 use crate::{
     OnCancel, OpenReason, State,
     config::{Rules, nanos},
     window::{Counts, Kept},
+    words,
 };
 
 /// Generations count up to here and start again: what the front's word has room for.
@@ -67,13 +68,13 @@ pub(crate) enum Admission {
 }
 
 /// What is to be told, once no lock is held.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Said {
     Changed {
         from: State,
         to: State,
-        cause: Cause,
-        detail: TransitionDetail,
+        cause: Word,
+        detail: Detail,
     },
     Note(Note),
     /// A key's circuit, in this state, came or went.
@@ -81,6 +82,32 @@ pub(crate) enum Said {
         state: State,
         came: bool,
     },
+}
+
+/// What is known of a change of state.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Detail {
+    /// What the decision was made on.
+    counts: Counts,
+    /// How long the new state lasts at least, or, on closing, how long ago the circuit left closed; nanoseconds.
+    open_for: Option<u64>,
+    /// Calls refused since the circuit was last closed.
+    rejected: u64,
+}
+
+impl Detail {
+    /// The change of state as it is told.
+    pub(crate) fn told(&self, from: State, to: State, cause: Word) -> Transition {
+        let mut told = Transition::new(from.as_str(), to.as_str(), cause)
+            .with(words::CALLS, Value::Count(self.counts.calls))
+            .with(words::REJECTED, Value::Count(self.rejected));
+        let (failures, slow) = self.counts.ratios();
+        for (what, ratio) in [(words::FAILURE_RATIO, failures), (words::SLOW_RATIO, slow)] {
+            told.detail.extend(ratio.map(|ratio| (what, Value::Ratio(ratio))));
+        }
+        told.detail.extend(self.open_for.map(|time| (words::OPEN_FOR, Value::Time(Duration::from_nanos(time)))));
+        told
+    }
 }
 
 /// All results since the start or the last reset.
@@ -191,9 +218,9 @@ impl Circuit {
         circuit.window.clear(at.now);
         match state {
             State::Closed => {}
-            State::Open => circuit.open(rules, OpenReason::Initial, Cause::Manual, None, at),
-            State::HalfOpen => circuit.half_open(rules, Cause::Manual, at),
-            other => circuit.go(other, Cause::Manual, TransitionDetail::default(), at),
+            State::Open => circuit.open(rules, OpenReason::Initial, words::MANUAL, None, at),
+            State::HalfOpen => circuit.half_open(rules, words::MANUAL, at),
+            other => circuit.go(other, words::MANUAL, Detail::default(), at),
         }
         // Nothing changed yet: it began like this.
         if circuit.has_said() {
@@ -224,7 +251,7 @@ impl Circuit {
             let Some(expired) = leases.position(|lease| lease.until <= at.now) else { break };
             self.cold.trial.leases.swap_remove(expired);
             self.cold.trial.expired = self.cold.trial.expired.saturating_add(1);
-            self.cold.said.push(Said::Note(Note::LeaseExpired));
+            self.cold.said.push(Said::Note(Note::new(words::LEASE_EXPIRED)));
         }
         if self.cold.trial.leases.len() >= rules.probes {
             let left = self.blocked_until(rules).saturating_sub(at.now);
@@ -370,13 +397,13 @@ impl Circuit {
             for (told, answer) in cold.exceeded.iter_mut().zip(answers) {
                 if let Some(rule) = answer {
                     if !std::mem::replace(told, true) {
-                        cold.said.push(Said::Note(Note::Exceeded(exceeded(rule))));
+                        cold.said.push(Said::Note(Note::with(words::EXCEEDED, Value::Word(exceeded(rule)))));
                     }
                 }
             }
         } else if let Some(reason) = answers.into_iter().flatten().next() {
             let reason = if self.stands_in(rules).is_some() { OpenReason::Abandoned } else { reason };
-            self.open(rules, reason, Cause::Rule, None, at);
+            self.open(rules, reason, words::RULE, None, at);
         }
     }
 
@@ -460,14 +487,14 @@ impl Circuit {
             None
         };
         if let Some(reason) = reason {
-            self.open(rules, reason, Cause::Rule, None, at);
+            self.open(rules, reason, words::RULE, None, at);
             return;
         }
         let fast = trial.successes.saturating_add(trial.failures).saturating_sub(trial.slow);
         let cannot_fail = trial.successes.saturating_add(rules.failed_probes) > rules.sample;
         let cannot_be_slow = fast.saturating_add(rules.slow_probes) > rules.sample;
         if cannot_fail && cannot_be_slow {
-            self.close(rules, Cause::Rule, at);
+            self.close(rules, words::RULE, at);
         }
     }
 
@@ -477,7 +504,7 @@ impl Circuit {
     fn catch_up(&mut self, rules: &Rules, at: Moment) {
         self.end_trial(rules, at.now, at.refused);
         if self.state == State::Open && at.now >= self.cold.open_until {
-            self.half_open(rules, Cause::Rule, at);
+            self.half_open(rules, words::RULE, at);
         }
     }
 
@@ -486,14 +513,14 @@ impl Circuit {
         if self.state == State::HalfOpen && now >= self.cold.half_open_until {
             let over = Moment { now: self.cold.half_open_until, unit: self.cold.half_open_unit, refused };
             if rules.half_open_closes {
-                self.close(rules, Cause::Rule, over);
+                self.close(rules, words::RULE, over);
             } else {
-                self.open(rules, OpenReason::HalfOpenTimeout, Cause::Rule, None, over);
+                self.open(rules, OpenReason::HalfOpenTimeout, words::RULE, None, over);
             }
         }
     }
 
-    fn go(&mut self, to: State, cause: Cause, mut detail: TransitionDetail, at: Moment) {
+    fn go(&mut self, to: State, cause: Word, mut detail: Detail, at: Moment) {
         let from = std::mem::replace(&mut self.state, to);
         // Whatever was admitted until now belongs to the past, also where the state stays the same.
         self.generation = self.generation.wrapping_add(1) & GENERATIONS;
@@ -517,46 +544,45 @@ impl Circuit {
     }
 
     /// Adds how many calls were refused since the circuit was last closed, and on closing, since when.
-    fn reckon(&mut self, to: State, detail: &mut TransitionDetail, at: Moment) {
+    fn reckon(&mut self, to: State, detail: &mut Detail, at: Moment) {
         if matches!(to, State::Open | State::HalfOpen | State::Isolated) {
             self.cold.left_closed.get_or_insert((at.now, at.refused));
         }
         let Some((when, refused)) = self.cold.left_closed else { return };
         detail.rejected = at.refused.saturating_sub(refused);
         if to == State::Closed {
-            detail.open_for = Some(Duration::from_nanos(at.now.saturating_sub(when)));
+            detail.open_for = Some(at.now.saturating_sub(when));
             self.cold.left_closed = None;
         }
     }
 
-    fn open(&mut self, rules: &Rules, reason: OpenReason, cause: Cause, wait: Option<u64>, at: Moment) {
+    fn open(&mut self, rules: &Rules, reason: OpenReason, cause: Word, wait: Option<u64>, at: Moment) {
         let wait = wait.unwrap_or_else(|| nanos(rules.open.next(&mut self.cold.backoff, at.unit)).max(1));
         let counts = if self.state == State::HalfOpen { self.trial_counts() } else { self.counts(rules) };
         self.cold.wait = wait;
         self.cold.open_until = at.now.saturating_add(wait);
         self.cold.reason = Some(reason);
-        let mut detail = ratios(counts);
-        detail.open_for = Some(Duration::from_nanos(wait));
+        let detail = Detail { counts, open_for: Some(wait), rejected: 0 };
         self.go(State::Open, cause, detail, at);
     }
 
-    fn half_open(&mut self, rules: &Rules, cause: Cause, at: Moment) {
+    fn half_open(&mut self, rules: &Rules, cause: Word, at: Moment) {
         if self.cold.wait == 0 {
             // It never was open: its leases need a length all the same.
             self.cold.wait = nanos(rules.open.next(&mut BackoffState::default(), at.unit)).max(1);
         }
         self.cold.half_open_until = at.now.saturating_add(rules.half_open);
         self.cold.half_open_unit = at.unit;
-        self.go(State::HalfOpen, cause, TransitionDetail::default(), at);
+        self.go(State::HalfOpen, cause, Detail::default(), at);
     }
 
-    fn close(&mut self, rules: &Rules, cause: Cause, at: Moment) {
-        let detail = ratios(self.trial_counts());
+    fn close(&mut self, rules: &Rules, cause: Word, at: Moment) {
+        let detail = Detail { counts: self.trial_counts(), ..Detail::default() };
         self.cold.backoff = BackoffState::default();
         self.cold.last_error = None;
         let was_closed = self.state == State::Closed;
         self.go(State::Closed, cause, detail, at);
-        if rules.ramp > 0 && !was_closed && cause == Cause::Rule {
+        if rules.ramp > 0 && !was_closed && cause == words::RULE {
             self.cold.ramp_until = at.now.saturating_add(rules.ramp);
         }
     }
@@ -574,14 +600,14 @@ impl Circuit {
         self.catch_up(rules, at);
         // Open already: the same wait starts again, it does not grow.
         let again = (self.state == State::Open).then_some(self.cold.wait);
-        self.open(rules, OpenReason::Manual, Cause::Manual, wait.or(again), at);
+        self.open(rules, OpenReason::Manual, words::MANUAL, wait.or(again), at);
     }
 
     pub(crate) fn force_half_open(&mut self, rules: &Rules, at: Moment) -> Result<(), State> {
         self.catch_up(rules, at);
         match self.state {
             State::Open | State::HalfOpen | State::Isolated => {
-                self.half_open(rules, Cause::Manual, at);
+                self.half_open(rules, words::MANUAL, at);
                 Ok(())
             }
             from => Err(from),
@@ -590,13 +616,13 @@ impl Circuit {
 
     pub(crate) fn force_close(&mut self, rules: &Rules, at: Moment) {
         self.catch_up(rules, at);
-        self.close(rules, Cause::Manual, at);
+        self.close(rules, words::MANUAL, at);
     }
 
     /// Isolates, disables, or only measures.
     pub(crate) fn force(&mut self, rules: &Rules, to: State, at: Moment) {
         self.catch_up(rules, at);
-        self.go(to, Cause::Manual, TransitionDetail::default(), at);
+        self.go(to, words::MANUAL, Detail::default(), at);
     }
 
     pub(crate) fn reset(&mut self, rules: &Rules, at: Moment) {
@@ -605,7 +631,7 @@ impl Circuit {
         self.cold.tally = Tally::default();
         self.cold.last_failure = None;
         self.cold.reason = None;
-        self.cold.said.push(Said::Note(Note::Reset));
+        self.cold.said.push(Said::Note(Note::new(Note::RESET)));
     }
 
     /// Takes new settings. The window keeps what it holds unless `reshaped`.
@@ -619,7 +645,7 @@ impl Circuit {
             self.cold.ramp_until = self.cold.ramp_until.min(at.now.saturating_add(rules.ramp));
         }
         self.ask_again = true;
-        self.cold.said.push(Said::Note(Note::Reconfigured));
+        self.cold.said.push(Said::Note(Note::new(Note::RECONFIGURED)));
     }
 
     pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {
@@ -758,8 +784,7 @@ impl View<'_> {
         if counts.calls == 0 || counts.calls < rules.rate_minimum {
             return (None, None);
         }
-        let detail = ratios(counts);
-        (detail.failure_ratio, detail.slow_ratio)
+        counts.ratios()
     }
 
     /// The same for those who listen. Half-open, there is none: what opened the circuit is of the past.
@@ -814,15 +839,6 @@ enum Meaning {
     },
     Abandoned,
     Nothing,
-}
-
-fn ratios(counts: Counts) -> TransitionDetail {
-    let share = |part: u64| (counts.calls > 0).then(|| part as f64 / counts.calls as f64);
-    let mut detail = TransitionDetail::default();
-    detail.calls = counts.calls;
-    detail.failure_ratio = share(counts.failures);
-    detail.slow_ratio = share(counts.slow);
-    detail
 }
 
 /// What a rule is called where it may not act.

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use buttress_core::{
-    ConfigError, Mode,
+    ConfigError,
     config::{MAX_DURATION, check_positive, check_ratio},
 };
-use buttress_kit::{Backoff, BackoffKind, Jitter};
+use buttress_kit::{Backoff, BackoffKind, Jitter, Mode};
 
 use crate::State;
 

@@ -12,18 +12,16 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{
-    Emitter, Event, Mode, Name, Observer, Outcome, PolicyKind, Recorder, Rejection, RejectionKind,
-    observe::{Level, Levels},
-};
-use buttress_kit::Chance;
+use buttress_core::{Event, Level, Levels, Outcome, OwnedEvent, Rejection, Word};
+use buttress_kit::{Chance, Emitter, Mode};
 use tokio::time::Instant;
 
 use crate::{
     BreakerConfig, Permit, Ramp, Snapshot, State, WindowCounts,
     circuit::{Admission, Circuit, Ending, Moment, Said, Ticket, View},
     config::{Rules, nanos},
-    front::{Front, Kind, Opened, Word},
+    front::{self, Front, Kind, Opened},
+    words,
 };
 
 /// One circuit, and what counts beside it.
@@ -158,10 +156,10 @@ const MILLI: u64 = 1_000_000;
 pub(crate) const FREE: u64 = u64::MAX;
 
 impl Common {
-    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance, keyed: bool) -> Arc<Self> {
+    pub(crate) fn new(emitter: Emitter, config: BreakerConfig, chance: Chance, keyed: bool) -> Arc<Self> {
         Arc::new(Self {
             hot: Hot::new(&config),
-            emitter: Emitter::new(PolicyKind::Breaker, name),
+            emitter,
             chance,
             epoch: Instant::now(),
             config: Mutex::new(Arc::new(config)),
@@ -194,15 +192,6 @@ impl Common {
         *unpoisoned(&self.config) = Arc::new(config);
     }
 
-    pub(crate) fn listen(&self, observers: &[Arc<dyn Observer>], recorders: Vec<Arc<dyn Recorder>>) {
-        for observer in observers {
-            self.emitter.observe(&**observer);
-        }
-        for recorder in recorders {
-            self.emitter.add(recorder);
-        }
-    }
-
     /// Puts something at the end of what is to be told.
     pub(crate) fn later(&self, said: Said) {
         unpoisoned(&self.outbox).waiting.push_back(said);
@@ -214,9 +203,19 @@ impl Common {
         let change = |count: u64| Some(if came { count.saturating_add(1) } else { count.saturating_sub(1) });
         let _ = counter.fetch_update(Relaxed, Relaxed, change);
         if self.emitter.is_on() {
-            let what = Level::Keys(state.as_str());
-            self.emitter.emit(Event::Level { what, value: counter.load(Relaxed) as f64 });
+            let level = Level::of(words::KEYS, state.as_str(), counter.load(Relaxed) as f64);
+            self.emitter.emit(Event::Level(level));
         }
+    }
+
+    fn tell_done(
+        &self,
+        outcome: Outcome,
+        elapsed: Option<Duration>,
+        slow: bool,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        self.emitter.done(outcome, outcome.as_str(), elapsed, slow, 1, error);
     }
 
     pub(crate) fn keys_in(&self, state: State) -> Option<&AtomicU64> {
@@ -237,7 +236,7 @@ impl Common {
 
     pub(crate) fn tell_ratios(&self, ratios: Ratios) {
         if !self.is_keyed() {
-            levels(ratios).into_iter().for_each(|event| self.emitter.emit(event));
+            levels(ratios).into_iter().for_each(|level| self.emitter.emit(Event::Level(level)));
         }
     }
 
@@ -258,11 +257,18 @@ impl Common {
                     self.count_key(to, true);
                 }
                 Said::Changed { from, to, cause, detail } if self.emitter.is_on() => {
-                    let (from, to) = (from.as_str(), to.as_str());
-                    self.emitter.emit(Event::Transition { from, to, cause, detail });
+                    self.emitter.later(OwnedEvent::Transition(detail.told(from, to, cause)));
+                    self.emitter.deliver();
                 }
                 Said::Key { state, came } => self.count_key(state, came),
-                Said::Note(note) if self.emitter.is_on() => self.emitter.emit(Event::Note(note)),
+                Said::Note(note) => {
+                    if [words::LEASE_EXPIRED, words::EVICTED, buttress_core::Note::RECONFIGURED].contains(&note.what) {
+                        self.emitter.later_unsubscribed(OwnedEvent::Note(note));
+                    } else {
+                        self.emitter.later(OwnedEvent::Note(note));
+                    }
+                    self.emitter.deliver();
+                }
                 _ => {}
             }
             outbox = unpoisoned(&self.outbox);
@@ -310,9 +316,9 @@ impl Common {
 
 impl Shared {
     /// Makes the engine for settings that were found good.
-    pub(crate) fn new(name: Name, config: BreakerConfig, chance: Chance) -> Arc<Self> {
+    pub(crate) fn new(emitter: Emitter, config: BreakerConfig, chance: Chance) -> Arc<Self> {
         let (rules, state) = (Arc::new(config.rules()), config.initial_state);
-        let shared = Self::one(Common::new(name, config, chance, false), rules, state);
+        let shared = Self::one(Common::new(emitter, config, chance, false), rules, state);
         let levels: Weak<dyn Levels> = Arc::downgrade(&(shared.clone() as Arc<dyn Levels>));
         shared.common.emitter.set_levels(levels);
         shared
@@ -433,7 +439,7 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn refusing_half_open(&self, word: Word) -> Option<Refusal> {
+    fn refusing_half_open(&self, word: front::Word) -> Option<Refusal> {
         let now = self.common.now();
         if self.front.is_over(word, now) {
             // A call comes by, so what time has done is done and told; else every refusal would find it anew.
@@ -473,7 +479,7 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn enter_at(&self, word: Word) -> Pass {
+    fn enter_at(&self, word: front::Word) -> Pass {
         let free = Ticket { generation: FREE, lease: 0 };
         let admission = match word.kind() {
             Kind::Closed | Kind::MetricsOnly => {
@@ -508,7 +514,7 @@ impl Shared {
         }
     }
 
-    fn ramp(&self, word: Word) -> Admission {
+    fn ramp(&self, word: front::Word) -> Admission {
         let (now, end) = (self.common.now(), self.front.blocked_until());
         let left = end.saturating_sub(now);
         let admitted = Admission::Admitted(Ticket { generation: word.generation(), lease: 0 });
@@ -558,7 +564,7 @@ impl Shared {
     /// that would call in a loop.
     #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
-        let rejection = Rejection::new(RejectionKind::CircuitOpen, self.common.emitter.name());
+        let rejection = Rejection::new(words::OPEN, self.common.emitter.name());
         rejection.with_retry_after(Duration::from_nanos(wait.max(1)))
     }
 
@@ -578,14 +584,7 @@ impl Shared {
 
     #[cold]
     fn tell_success(&self) {
-        let outcome = Outcome::Success;
-        self.common.emitter.emit(Event::Done {
-            outcome,
-            elapsed: None,
-            slow: false,
-            attempts: 1,
-            error: None,
-        });
+        self.common.tell_done(Outcome::Success, None, false, None);
     }
 
     /// As [`succeed`](Self::succeed), where a clock has to be read or the circuit has to hear of it.
@@ -640,7 +639,7 @@ impl Shared {
         let said = !told && self.settle_locked(pass.ticket(), pass.time, ending, slow, now, error);
         if self.common.emitter.is_on() {
             let elapsed = (pass.time != NO_TIME).then(|| Duration::from_nanos(now.saturating_sub(pass.time)));
-            self.common.emitter.emit(Event::Done { outcome, elapsed, slow, attempts: 1, error });
+            self.common.tell_done(outcome, elapsed, slow, error);
         }
         self.after(said);
     }
@@ -797,29 +796,28 @@ impl Shared {
 }
 
 impl Levels for Common {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        for state in STATES {
-            if let Some(count) = self.keys_in(state) {
-                tell(Event::Level { what: Level::Keys(state.as_str()), value: count.load(Relaxed) as f64 });
-            }
-        }
+    fn level(&self, number: u32) -> Option<Level> {
+        let state = *STATES.get(number as usize)?;
+        Some(Level::of(words::KEYS, state.as_str(), self.keys_in(state)?.load(Relaxed) as f64))
     }
 }
 
 impl Levels for Shared {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
+    fn level(&self, number: u32) -> Option<Level> {
         let (state, ratios) = self.looked(|view, rules| (view.found(rules).0, view.told_ratios(rules)));
-        tell(Event::Level { what: Level::State(state.as_str()), value: 1.0 });
-        levels(ratios).into_iter().for_each(tell);
+        match number {
+            0 => Some(Level::state(state.as_str())),
+            _ => levels(ratios).into_iter().nth(number as usize - 1),
+        }
     }
 }
 
 /// The shares of failures and of slow calls, where enough calls are known.
 type Ratios = (Option<f64>, Option<f64>);
 
-fn levels((failures, slow): Ratios) -> [Event<'static>; 2] {
-    [(Level::FailureRatio, failures), (Level::SlowRatio, slow)]
-        .map(|(what, ratio)| Event::Level { what, value: ratio.unwrap_or(f64::NAN) })
+fn levels((failures, slow): Ratios) -> [Level; 2] {
+    let level = |what: Word, ratio: Option<f64>| Level::new(what, ratio.unwrap_or(f64::NAN));
+    [level(words::FAILURE_RATIO, failures), level(words::SLOW_RATIO, slow)]
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

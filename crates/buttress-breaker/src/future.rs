@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard, Verdict};
+use buttress_core::{Classify, FromRejection, Rejection, Standard, Verdict};
 use pin_project_lite::pin_project;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     engine::{Pass, Shared},
     permit::{Entering, Held},
     timer::Timer,
+    words,
 };
 
 pin_project! {
@@ -170,7 +171,7 @@ fn poll_limit(permit: &Permit, limit: &mut Timer, cx: &mut Context<'_>) -> Optio
         Poll::Ready(()) => {
             let limit = end.saturating_duration_since(shared.instant(started));
             let elapsed = Duration::from_nanos(shared.now().saturating_sub(started));
-            Some(Rejection::timed_out(RejectionKind::CircuitTimeout, shared.emitter.name(), limit, elapsed))
+            Some(Rejection::timed_out(words::CALL_TIMEOUT, shared.emitter.name(), limit, elapsed))
         }
     }
 }

@@ -122,6 +122,7 @@ mod engine;
 mod front;
 mod future;
 mod keyed;
+mod kind;
 mod layer;
 mod permit;
 mod registry;
@@ -131,6 +132,7 @@ mod state;
 mod sync;
 mod timer;
 mod window;
+pub mod words;
 
 pub use crate::{
     breaker::Breaker,
@@ -138,10 +140,12 @@ pub use crate::{
     config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
     future::BreakerFuture,
     keyed::{KeyedBreaker, KeyedBuilder, KeyedLayer, KeyedService},
+    kind::KIND,
     layer::BreakerLayer,
     permit::Permit,
     registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
     snapshot::{Health, Snapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},
+    words::{CALL_TIMEOUT, OPEN},
 };

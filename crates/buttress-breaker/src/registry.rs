@@ -7,10 +7,7 @@ use std::{
     },
 };
 
-use buttress_core::{
-    ConfigError, Event, Name, Recorder,
-    observe::{Cause, TransitionDetail},
-};
+use buttress_core::{ConfigError, Event, Name, Recorder, Transition};
 use tokio::sync::broadcast;
 
 use crate::{Breaker, BreakerBuilder, Health, State};
@@ -239,9 +236,9 @@ struct Follow {
 
 impl Recorder for Follow {
     fn record(&self, event: &Event<'_>) {
-        if let Event::Transition { from, to, cause, detail } = *event {
+        if let Event::Transition(transition) = *event {
             // Nobody listens any more: nothing to do.
-            let _ = self.changes.send(StateChange { name: self.name.clone(), from, to, cause, detail });
+            let _ = self.changes.send(StateChange { name: self.name.clone(), transition: transition.clone() });
         }
     }
 }
@@ -294,14 +291,8 @@ pub struct RegistryMetrics {
 pub struct StateChange {
     /// Whose.
     pub name: Name,
-    /// The state before.
-    pub from: &'static str,
-    /// The state now.
-    pub to: &'static str,
-    /// Who or what did it.
-    pub cause: Cause,
-    /// What was known at that moment.
-    pub detail: TransitionDetail,
+    /// From which state to which, why, and what was known at that moment.
+    pub transition: Transition,
 }
 
 /// The changes of state of all breakers of a registry; made by [`Registry::subscribe`].

@@ -13,6 +13,14 @@ pub(crate) struct Counts {
     pub(crate) abandoned: u64,
 }
 
+impl Counts {
+    /// The shares of failures and of slow calls, if there were calls.
+    pub(crate) fn ratios(self) -> (Option<f64>, Option<f64>) {
+        let share = |part: u64| (self.calls > 0).then(|| part as f64 / self.calls as f64);
+        (share(self.failures), share(self.slow))
+    }
+}
+
 /// A window's memory.
 #[derive(Debug)]
 pub(crate) enum Kept {

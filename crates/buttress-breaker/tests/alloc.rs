@@ -9,7 +9,7 @@ use std::{
 
 use allocation_counter::measure;
 use buttress_breaker::{Breaker, BreakerBuilder, OnCancel, Window};
-use buttress_core::{Error, PolicyKind, Recorder, TypedErrorsLayer, observe::recorder_fn};
+use buttress_core::{Error, Kind, Recorder, TypedErrorsLayer, observe::recorder_fn};
 use tower::{Layer, Service, service_fn};
 
 type Answer = Result<u32, std::fmt::Error>;
@@ -50,7 +50,7 @@ fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not(
     // A call with a limit of its own that has to wait needs a timer. It takes the place that one before it has left.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
-    let observer = |_: PolicyKind, _: &buttress_core::Name| -> Option<std::sync::Arc<dyn Recorder>> {
+    let observer = |_: Kind, _: &buttress_core::Name| -> Option<std::sync::Arc<dyn Recorder>> {
         Some(recorder_fn(|event| _ = black_box(event)))
     };
     for observed in [false, true] {

@@ -1,7 +1,7 @@
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Event, Mode, Name, Observer, config::check_positive, observe::Levels};
-use buttress_kit::Backoff;
+use buttress_core::{ConfigError, Event, Levels, Name, Observer, config::check_positive};
+use buttress_kit::{Backoff, Mode};
 
 use crate::{
     BreakerBuilder, BreakerConfig, Comparison, KeyedBreaker, OnCancel, Ramp, State, Window,
@@ -214,14 +214,12 @@ impl KeyedBuilder {
             return Err(ConfigError::new("max_keys", 0, "must be at least 1, or no key has a circuit"));
         }
         check_positive("idle_for", self.idle_for)?;
-        let (name, config, chance, observers, recorders) = self.inner.parts();
-        config.validate()?;
+        let (emitter, config, chance) = self.inner.checked()?;
         let (rules, state) = (Arc::new(config.rules()), config.initial_state);
-        let common = Common::new(name, config, chance, true);
+        let common = Common::new(emitter, config, chance, true);
         let keys = Keys::new(&common, rules, state, self.max_keys, self.idle_for);
         let levels: std::sync::Weak<dyn Levels> = Arc::downgrade(&(common.clone() as Arc<dyn Levels>));
         common.emitter.set_levels(levels);
-        common.listen(&observers, recorders);
         Ok(KeyedBreaker { shared: Arc::new(Keyed { common, keys }) })
     }
 }

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::observe::Note;
+use buttress_core::Note;
 
 use crate::{
     State,
     circuit::Said,
     config::{Rules, nanos},
     engine::{Common, Shared},
+    words,
 };
 
 /// Fewer keys than this are in one shard, so that the cap is met exactly.
@@ -198,7 +199,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         self.len.fetch_sub(gone.len(), Relaxed);
         for circuit in gone {
             circuit.leave();
-            common.later(Said::Note(Note::Evicted));
+            common.later(Said::Note(Note::new(words::EVICTED)));
         }
     }
 

@@ -6,7 +6,8 @@ mod service;
 
 use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
 
-use buttress_core::{ByFn, ConfigError, Name, Rejection, observe::Events};
+use buttress_core::{ByFn, ConfigError, Name, Rejection};
+use buttress_kit::Events;
 
 pub use self::{
     builder::KeyedBuilder,

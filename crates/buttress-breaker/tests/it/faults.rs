@@ -11,7 +11,8 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, OnCancel, OpenReason, State, Window};
-use buttress_core::{BoxError, Event, observe::listener_panics};
+use buttress_core::{BoxError, Event};
+use buttress_kit::listener_panics;
 use tokio::time::advance;
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, service_fn, timeout::TimeoutLayer};
@@ -247,10 +248,11 @@ fn a_listener_may_ask_reset_and_call() {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let (own, log) = (handle.clone(), seen.clone());
         let builder = tripping_at_once().on_event(move |event| {
-            if let Event::Transition { from, to, .. } = event {
+            if let Event::Transition(change) = event {
+                let (from, to) = (change.from, change.to);
                 log.lock().unwrap().push(format!("{from}>{to}"));
                 let breaker = own.lock().unwrap().clone().unwrap();
-                if *to == "open" {
+                if to == "open" {
                     assert_eq!(breaker.state(), State::Open);
                     breaker.reset();
                     breaker.ok(1);

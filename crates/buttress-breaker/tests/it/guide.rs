@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, OpenReason, Registry, State, Window};
-use buttress_core::{BoxError, Event, Name, RejectionKind, observe::Happening, rejection};
+use buttress_breaker::{
+    Breaker, BreakerBuilder, BreakerConfig, CALL_TIMEOUT, OpenReason, Registry, State, Window, words::CALLS,
+};
+use buttress_core::{BoxError, Event, Name, Note, OwnedEvent, Value, rejection};
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -93,7 +95,7 @@ async fn a_call_of_three_seconds_ends_by_itself_and_a_longer_one_by_the_breaker(
     call_of(&breaker, secs(3)).await.unwrap();
     let started = Instant::now();
     let late = call_of(&breaker, ms(3_001)).await.unwrap_err();
-    assert_eq!(rejection(&*late).map(|why| why.kind()), Some(RejectionKind::CircuitTimeout));
+    assert_eq!(rejection(&*late).map(|why| why.code()), Some(CALL_TIMEOUT));
     assert_eq!(started.elapsed(), secs(3));
     assert_eq!((breaker.snapshot().failures, breaker.snapshot().timeouts), (1, 1));
     // Where no limit is set, there is none.
@@ -255,10 +257,11 @@ async fn changes_of_state_and_resets_carry_the_name() {
     let mut told = Vec::new();
     while let Some(event) = events.try_next() {
         let what = match event.what {
-            Happening::Transition { from, to, detail, .. } => {
-                format!("{from} -> {to}, {} calls", detail.calls)
+            OwnedEvent::Transition(change) => {
+                let calls = change.get(CALLS).and_then(Value::as_count).unwrap();
+                format!("{} -> {}, {calls} calls", change.from, change.to)
             }
-            Happening::Reset => "reset".to_owned(),
+            OwnedEvent::Note(Note { what: Note::RESET, .. }) => "reset".to_owned(),
             other => panic!("{other:?}"),
         };
         told.push(format!("{}: {what}", event.policy));

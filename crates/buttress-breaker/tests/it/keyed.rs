@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use buttress_breaker::{Breaker, KeyedBreaker, State};
-use buttress_core::{
-    BoxError, Event, KeyOf,
-    observe::{Level, Note},
-    rejection,
+use buttress_breaker::{
+    Breaker, KeyedBreaker, State,
+    words::{EVICTED, KEYS},
 };
+use buttress_core::{BoxError, Event, KeyOf, Level, Note, rejection};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::support::*;
@@ -124,11 +123,11 @@ async fn observers_hear_numbers_and_never_keys() {
         .consecutive_failures(1)
         .max_keys(2)
         .on_event(move |event| match event {
-            Event::Level { what: Level::Keys(state), value } => {
+            Event::Level(Level { what: KEYS, of: Some(state), value, .. }) => {
                 to.lock().unwrap().push(format!("{state} {value}"));
             }
-            Event::Transition { .. } => panic!("of which key?"),
-            Event::Note(Note::Evicted) => to.lock().unwrap().push("evicted".to_owned()),
+            Event::Transition(_) => panic!("of which key?"),
+            Event::Note(Note { what: EVICTED, .. }) => to.lock().unwrap().push("evicted".to_owned()),
             _ => {}
         })
         .build()
@@ -196,7 +195,7 @@ fn counts() -> (Counts, impl Fn(&Event<'_>) + Send + Sync + 'static) {
     let counts = Counts::default();
     let to = counts.clone();
     let listener = move |event: &Event<'_>| {
-        if let Event::Level { what: Level::Keys(state), value } = event {
+        if let Event::Level(Level { what: KEYS, of: Some(state), value, .. }) = event {
             to.lock().unwrap().insert((*state).to_owned(), *value);
         }
     };

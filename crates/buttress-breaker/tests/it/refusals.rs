@@ -67,7 +67,8 @@ async fn every_refusal_says_when_to_try_again_and_never_says_at_once() {
     let begun = Breaker::builder("x").initial_state(State::Open).open_for(secs(2)).build().unwrap();
     table.push(("open from the start", begun.refused(), secs(2)));
     begun.force_open_for(Duration::MAX);
-    table.push(("open for ever", begun.refused(), ms(u64::MAX / 1_000_000 + 1)));
+    // 584 years, rounded up to the unit in which a rejection says such times.
+    table.push(("open for ever", begun.refused(), secs(18_446_745_600)));
 
     let (breaker, _probe) = probed(builder()).await;
     table.push(("half-open, every probe taken", breaker.refused(), secs(5)));
@@ -173,7 +174,7 @@ async fn every_refusal_says_when_to_try_again_and_never_says_at_once() {
 async fn shadow_tells_listeners_when_it_would_have_been_worth_another_try() {
     let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let to = heard.clone();
-    let breaker = builder().mode(buttress_core::Mode::Shadow).on_event(move |event| {
+    let breaker = builder().mode(buttress_kit::Mode::Shadow).on_event(move |event| {
         if let buttress_core::Event::Refused { rejection, .. } = event {
             to.lock().unwrap().push(rejection.retry_after());
         }

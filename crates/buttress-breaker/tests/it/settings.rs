@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
-use buttress_core::{ConfigError, Mode};
-use buttress_kit::{Backoff, Jitter};
+use buttress_core::ConfigError;
+use buttress_kit::{Backoff, Jitter, Mode};
 
 use crate::support::*;
 

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, State, Window};
-use buttress_core::{BoxError, Event, rejection};
+use buttress_breaker::{
+    Breaker, BreakerBuilder, BreakerConfig, CALL_TIMEOUT, State, Window,
+    words::{CALLS, FAILURE_RATIO, OPEN_FOR},
+};
+use buttress_core::{BoxError, Event, OwnedEvent, Value, rejection};
 
 use crate::support::*;
 
@@ -61,7 +64,7 @@ async fn a_long_call_is_ended_at_the_limit_and_dropped() {
     }));
     let error = call.as_mut().await.unwrap_err();
     let why = rejection(&*error).unwrap();
-    assert_eq!((why.code(), why.limit(), why.was_sent()), ("CIRCUIT_TIMEOUT", Some(ms(1_000)), true));
+    assert_eq!((why.code(), why.limit(), why.was_sent()), (CALL_TIMEOUT, Some(ms(1_000)), true));
     assert_eq!(started.elapsed(), ms(1_000));
     assert!(dropped.load(SeqCst), "the inner future outlived the limit");
 }
@@ -142,12 +145,13 @@ async fn an_opening_is_told_once_with_its_numbers() {
     breaker.fail(3);
     let event = events.try_next().unwrap();
     assert_eq!(&*event.policy, "test-service");
-    let buttress_core::observe::Happening::Transition { from, to, detail, .. } = event.what else {
-        panic!("{event:?}")
-    };
-    assert_eq!((from, to), ("closed", "open"));
-    assert_eq!((detail.calls, detail.failure_ratio), (3, Some(1.0)));
-    assert_eq!(detail.open_for, Some(ms(5_000)));
+    let OwnedEvent::Transition(change) = event.what else { panic!("{event:?}") };
+    assert_eq!((change.from, change.to), ("closed", "open"));
+    let known = |what| change.get(what).cloned();
+    assert_eq!(
+        (known(CALLS), known(FAILURE_RATIO), known(OPEN_FOR)),
+        (Some(Value::Count(3)), Some(Value::Ratio(1.0)), Some(Value::Time(ms(5_000))))
+    );
 }
 
 // S1-019, vector blipee-ev-call

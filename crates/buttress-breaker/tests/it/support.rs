@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, State};
-use buttress_core::{Event, Rejection, observe::Note};
+use buttress_breaker::{Breaker, BreakerBuilder, State, words::EXCEEDED};
+use buttress_core::{Event, Note, Rejection, Value};
 use tokio::time::advance;
 
 pub(crate) const fn ms(n: u64) -> Duration {
@@ -80,13 +80,15 @@ impl Heard {
         let breaker = builder
             .on_event(move |event| {
                 let text = match event {
-                    Event::Transition { from, to, cause, .. } => format!("{from}>{to} {}", cause.as_str()),
+                    Event::Transition(change) => format!("{}>{} {}", change.from, change.to, change.cause),
                     Event::Done { outcome, .. } => format!("done {}", outcome.as_str()),
                     Event::Refused { rejection, shadow } => {
                         format!("refused {}{}", rejection.code(), if *shadow { " shadow" } else { "" })
                     }
-                    Event::Note(Note::Reset) => "reset".to_owned(),
-                    Event::Note(Note::Exceeded(rule)) => format!("exceeded {rule}"),
+                    Event::Note(Note { what: Note::RESET, .. }) => "reset".to_owned(),
+                    Event::Note(Note { what: EXCEEDED, value, .. }) => {
+                        format!("exceeded {}", value.as_ref().and_then(Value::as_text).unwrap())
+                    }
                     Event::Note(note) => format!("{note:?}"),
                     _ => return,
                 };
