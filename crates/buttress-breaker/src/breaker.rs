@@ -1,11 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Name, Rejection, Standard};
+use buttress_core::{ConfigError, Event, Level, Name, Rejection, Standard};
 use buttress_kit::Events;
 
 use crate::{
-    BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition, Permit, Snapshot,
-    State, builder::BreakerBuilder, config::nanos, engine::Shared,
+    BreakerBuilder, BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition,
+    Permit, Snapshot, State, engine::Shared, rules::nanos,
 };
 
 /// A circuit breaker: engine and handle in one. Clones share the circuit; keep one to see and steer it.
@@ -21,7 +21,7 @@ pub struct Breaker {
 impl Breaker {
     /// Begins a breaker with the default settings. `name` is what rejections, events and metrics call it.
     pub fn builder(name: impl Into<Name>) -> BreakerBuilder {
-        BreakerBuilder::new(name.into())
+        BreakerBuilder::new(name)
     }
 
     /// Makes a breaker with these settings.
@@ -95,8 +95,8 @@ impl Breaker {
     }
 
     /// The settings in force.
-    pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.common.config()
+    pub fn config(&self) -> BreakerConfig {
+        self.shared.common.live.get()
     }
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
@@ -230,11 +230,28 @@ impl Breaker {
             let why = "all keys have the same settings: reconfigure the keyed breaker";
             return Err(ConfigError::new("config", "of one key", why));
         }
-        config.validate()?;
-        let rules = Arc::new(config.rules());
-        self.shared.common.set_config(config);
-        self.shared.take_rules(rules);
+        self.shared.common.live.replace(config, |_, config| {
+            self.shared.common.hot.set(config);
+            self.shared.take_rules(Arc::new(config.rules()));
+        })?;
+        self.shared.after(true);
         Ok(())
+    }
+}
+
+impl BreakerBuilder {
+    /// Makes the breaker.
+    ///
+    /// # Errors
+    /// The settings cannot work; names the policy, the field, its value and why.
+    pub fn build(self) -> Result<Breaker, ConfigError> {
+        let (config, emitter, chance, _) = self.checked()?;
+        let shared = Shared::new(emitter, config, chance);
+        if shared.common.emitter.is_on() {
+            // So that observers of the whole process know of it before its first call.
+            shared.common.emitter.emit(Event::Level(Level::state(shared.state().as_str())));
+        }
+        Ok(Breaker { shared })
     }
 }
 

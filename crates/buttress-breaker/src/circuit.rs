@@ -14,7 +14,7 @@ use buttress_kit::BackoffState;
 
 use crate::{
     OnCancel, OpenReason, State,
-    config::{Rules, nanos},
+    rules::{Rules, nanos},
     window::{Counts, Kept},
     words,
 };
@@ -105,7 +105,8 @@ impl Detail {
         for (what, ratio) in [(words::FAILURE_RATIO, failures), (words::SLOW_RATIO, slow)] {
             told.detail.extend(ratio.map(|ratio| (what, Value::Ratio(ratio))));
         }
-        told.detail.extend(self.open_for.map(|time| (words::OPEN_FOR, Value::Time(Duration::from_nanos(time)))));
+        told.detail
+            .extend(self.open_for.map(|time| (words::OPEN_FOR, Value::Time(Duration::from_nanos(time)))));
         told
     }
 }
@@ -645,7 +646,6 @@ impl Circuit {
             self.cold.ramp_until = self.cold.ramp_until.min(at.now.saturating_add(rules.ramp));
         }
         self.ask_again = true;
-        self.cold.said.push(Said::Note(Note::new(Note::RECONFIGURED)));
     }
 
     pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {

@@ -13,14 +13,14 @@ use std::{
 };
 
 use buttress_core::{Event, Level, Levels, Outcome, OwnedEvent, Rejection, Word};
-use buttress_kit::{Chance, Emitter, Mode};
+use buttress_kit::{Chance, Emitter, Live, Mode};
 use tokio::time::Instant;
 
 use crate::{
     BreakerConfig, Permit, Ramp, Snapshot, State, WindowCounts,
     circuit::{Admission, Circuit, Ending, Moment, Said, Ticket, View},
-    config::{Rules, nanos},
     front::{self, Front, Kind, Opened},
+    rules::{Rules, nanos},
     words,
 };
 
@@ -43,11 +43,11 @@ pub(crate) struct Shared {
 
 /// What all circuits of one breaker share: one circuit, or one for each key.
 pub(crate) struct Common {
-    hot: Hot,
+    pub(crate) hot: Hot,
     pub(crate) emitter: Emitter,
     pub(crate) chance: Chance,
     epoch: Instant,
-    config: Mutex<Arc<BreakerConfig>>,
+    pub(crate) live: Live<BreakerConfig>,
     outbox: Mutex<Outbox>,
     parked: Mutex<Parked>,
     /// How many keys are in which state, where this is a keyed breaker.
@@ -58,7 +58,7 @@ const STATES: [State; 6] =
     [State::Closed, State::Open, State::HalfOpen, State::Isolated, State::Disabled, State::MetricsOnly];
 
 /// The settings that calls read, without a lock.
-struct Hot {
+pub(crate) struct Hot {
     slow: AtomicU64,
     interval: AtomicU64,
     call_timeout: AtomicU64,
@@ -87,7 +87,7 @@ impl Hot {
 
     // Relaxed, here and where they are read: each stands for itself, and a call that is between the old
     // settings and the new ones may see some of both.
-    fn set(&self, config: &BreakerConfig) {
+    pub(crate) fn set(&self, config: &BreakerConfig) {
         let ramp = config.ramp.unwrap_or(Ramp { start: 1.0, over: Duration::ZERO });
         let rules = config.rules();
         self.slow.store(config.slow_call_duration.map_or(u64::MAX, nanos), Relaxed);
@@ -159,10 +159,10 @@ impl Common {
     pub(crate) fn new(emitter: Emitter, config: BreakerConfig, chance: Chance, keyed: bool) -> Arc<Self> {
         Arc::new(Self {
             hot: Hot::new(&config),
+            live: Live::new(config, emitter.clone()),
             emitter,
             chance,
             epoch: Instant::now(),
-            config: Mutex::new(Arc::new(config)),
             outbox: Mutex::default(),
             parked: Mutex::default(),
             keys: keyed.then(Default::default),
@@ -181,15 +181,6 @@ impl Common {
 
     pub(crate) fn is_keyed(&self) -> bool {
         self.keys.is_some()
-    }
-
-    pub(crate) fn config(&self) -> Arc<BreakerConfig> {
-        unpoisoned(&self.config).clone()
-    }
-
-    pub(crate) fn set_config(&self, config: BreakerConfig) {
-        self.hot.set(&config);
-        *unpoisoned(&self.config) = Arc::new(config);
     }
 
     /// Puts something at the end of what is to be told.
@@ -262,7 +253,9 @@ impl Common {
                 }
                 Said::Key { state, came } => self.count_key(state, came),
                 Said::Note(note) => {
-                    if [words::LEASE_EXPIRED, words::EVICTED, buttress_core::Note::RECONFIGURED].contains(&note.what) {
+                    if [words::LEASE_EXPIRED, words::EVICTED, buttress_core::Note::RECONFIGURED]
+                        .contains(&note.what)
+                    {
                         self.emitter.later_unsubscribed(OwnedEvent::Note(note));
                     } else {
                         self.emitter.later(OwnedEvent::Note(note));
@@ -345,7 +338,8 @@ impl Shared {
     }
 
     pub(crate) fn take_rules(&self, rules: Arc<Rules>) {
-        self.by_hand(|opened, at| opened.reconfigure(rules, at));
+        let now = self.common.now();
+        self.locked(|opened| opened.reconfigure(rules, self.moment(now)));
     }
 
     /// Whether nothing is lost with this circuit: a new one would do the same.
@@ -744,7 +738,7 @@ impl Shared {
 
     /// Wakes who waits and tells what happened.
     #[inline]
-    fn after(&self, said: bool) {
+    pub(crate) fn after(&self, said: bool) {
         if said {
             self.common.wake();
             self.common.tell();

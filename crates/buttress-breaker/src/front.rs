@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::{
     State,
     circuit::{Admission, Circuit, Ending, GENERATIONS, Moment, Ticket},
-    config::Rules,
+    rules::Rules,
     sync::{
         AtomicU64, Mutex, MutexGuard,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -293,7 +293,7 @@ mod models {
     use loom::thread;
 
     use super::*;
-    use crate::{BreakerConfig, Window};
+    use crate::{BreakerConfig, WindowConfig};
 
     const AT: Moment = Moment { now: 0, unit: 0.5, refused: 0 };
     const FAILED: Ending = Ending::Failure { timed_out: false };
@@ -351,7 +351,7 @@ mod models {
             let config = BreakerConfig {
                 failure_rate: Some(1.0),
                 minimum_calls: Some(6),
-                window: Window::count(8),
+                window: WindowConfig::count(8),
                 ..BreakerConfig::default()
             };
             let front = front(config, State::Closed);

@@ -11,9 +11,9 @@ use pin_project_lite::pin_project;
 
 use crate::{
     Permit,
-    config::nanos,
     engine::{Pass, Shared},
     permit::{Entering, Held},
+    rules::nanos,
     timer::Timer,
     words,
 };

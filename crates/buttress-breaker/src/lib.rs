@@ -115,7 +115,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod breaker;
-mod builder;
 mod circuit;
 mod config;
 mod engine;
@@ -126,20 +125,21 @@ mod kind;
 mod layer;
 mod permit;
 mod registry;
+mod rules;
 mod service;
 mod snapshot;
 mod state;
 mod sync;
 mod timer;
+mod validate;
 mod window;
 pub mod words;
 
 pub use crate::{
     breaker::Breaker,
-    builder::BreakerBuilder,
-    config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
+    config::{BreakerBuilder, BreakerConfig, Comparison, OnCancel, Ramp, WindowConfig},
     future::BreakerFuture,
-    keyed::{KeyedBreaker, KeyedBuilder, KeyedLayer, KeyedService},
+    keyed::{KeyedBreaker, KeyedLayer, KeyedService},
     kind::KIND,
     layer::BreakerLayer,
     permit::Permit,

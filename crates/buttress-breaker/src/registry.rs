@@ -238,7 +238,8 @@ impl Recorder for Follow {
     fn record(&self, event: &Event<'_>) {
         if let Event::Transition(transition) = *event {
             // Nobody listens any more: nothing to do.
-            let _ = self.changes.send(StateChange { name: self.name.clone(), transition: transition.clone() });
+            let _ =
+                self.changes.send(StateChange { name: self.name.clone(), transition: transition.clone() });
         }
     }
 }
@@ -261,8 +262,7 @@ pub struct RegistryHealth {
 
 /// How many breakers are in which state. Isolated ones count as open; disabled ones, and those that only
 /// measure, as closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct ByState {
     /// Calls flow.

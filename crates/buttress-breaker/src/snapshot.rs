@@ -65,8 +65,7 @@ pub struct Snapshot {
 }
 
 /// The calls that the rules look at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct WindowCounts {
     /// Calls that succeeded or failed.

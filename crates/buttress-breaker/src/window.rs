@@ -1,6 +1,6 @@
 //! The calls the rules look at: plain data, fixed memory, O(1) a call.
 
-use crate::{Window, config::nanos};
+use crate::{WindowConfig, rules::nanos};
 
 /// What a window holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,14 +31,16 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    pub(crate) fn new(window: Option<Window>) -> Self {
+    pub(crate) fn new(window: Option<WindowConfig>) -> Self {
         match window {
             None => Self::None,
-            Some(Window::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
-            Some(Window::Time { duration, buckets }) => {
+            Some(WindowConfig::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
+            Some(WindowConfig::Time { duration, buckets }) => {
                 Self::Time(Box::new(Buckets::new(nanos(duration), buckets)))
             }
-            Some(Window::Interval { duration }) => Self::Time(Box::new(Buckets::new(nanos(duration), 1))),
+            Some(WindowConfig::Interval { duration }) => {
+                Self::Time(Box::new(Buckets::new(nanos(duration), 1)))
+            }
         }
     }
 

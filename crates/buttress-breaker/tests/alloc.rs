@@ -8,7 +8,7 @@ use std::{
 };
 
 use allocation_counter::measure;
-use buttress_breaker::{Breaker, BreakerBuilder, OnCancel, Window};
+use buttress_breaker::{Breaker, BreakerBuilder, OnCancel, WindowConfig};
 use buttress_core::{Error, Kind, Recorder, TypedErrorsLayer, observe::recorder_fn};
 use tower::{Layer, Service, service_fn};
 
@@ -37,7 +37,7 @@ fn builders() -> Vec<(&'static str, BreakerBuilder)> {
     vec![
         ("default", builder()),
         ("consecutive", builder().consecutive_failures(5)),
-        ("count", builder().failure_rate(0.5).window(Window::count(100))),
+        ("count", builder().failure_rate(0.5).window(WindowConfig::count(100))),
         ("slow", builder().slow_call_duration(Duration::from_secs(1)).slow_call_rate(0.5)),
         ("limit", builder().call_timeout(Duration::from_secs(1))),
         ("gated", builder().gate_readiness(true)),

@@ -6,7 +6,7 @@ use buttress_kit::Chance;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BreakerConfig, Comparison, Window, front::Front};
+use crate::{BreakerConfig, Comparison, WindowConfig, front::Front};
 
 fn at(now: u64) -> Moment {
     Moment { now, unit: 0.5, refused: 0 }
@@ -47,9 +47,9 @@ struct Setup {
 
 fn setups() -> impl Strategy<Value = Setup> {
     let window = prop_oneof![
-        (1_u32..12).prop_map(Window::count),
+        (1_u32..12).prop_map(WindowConfig::count),
         (1_u64..8, 1_u32..5).prop_map(|(width, buckets)| {
-            Window::time(Duration::from_millis(width * u64::from(buckets))).buckets(buckets)
+            WindowConfig::time(Duration::from_millis(width * u64::from(buckets))).buckets(buckets)
         }),
     ];
     const RATES: [f64; 6] = [0.2, 0.25, 0.3, 0.5, 2.0 / 3.0, 1.0];
@@ -250,11 +250,11 @@ impl Model {
     fn window(&self, now: u64) -> Vec<Happened> {
         let ended = self.all.iter().copied();
         match self.config.window {
-            Window::Count { calls } => {
+            WindowConfig::Count { calls } => {
                 let settled: Vec<_> = ended.filter(|one| !one.abandoned).collect();
                 settled[settled.len().saturating_sub(calls as usize)..].to_vec()
             }
-            Window::Time { duration, buckets } => {
+            WindowConfig::Time { duration, buckets } => {
                 let width = duration.as_nanos() as u64 / u64::from(buckets);
                 let oldest = (now / width + 1).saturating_sub(u64::from(buckets));
                 ended.filter(|one| one.when / width >= oldest).collect()
@@ -272,7 +272,7 @@ impl Model {
             && config.slow_call_rate.is_none();
         let failure_rate = if only { Some(config.failure_rate.unwrap_or(0.5)) } else { config.failure_rate };
         let size = match config.window {
-            Window::Count { calls } => calls as usize,
+            WindowConfig::Count { calls } => calls as usize,
             _ => usize::MAX,
         };
         let default = if rated || only { 20.min(size) } else { 0 };
@@ -292,7 +292,7 @@ impl Model {
         if config.on_cancel == OnCancel::WhenAll && run > 0 {
             let stand_in = match config.window {
                 _ if !windowed => Some(run),
-                Window::Count { .. } => (calls == 0 || run >= size).then_some(run),
+                WindowConfig::Count { .. } => (calls == 0 || run >= size).then_some(run),
                 _ => (calls == 0).then_some(window.len()),
             };
             if let Some(all) = stand_in.filter(|all| *all > 1) {
@@ -502,8 +502,10 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                 slow_call_duration: Some(Duration::from_millis(1)),
                 minimum_calls: maybe(8).map(|calls| calls - 1),
                 window: match below(2) {
-                    0 => Window::count(1 + below(11) as u32),
-                    _ => Window::time(Duration::from_millis(12)).buckets([1, 2, 3, 4][below(4) as usize]),
+                    0 => WindowConfig::count(1 + below(11) as u32),
+                    _ => {
+                        WindowConfig::time(Duration::from_millis(12)).buckets([1, 2, 3, 4][below(4) as usize])
+                    }
                 },
                 comparison: [Comparison::AtLeast, Comparison::Above][below(2) as usize],
                 open_for: Some(Duration::from_millis(5)),

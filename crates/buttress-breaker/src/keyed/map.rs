@@ -14,8 +14,8 @@ use buttress_core::Note;
 use crate::{
     State,
     circuit::Said,
-    config::{Rules, nanos},
     engine::{Common, Shared},
+    rules::{Rules, nanos},
     words,
 };
 

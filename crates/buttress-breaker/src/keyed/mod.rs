@@ -1,20 +1,21 @@
 //! One circuit for each key: tenant, host, endpoint.
 
-mod builder;
 mod map;
 mod service;
 
-use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
-
-use buttress_core::{ByFn, ConfigError, Name, Rejection};
-use buttress_kit::Events;
-
-pub use self::{
-    builder::KeyedBuilder,
-    service::{KeyedLayer, KeyedService},
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::Hash,
+    sync::{Arc, Weak},
 };
+
+use buttress_core::{ByFn, ConfigError, Levels, Name, Rejection};
+use buttress_kit::{self as kit, Events};
+
+pub use self::service::{KeyedLayer, KeyedService};
 use crate::{
-    Breaker, BreakerConfig, BreakerFuture, Permit, State,
+    Breaker, BreakerBuilder, BreakerConfig, BreakerFuture, KIND, Permit, State,
     engine::{Common, Shared},
     keyed::map::Keys,
 };
@@ -56,8 +57,28 @@ struct Keyed<K> {
 
 impl Breaker {
     /// Begins a breaker that has a circuit for each key.
-    pub fn keyed(name: impl Into<Name>) -> KeyedBuilder {
-        KeyedBuilder::new(name.into())
+    pub fn keyed(name: impl Into<Name>) -> BreakerBuilder<kit::Keyed> {
+        BreakerBuilder::new(name)
+    }
+}
+
+impl BreakerBuilder<kit::Keyed> {
+    /// Makes the breaker.
+    ///
+    /// # Errors
+    /// The settings cannot work; names the policy, the field, its value and why.
+    pub fn build<K>(self) -> Result<KeyedBreaker<K>, ConfigError>
+    where
+        K: Hash + Eq + Clone,
+    {
+        self.form.validate().map_err(|why| why.of(&KIND, &self.parts.name))?;
+        let (config, emitter, chance, form) = self.checked()?;
+        let (rules, state) = (Arc::new(config.rules()), config.initial_state);
+        let common = Common::new(emitter, config, chance, true);
+        let keys = Keys::new(&common, rules, state, form.max_keys, form.idle_for);
+        let levels: Weak<dyn Levels> = Arc::downgrade(&(common.clone() as Arc<dyn Levels>));
+        common.emitter.set_levels(levels);
+        Ok(KeyedBreaker { shared: Arc::new(Keyed { common, keys }) })
     }
 }
 
@@ -163,8 +184,8 @@ where
     }
 
     /// The settings in force.
-    pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.common.config()
+    pub fn config(&self) -> BreakerConfig {
+        self.shared.common.live.get()
     }
 
     /// Owned copies of refusals and resets, from now on.
@@ -177,14 +198,17 @@ where
     /// # Errors
     /// Where the settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        config.validate()?;
-        let rules = Arc::new(config.rules());
-        // First for the keys to come, then for those that are here: none can slip through in between.
-        self.shared.keys.set_template(rules.clone(), config.initial_state);
-        self.shared.common.set_config(config);
-        for (_, one) in self.shared.keys.all() {
-            one.take_rules(rules.clone());
-        }
+        self.shared.common.live.replace(config, |_, config| {
+            let rules = Arc::new(config.rules());
+            // First for the keys to come, then for those that are here: none can slip through in between.
+            self.shared.keys.set_template(rules.clone(), config.initial_state);
+            self.shared.common.hot.set(config);
+            for (_, one) in self.shared.keys.all() {
+                one.take_rules(rules.clone());
+            }
+        })?;
+        self.shared.common.wake();
+        self.shared.common.tell();
         Ok(())
     }
 }

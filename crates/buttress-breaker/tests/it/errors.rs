@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use buttress_breaker::{Breaker, CALL_TIMEOUT, OPEN, State};
 use buttress_core::{
-    BoxError, Code, Error, FromRejection, LiftErrorsLayer, Name, OnlyErrors, Rejection, Verdict,
-    rejection,
+    BoxError, Code, Error, FromRejection, LiftErrorsLayer, Name, OnlyErrors, Rejection, Verdict, rejection,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, timeout::TimeoutLayer};
 
@@ -232,7 +231,7 @@ async fn new_settings_change_no_limit_of_a_call_under_way() {
     let breaker = Breaker::builder("x").call_timeout(secs(5)).build().unwrap();
     let mut call = tokio_test::task::spawn(breaker.call(std::future::pending::<Result<(), BoxError>>));
     assert!(call.poll().is_pending());
-    let mut unlimited = (*breaker.config()).clone();
+    let mut unlimited = breaker.config();
     unlimited.call_timeout = None;
     breaker.reconfigure(unlimited).unwrap();
     pass(secs(5)).await;

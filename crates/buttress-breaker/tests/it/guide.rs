@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use buttress_breaker::{
-    Breaker, BreakerBuilder, BreakerConfig, CALL_TIMEOUT, OpenReason, Registry, State, Window, words::CALLS,
+    Breaker, BreakerBuilder, CALL_TIMEOUT, OpenReason, Registry, State, WindowConfig, words::CALLS,
 };
 use buttress_core::{BoxError, Event, Name, Note, OwnedEvent, Value, rejection};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::support::*;
 
 fn blipee() -> Breaker {
-    Breaker::new("external-api", BreakerConfig::blipee()).unwrap()
+    Breaker::new("external-api", profile("blipee")).unwrap()
 }
 
 async fn call_of(breaker: &Breaker, time: std::time::Duration) -> Result<(), BoxError> {
@@ -146,7 +146,7 @@ async fn failures_older_than_a_minute_do_not_count() {
 async fn long_example_does_what_its_comments_say() {
     let ai_service = || {
         Breaker::builder("ai-service")
-            .config(BreakerConfig::blipee())
+            .config(profile("blipee"))
             .consecutive_failures(3)
             .failure_rate(0.5)
             .success_threshold(5)
@@ -167,7 +167,7 @@ async fn long_example_does_what_its_comments_say() {
         (config.open_for, config.minimum_calls, config.slow_call_duration, config.slow_call_rate),
         (Some(secs(120)), Some(5), Some(secs(5)), Some(0.3))
     );
-    assert_eq!(config.window, Window::time(secs(60)));
+    assert_eq!(config.window, WindowConfig::time(secs(60)));
 
     let breaker = ai_service();
     breaker.ok(2);
@@ -327,7 +327,7 @@ async fn health_has_both_rates_and_a_closed_circuit_at_its_threshold_is_not_heal
     assert_eq!(health.metrics, breaker.snapshot());
 
     // Only above its threshold does opossum open; at it, it is not well.
-    let breaker = Breaker::new("o", BreakerConfig::opossum()).unwrap();
+    let breaker = Breaker::new("o", profile("opossum")).unwrap();
     breaker.ok(1);
     breaker.fail(1);
     let health = breaker.health();
@@ -414,7 +414,7 @@ async fn last_error_is_also_that_of_a_failed_probe_and_goes_when_the_circuit_clo
 async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
     let saves = || {
         let builder = Breaker::builder("save").call_timeout(secs(2)).failure_rate(0.5).open_for(secs(30));
-        builder.window(Window::time(secs(10))).minimum_calls(5).build().unwrap()
+        builder.window(WindowConfig::time(secs(10))).minimum_calls(5).build().unwrap()
     };
     let breaker = saves();
     breaker.fail(4);
@@ -441,14 +441,14 @@ async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
 // C-21: the windows, and what else the profiles of other systems say
 #[test]
 fn profiles_name_their_windows_and_thresholds() {
-    let blipee = BreakerConfig::blipee();
-    assert_eq!((blipee.window, blipee.permitted_probes), (Window::time(secs(60)), 1));
-    let fluxus = BreakerConfig::fluxus();
+    let blipee = profile("blipee");
+    assert_eq!((blipee.window, blipee.permitted_probes), (WindowConfig::time(secs(60)), 1));
+    let fluxus = profile("fluxus");
     assert_eq!((fluxus.consecutive_failures, fluxus.open_for), (Some(3), Some(secs(5))));
     assert_eq!((fluxus.failure_rate, fluxus.call_timeout), (None, None));
-    let didactic = BreakerConfig::didactic();
+    let didactic = profile("didactic");
     assert_eq!((didactic.failure_rate, didactic.call_timeout, didactic.permitted_probes), (None, None, 1));
-    let opossum = BreakerConfig::opossum();
-    assert_eq!((opossum.window, opossum.minimum_calls), (Window::time(secs(10)), Some(0)));
+    let opossum = profile("opossum");
+    assert_eq!((opossum.window, opossum.minimum_calls), (WindowConfig::time(secs(10)), Some(0)));
     assert_eq!((opossum.success_threshold, opossum.consecutive_failures), (1, None));
 }

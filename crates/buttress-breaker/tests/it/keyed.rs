@@ -149,7 +149,7 @@ async fn observers_hear_numbers_and_never_keys() {
 async fn new_settings_are_for_all_keys_and_not_for_one() {
     let tenants: KeyedBreaker<u32> = Breaker::keyed("x").consecutive_failures(5).build().unwrap();
     tenants.try_acquire(&1).unwrap().failure();
-    let mut config = tenants.config().as_ref().clone();
+    let mut config = tenants.config();
     config.consecutive_failures = Some(2);
     let one = tenants.get(&1).unwrap();
     assert_eq!(one.reconfigure(config.clone()).unwrap_err().field(), "config");

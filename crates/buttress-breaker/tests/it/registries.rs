@@ -172,7 +172,7 @@ fn settings_that_look_at_the_registry_do_not_wait_for_themselves() {
             assert!(registry.get("second").is_none());
             assert_eq!((registry.len(), registry.health().total), (1, 1));
             let _changes = registry.subscribe();
-            builder.config(registry.get("first").unwrap().config().as_ref().clone())
+            builder.config(registry.get("first").unwrap().config())
         });
         assert_eq!(second.unwrap().config(), first.config());
         done.send(registry.len()).unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use buttress_breaker::{
-    Breaker, BreakerBuilder, BreakerConfig, CALL_TIMEOUT, State, Window,
+    Breaker, BreakerBuilder, CALL_TIMEOUT, State, WindowConfig,
     words::{CALLS, FAILURE_RATIO, OPEN_FOR},
 };
 use buttress_core::{BoxError, Event, OwnedEvent, Value, rejection};
@@ -25,7 +25,7 @@ fn blipee(failures: u32, minimum: u32) -> BreakerBuilder {
         .success_threshold(2)
         .call_timeout(ms(1_000))
         .open_for(ms(5_000))
-        .window(Window::time(secs(60)))
+        .window(WindowConfig::time(secs(60)))
 }
 
 // vector blipee-cb-start
@@ -334,7 +334,7 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
             .call_timeout(ms(2_000))
             .failure_rate(0.5)
             .open_for(ms(30_000))
-            .window(Window::time(ms(10_000)))
+            .window(WindowConfig::time(ms(10_000)))
             .minimum_calls(5)
             .success_threshold(1),
     );
@@ -350,7 +350,7 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
 // S1-016, S0-023, C-21, C-23
 #[test]
 fn profiles_keep_their_sources_numbers() {
-    let blipee = BreakerConfig::blipee();
+    let blipee = profile("blipee");
     assert_eq!(
         (blipee.consecutive_failures, blipee.failure_rate, blipee.minimum_calls),
         (Some(5), Some(0.5), Some(10))
@@ -360,14 +360,14 @@ fn profiles_keep_their_sources_numbers() {
         (Some(secs(60)), Some(secs(3)), 5)
     );
     assert_eq!((blipee.slow_call_duration, blipee.slow_call_rate), (Some(secs(1)), Some(0.5)));
-    let didactic = BreakerConfig::didactic();
+    let didactic = profile("didactic");
     assert_eq!(
         (didactic.consecutive_failures, didactic.open_for, didactic.success_threshold),
         (Some(5), Some(secs(60)), 2)
     );
-    let fluxus = BreakerConfig::fluxus();
+    let fluxus = profile("fluxus");
     assert_eq!((fluxus.success_threshold, fluxus.permitted_probes), (1, 1));
-    let opossum = BreakerConfig::opossum();
+    let opossum = profile("opossum");
     assert_eq!(
         (opossum.failure_rate, opossum.open_for, opossum.call_timeout),
         (Some(0.5), Some(secs(30)), Some(secs(10)))

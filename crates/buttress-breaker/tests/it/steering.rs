@@ -252,7 +252,7 @@ async fn levels_are_told_as_they_change() {
     let breaker = Breaker::builder("x")
         .failure_rate(0.9)
         .minimum_calls(2)
-        .window(buttress_breaker::Window::count(4))
+        .window(buttress_breaker::WindowConfig::count(4))
         .on_event(move |event| match event {
             Event::Level(Level { what: Level::STATE, of: Some(state), .. }) => {
                 to.lock().unwrap().push((*state).to_owned());
@@ -284,7 +284,7 @@ async fn a_shorter_ramp_set_while_one_is_under_way_lets_in_what_it_says() {
         breaker.fail(1);
         pass(secs(1)).await;
         breaker.ok(1);
-        let mut config = breaker.config().as_ref().clone();
+        let mut config = breaker.config();
         config.ramp = over.map(|over| buttress_breaker::Ramp::over(over).start(0.5));
         breaker.reconfigure(config).unwrap();
         let share = || {

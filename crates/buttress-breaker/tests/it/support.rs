@@ -5,9 +5,22 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, State, words::EXCEEDED};
+use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, State, words::EXCEEDED};
 use buttress_core::{Event, Note, Rejection, Value};
 use tokio::time::advance;
+
+/// The breaker's settings of another system.
+pub(crate) fn profile(name: &str) -> BreakerConfig {
+    let text = match name {
+        "blipee" => include_str!("../../../../tests/data/sources/blipee.toml"),
+        "didactic" => include_str!("../../../../tests/data/sources/didactic.toml"),
+        "fluxus" => include_str!("../../../../tests/data/sources/fluxus.toml"),
+        "opossum" => include_str!("../../../../tests/data/sources/opossum.toml"),
+        other => panic!("{other}"),
+    };
+    let source: toml::Table = text.parse().unwrap();
+    source["breaker"].clone().try_into().unwrap()
+}
 
 pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
