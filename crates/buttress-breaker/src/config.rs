@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use buttress_core::ConfigError;
+use buttress_core::{ConfigError, Kind};
 use buttress_kit::{Backoff, Chance, Emitter, Jitter, Mode, keyed_settings, settings};
 
-use crate::{KIND, State};
+use crate::State;
 
 settings! {
     /// The settings of a [`Breaker`](crate::Breaker), as plain data.
@@ -109,9 +109,9 @@ impl<Form> BreakerBuilder<Form> {
     }
 
     /// Checks the settings, and attaches the listeners.
-    pub(crate) fn checked(self) -> Result<(BreakerConfig, Emitter, Chance, Form), ConfigError> {
+    pub(crate) fn checked(self, kind: Kind) -> Result<(BreakerConfig, Emitter, Chance, Form), ConfigError> {
         let chance = self.parts.seed.map_or_else(Chance::random, Chance::seeded);
-        let (config, emitter) = self.parts.checked(&KIND)?;
+        let (config, emitter) = self.parts.checked(kind)?;
         Ok((config, emitter, chance, self.form))
     }
 }

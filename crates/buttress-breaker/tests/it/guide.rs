@@ -315,23 +315,23 @@ async fn force_close_and_reset_empty_the_window() {
 #[tokio::test(start_paused = true)]
 async fn health_has_both_rates_and_a_closed_circuit_at_its_threshold_is_not_healthy() {
     let breaker = blipee();
-    let health = breaker.health();
+    let health = breaker.snapshot();
     assert_eq!((health.state, health.healthy), (State::Closed, true));
-    assert_eq!((health.failure_rate, health.slow_call_rate), (None, None)); // too few calls to say
+    assert_eq!((health.failure_ratio, health.slow_ratio), (None, None)); // too few calls to say
     breaker.ok(6);
     breaker.fail(2);
     breaker.ok_after(ms(1_001)).await;
     breaker.ok_after(ms(1_001)).await;
-    let health = breaker.health();
-    assert_eq!((health.failure_rate, health.slow_call_rate, health.healthy), (Some(0.2), Some(0.2), true));
-    assert_eq!(health.metrics, breaker.snapshot());
+    let health = breaker.snapshot();
+    assert_eq!((health.failure_ratio, health.slow_ratio, health.healthy), (Some(0.2), Some(0.2), true));
+    assert_eq!(health, breaker.snapshot());
 
     // Only above its threshold does opossum open; at it, it is not well.
     let breaker = Breaker::new("o", profile("opossum")).unwrap();
     breaker.ok(1);
     breaker.fail(1);
-    let health = breaker.health();
-    assert_eq!((health.state, health.failure_rate, health.healthy), (State::Closed, Some(0.5), false));
+    let health = breaker.snapshot();
+    assert_eq!((health.state, health.failure_ratio, health.healthy), (State::Closed, Some(0.5), false));
 }
 
 // S1-087, S0-027: opossum's `fires` are `total + rejected`

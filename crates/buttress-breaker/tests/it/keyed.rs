@@ -136,7 +136,7 @@ async fn observers_hear_numbers_and_never_keys() {
     tenants.try_acquire(&1).unwrap().failure();
     tenants.try_acquire(&2).unwrap().success();
     tenants.try_acquire(&3).unwrap().success();
-    tenants.reset_all();
+    tenants.reset();
     tenants.remove(&1).unwrap();
     let expected = [
         "closed 1", "closed 0", "open 1", "closed 1", "closed 0", "evicted", "closed 1", "open 0",
@@ -283,7 +283,7 @@ async fn a_flood_over_a_full_map_costs_no_search_for_each_of_its_keys() {
     assert!(tenants.get(&7_000_000).is_some());
     tenants.try_acquire(&8_000_000).unwrap().success();
     assert!(tenants.get(&8_000_000).is_none());
-    tenants.reset_all();
+    tenants.reset();
     tenants.try_acquire(&8_000_000).unwrap().success();
     assert!(tenants.get(&8_000_000).is_some());
 }
@@ -319,4 +319,51 @@ async fn a_key_that_cannot_be_found_leaves_everything_usable() {
     assert!(std::panic::catch_unwind(call).is_err());
     assert_eq!(svc.ready().await.unwrap().call(3).await.unwrap(), 3);
     assert_eq!((keyed.len(), keyed.get(&2).unwrap().snapshot().failures), (1, 0));
+}
+
+// A key may be a secret: it is in the refusal only if the breaker was told to show it, and never in its text.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_in_its_refusals_only_if_keys_are_shown() {
+    for shows in [false, true] {
+        let hosts: KeyedBreaker<String> =
+            Breaker::keyed("hosts").consecutive_failures(1).call_timeout(secs(1)).build().unwrap();
+        let hosts = if shows { hosts.show_keys() } else { hosts };
+        let key = shows.then_some("a.example");
+        hosts.try_acquire("a.example").unwrap().failure();
+        for _ in 0..2 {
+            let refused = hosts.try_acquire("a.example").unwrap_err();
+            assert_eq!((refused.policy(), refused.key()), ("hosts", key));
+            assert!(!format!("{refused} {refused:?}").contains("a.example"));
+        }
+        let inner = service_fn(|_: String| std::future::pending::<Result<(), BoxError>>());
+        let mut svc = hosts.layer_by(|host: &String| host.clone()).layer(inner);
+        let refused = svc.ready().await.unwrap().call("a.example".to_owned()).await.unwrap_err();
+        assert_eq!(rejection(&*refused).unwrap().key(), key);
+        // Who was never refused has no name to show.
+        hosts.try_acquire("b.example").unwrap().success();
+        let slow = svc.ready().await.unwrap().call("b.example".to_owned()).await.unwrap_err();
+        assert_eq!(rejection(&*slow).unwrap().key(), None);
+    }
+}
+
+// The map must be as it was, and so must the numbers that are told.
+#[test]
+fn a_key_that_cannot_be_copied_is_counted_in_no_state() {
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    struct Key(u32);
+    impl Clone for Key {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 13, "no copy");
+            Self(self.0)
+        }
+    }
+    let (counts, listener) = counts();
+    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").on_event(listener).build().unwrap();
+    for _ in 0..5 {
+        let call = std::panic::AssertUnwindSafe(|| keyed.try_acquire(&Key(13)).map(drop));
+        std::panic::catch_unwind(call).unwrap_err();
+    }
+    keyed.try_acquire(&Key(1)).unwrap().success();
+    keyed.try_acquire(&Key(2)).unwrap().success();
+    assert_eq!((counts.lock().unwrap()["closed"], keyed.len()), (2.0, 2));
 }

@@ -36,7 +36,7 @@ async fn works(change: impl FnOnce(&mut BreakerConfig)) {
         let _ = breaker.try_acquire().map(buttress_breaker::Permit::success);
     }
     breaker.snapshot();
-    breaker.health();
+    buttress_kit::Handle::health(&breaker);
     breaker.reset();
     breaker.is(State::Closed);
 }

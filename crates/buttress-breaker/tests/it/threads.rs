@@ -330,7 +330,7 @@ fn two_reconfigurations_at_once_are_in_force_for_all_keys_alike() {
             keyed.try_acquire(&key).unwrap().failure();
             assert_eq!(keyed.get(&key).unwrap().is_open(), opens);
         }
-        keyed.reset_all();
+        keyed.reset();
         keyed.remove(&round);
     }
 }
