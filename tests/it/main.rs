@@ -13,3 +13,4 @@ mod fronts;
 mod recipes;
 mod six_layers;
 mod soak;
+mod sources;
