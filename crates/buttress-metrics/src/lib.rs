@@ -3,7 +3,7 @@
 //! One call, and every policy of the process is seen, those that exist and those to come, a third party's too:
 //!
 //! ```
-//! # mod buttress { pub use buttress_metrics as metrics; pub use buttress_timeout::Timeout; }
+//! # mod buttress { pub use buttress_timeout::Timeout; pub mod metrics { pub use buttress_metrics::*; } }
 //! # tokio_test::block_on(async {
 //! # let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
 //! # let page = recorder.handle();
