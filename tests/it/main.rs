@@ -16,3 +16,4 @@ mod promql;
 mod recipes;
 mod six_layers;
 mod soak;
+mod sources;

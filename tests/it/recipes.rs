@@ -10,7 +10,7 @@ use std::{
 
 use buttress::{
     Backoff, BoxError, Breaker, Bulkhead, Chance, Fallback, Retry, ServiceBuilderExt, Timeout,
-    breaker::{State, Window},
+    breaker::{State, WindowConfig},
     rejection,
 };
 use tokio::time::{Instant, sleep};
@@ -81,7 +81,7 @@ async fn exponential_retry_inside_a_sampling_breaker_recovers_after_thirty_secon
         .success_threshold(1)
         .build()
         .unwrap();
-    assert_eq!(breaker.config().window, Window::time(secs(10)));
+    assert_eq!(breaker.config().window, WindowConfig::time(secs(10)));
     assert_eq!(retry.config().backoff.waits(&Chance::seeded(1)).nth(9), Some(secs(2))); // the longest wait
     let mut stack =
         ServiceBuilder::new().breaker(breaker.layer()).retrying(retry.layer()).lift_errors().service(service);

@@ -114,34 +114,40 @@
 //! take a lock for as long as a few additions take; refusals hardly ever do.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod atomic;
 mod breaker;
-mod builder;
 mod circuit;
 mod config;
 mod engine;
-mod front;
 mod future;
 mod keyed;
+mod kind;
 mod layer;
+mod parked;
 mod permit;
 mod registry;
+mod rules;
 mod service;
+mod shared;
 mod snapshot;
 mod state;
 mod sync;
 mod timer;
+mod validate;
 mod window;
+pub mod words;
 
 pub use crate::{
     breaker::Breaker,
-    builder::BreakerBuilder,
-    config::{BreakerConfig, Comparison, OnCancel, Ramp, Window},
+    config::{BreakerBuilder, BreakerConfig, Comparison, OnCancel, Ramp, WindowConfig},
     future::BreakerFuture,
-    keyed::{KeyedBreaker, KeyedBuilder, KeyedLayer, KeyedService},
+    keyed::{KeyedBreaker, KeyedBreakerSnapshot, KeyedLayer, KeyedService},
+    kind::{KEYED, KIND},
     layer::BreakerLayer,
     permit::Permit,
     registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
-    snapshot::{Health, Snapshot, WindowCounts},
+    snapshot::{BreakerSnapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},
+    words::{CALL_TIMEOUT, OPEN},
 };

@@ -7,13 +7,10 @@ use std::{
     },
 };
 
-use buttress_core::{
-    ConfigError, Event, Name, Recorder,
-    observe::{Cause, TransitionDetail},
-};
+use buttress_core::{ConfigError, Event, Name, Recorder, Transition};
 use tokio::sync::broadcast;
 
-use crate::{Breaker, BreakerBuilder, Health, State};
+use crate::{Breaker, BreakerBuilder, BreakerSnapshot, State};
 
 /// How many changes of state wait for a subscriber that does not read.
 const MAILBOX: usize = 1024;
@@ -170,7 +167,7 @@ impl Registry {
     /// How all of them are.
     pub fn health(&self) -> RegistryHealth {
         let breakers: Vec<_> =
-            self.all().iter().map(|breaker| (breaker.name().clone(), breaker.health())).collect();
+            self.all().iter().map(|breaker| (breaker.name().clone(), breaker.snapshot())).collect();
         let healthy = breakers.iter().filter(|(_, health)| health.healthy).count();
         let mut by_state = ByState::default();
         for (_, health) in &breakers {
@@ -190,7 +187,7 @@ impl Registry {
         let unhealthy = breakers.iter().filter(|(_, health)| !health.healthy);
         let unhealthy = unhealthy.map(|(name, _)| name.clone()).collect();
         let mut top_failure_rates: Vec<_> =
-            breakers.into_iter().filter_map(|(name, health)| Some((name, health.failure_rate?))).collect();
+            breakers.into_iter().filter_map(|(name, health)| Some((name, health.failure_ratio?))).collect();
         top_failure_rates.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         top_failure_rates.truncate(TOP);
         RegistryMetrics { by_state, top_failure_rates, unhealthy }
@@ -228,7 +225,7 @@ impl Shared {
             return;
         }
         let (name, changes) = (breaker.name().clone(), self.changes.clone());
-        breaker.shared.common.emitter.add(Arc::new(Follow { name, changes }));
+        breaker.engine.shared.emitter.add(Arc::new(Follow { name, changes }));
     }
 }
 
@@ -239,9 +236,10 @@ struct Follow {
 
 impl Recorder for Follow {
     fn record(&self, event: &Event<'_>) {
-        if let Event::Transition { from, to, cause, detail } = *event {
+        if let Event::Transition(transition) = *event {
             // Nobody listens any more: nothing to do.
-            let _ = self.changes.send(StateChange { name: self.name.clone(), from, to, cause, detail });
+            let _ =
+                self.changes.send(StateChange { name: self.name.clone(), transition: transition.clone() });
         }
     }
 }
@@ -259,13 +257,12 @@ pub struct RegistryHealth {
     /// How many are in which state.
     pub by_state: ByState,
     /// Each of them, by name.
-    pub breakers: Vec<(Name, Health)>,
+    pub breakers: Vec<(Name, BreakerSnapshot)>,
 }
 
 /// How many breakers are in which state. Isolated ones count as open; disabled ones, and those that only
 /// measure, as closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct ByState {
     /// Calls flow.
@@ -294,14 +291,8 @@ pub struct RegistryMetrics {
 pub struct StateChange {
     /// Whose.
     pub name: Name,
-    /// The state before.
-    pub from: &'static str,
-    /// The state now.
-    pub to: &'static str,
-    /// Who or what did it.
-    pub cause: Cause,
-    /// What was known at that moment.
-    pub detail: TransitionDetail,
+    /// From which state to which, why, and what was known at that moment.
+    pub transition: Transition,
 }
 
 /// The changes of state of all breakers of a registry; made by [`Registry::subscribe`].

@@ -59,7 +59,7 @@ impl Timer {
 }
 
 impl Drop for Timer {
-    #[inline(always)]
+    #[inline]
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
             give_back(place);
@@ -75,7 +75,6 @@ fn take() -> Place {
     spare.unwrap_or_else(|| Box::pin(None))
 }
 
-#[cold]
 fn give_back(mut place: Place) {
     place.set(None);
     let _ = SPARE.try_with(|spare| {

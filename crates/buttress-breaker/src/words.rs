@@ -36,3 +36,5 @@ pub const KEYS: Word = "keys";
 pub const EXCEEDED: Word = "threshold_passed";
 /// Note: a probe did not come back in time; its slot was given to the next.
 pub const LEASE_EXPIRED: Word = "lease_expired";
+/// Note of a keyed breaker: a key was forgotten to make room, or because it was idle.
+pub const EVICTED: Word = "evicted";

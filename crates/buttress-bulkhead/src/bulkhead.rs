@@ -11,11 +11,11 @@ use buttress_core::{
     ConfigError, Emitter, Event, Name, Outcome, PolicyKind, Rejection, RejectionKind, Standard,
     observe::{Events, Level, Levels, Note},
 };
+use buttress_kit::CallOnce;
 use tokio::time::Instant;
 
 use crate::{
-    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, BulkheadService, CallOnce,
-    Drain, Permit,
+    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, BulkheadService, Drain, Permit,
     config::check_limit,
     gate::{Gate, Standing},
     lease::Lease,

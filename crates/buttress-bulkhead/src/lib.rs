@@ -97,5 +97,5 @@ pub use crate::{
     future::BulkheadFuture,
     layer::BulkheadLayer,
     lease::{Acquire, Drain, Permit},
-    service::{BulkheadService, CallOnce},
+    service::BulkheadService,
 };

@@ -64,39 +64,3 @@ impl<S: fmt::Debug, C> fmt::Debug for BulkheadService<S, C> {
             .finish_non_exhaustive()
     }
 }
-
-/// A closure as a service for a single call; what [`Bulkhead::call`] runs.
-pub struct CallOnce<F> {
-    f: Option<F>,
-}
-
-impl<F> CallOnce<F> {
-    pub(crate) fn new(f: F) -> Self {
-        Self { f: Some(f) }
-    }
-}
-
-impl<F, Fut, T, E> Service<()> for CallOnce<F>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Response = T;
-    type Error = E;
-    type Future = Fut;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (): ()) -> Fut {
-        // The future calls it once, and nobody else can get hold of it.
-        (self.f.take().expect("called twice"))()
-    }
-}
-
-impl<F> fmt::Debug for CallOnce<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CallOnce(..)")
-    }
-}

@@ -49,7 +49,7 @@
 //! assert_eq!(prices.ready().await?.call(3).await?, 300);
 //! let error = prices.ready().await?.call(7).await.unwrap_err();
 //! assert_eq!(rejection(&*error).unwrap().code(), "TIMEOUT");
-//! assert_eq!(retry.snapshot().retries(), 2);
+//! assert_eq!(retry.snapshot().retries, 2);
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "default"))]

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, OnCancel, OpenReason, State, Window};
-use buttress_core::{BoxError, Event, observe::listener_panics};
+use buttress_breaker::{Breaker, OnCancel, OpenReason, State, WindowConfig};
+use buttress_core::{BoxError, Event};
+use buttress_kit::listener_panics;
 use tokio::time::advance;
 use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, service_fn, timeout::TimeoutLayer};
@@ -173,7 +174,7 @@ async fn a_readied_clone_that_is_dropped_keeps_no_place_and_a_waiter_is_woken_wi
 // vector fault B23
 #[tokio::test(start_paused = true)]
 async fn idle_for_longer_than_the_window_leaves_nothing_of_it() {
-    let breaker = Breaker::builder("x").window(Window::time(secs(10))).build().unwrap();
+    let breaker = Breaker::builder("x").window(WindowConfig::time(secs(10))).build().unwrap();
     breaker.fail(10);
     pass(secs(20)).await;
     breaker.ok(1);
@@ -184,7 +185,7 @@ async fn idle_for_longer_than_the_window_leaves_nothing_of_it() {
 // vector fault B25
 #[tokio::test(start_paused = true)]
 async fn the_success_that_fills_the_window_opens() {
-    let builder = Breaker::builder("x").window(Window::count(10)).failure_rate(0.5).minimum_calls(10);
+    let builder = Breaker::builder("x").window(WindowConfig::count(10)).failure_rate(0.5).minimum_calls(10);
     let breaker = builder.build().unwrap();
     breaker.ok(2);
     breaker.fail(6);
@@ -212,7 +213,7 @@ async fn eight_hours_asleep_are_one_probe_and_an_empty_window() {
 // vector fault B28
 #[tokio::test(start_paused = true)]
 async fn a_window_longer_than_the_breaker_is_old() {
-    let window = Window::time(secs(48 * 3_600));
+    let window = WindowConfig::time(secs(48 * 3_600));
     let breaker = Breaker::builder("x").window(window).failure_rate(0.5).minimum_calls(2).build().unwrap();
     pass(secs(1)).await;
     breaker.ok(1);
@@ -247,10 +248,11 @@ fn a_listener_may_ask_reset_and_call() {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let (own, log) = (handle.clone(), seen.clone());
         let builder = tripping_at_once().on_event(move |event| {
-            if let Event::Transition { from, to, .. } = event {
+            if let Event::Transition(change) = event {
+                let (from, to) = (change.from, change.to);
                 log.lock().unwrap().push(format!("{from}>{to}"));
                 let breaker = own.lock().unwrap().clone().unwrap();
-                if *to == "open" {
+                if to == "open" {
                     assert_eq!(breaker.state(), State::Open);
                     breaker.reset();
                     breaker.ok(1);
@@ -270,7 +272,8 @@ fn a_listener_may_ask_reset_and_call() {
 // vector fault B37
 #[tokio::test(start_paused = true)]
 async fn a_flapping_service_opens_no_more_often_than_the_wait_allows() {
-    let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(20).window(Window::time(secs(1)));
+    let builder =
+        Breaker::builder("x").failure_rate(0.5).minimum_calls(20).window(WindowConfig::time(secs(1)));
     let (breaker, heard) = Heard::by(builder.open_for(secs(2)).success_threshold(3));
     for n in 0..60_000_u32 {
         if let Ok(permit) = breaker.try_acquire() {
@@ -289,7 +292,7 @@ async fn a_hang_under_a_foreign_time_out_opens() {
     for (builder, calls) in [
         (Breaker::builder("default"), 20),
         (Breaker::builder("row").consecutive_failures(5), 5),
-        (Breaker::builder("count").failure_rate(0.5).window(Window::count(10)), 10),
+        (Breaker::builder("count").failure_rate(0.5).window(WindowConfig::count(10)), 10),
     ] {
         let breaker = builder.build().unwrap();
         let hang = service_fn(|(): ()| pending::<Result<(), BoxError>>());
@@ -307,7 +310,7 @@ async fn a_hang_under_a_foreign_time_out_opens() {
 // C-16
 #[tokio::test(start_paused = true)]
 async fn one_settled_call_makes_dropped_ones_neutral() {
-    let breaker = Breaker::builder("x").failure_rate(0.5).window(Window::count(30)).build().unwrap();
+    let breaker = Breaker::builder("x").failure_rate(0.5).window(WindowConfig::count(30)).build().unwrap();
     breaker.ok(1);
     for _ in 0..10 {
         for _ in 0..25 {

@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, OpenReason, Registry, State, Window};
-use buttress_core::{BoxError, Event, Name, RejectionKind, observe::Happening, rejection};
+use buttress_breaker::{
+    Breaker, BreakerBuilder, CALL_TIMEOUT, OpenReason, Registry, State, WindowConfig, words::CALLS,
+};
+use buttress_core::{BoxError, Event, Name, Note, OwnedEvent, Value, rejection};
 use tokio::time::Instant;
 
 use crate::support::*;
 
 fn blipee() -> Breaker {
-    Breaker::new("external-api", BreakerConfig::blipee()).unwrap()
+    Breaker::new("external-api", profile("blipee")).unwrap()
 }
 
 async fn call_of(breaker: &Breaker, time: std::time::Duration) -> Result<(), BoxError> {
@@ -93,7 +95,7 @@ async fn a_call_of_three_seconds_ends_by_itself_and_a_longer_one_by_the_breaker(
     call_of(&breaker, secs(3)).await.unwrap();
     let started = Instant::now();
     let late = call_of(&breaker, ms(3_001)).await.unwrap_err();
-    assert_eq!(rejection(&*late).map(|why| why.kind()), Some(RejectionKind::CircuitTimeout));
+    assert_eq!(rejection(&*late).map(|why| why.code()), Some(CALL_TIMEOUT));
     assert_eq!(started.elapsed(), secs(3));
     assert_eq!((breaker.snapshot().failures, breaker.snapshot().timeouts), (1, 1));
     // Where no limit is set, there is none.
@@ -144,7 +146,7 @@ async fn failures_older_than_a_minute_do_not_count() {
 async fn long_example_does_what_its_comments_say() {
     let ai_service = || {
         Breaker::builder("ai-service")
-            .config(BreakerConfig::blipee())
+            .config(profile("blipee"))
             .consecutive_failures(3)
             .failure_rate(0.5)
             .success_threshold(5)
@@ -165,7 +167,7 @@ async fn long_example_does_what_its_comments_say() {
         (config.open_for, config.minimum_calls, config.slow_call_duration, config.slow_call_rate),
         (Some(secs(120)), Some(5), Some(secs(5)), Some(0.3))
     );
-    assert_eq!(config.window, Window::time(secs(60)));
+    assert_eq!(config.window, WindowConfig::time(secs(60)));
 
     let breaker = ai_service();
     breaker.ok(2);
@@ -255,10 +257,11 @@ async fn changes_of_state_and_resets_carry_the_name() {
     let mut told = Vec::new();
     while let Some(event) = events.try_next() {
         let what = match event.what {
-            Happening::Transition { from, to, detail, .. } => {
-                format!("{from} -> {to}, {} calls", detail.calls)
+            OwnedEvent::Transition(change) => {
+                let calls = change.get(CALLS).and_then(Value::as_count).unwrap();
+                format!("{} -> {}, {calls} calls", change.from, change.to)
             }
-            Happening::Reset => "reset".to_owned(),
+            OwnedEvent::Note(Note { what: Note::RESET, .. }) => "reset".to_owned(),
             other => panic!("{other:?}"),
         };
         told.push(format!("{}: {what}", event.policy));
@@ -312,23 +315,23 @@ async fn force_close_and_reset_empty_the_window() {
 #[tokio::test(start_paused = true)]
 async fn health_has_both_rates_and_a_closed_circuit_at_its_threshold_is_not_healthy() {
     let breaker = blipee();
-    let health = breaker.health();
+    let health = breaker.snapshot();
     assert_eq!((health.state, health.healthy), (State::Closed, true));
-    assert_eq!((health.failure_rate, health.slow_call_rate), (None, None)); // too few calls to say
+    assert_eq!((health.failure_ratio, health.slow_ratio), (None, None)); // too few calls to say
     breaker.ok(6);
     breaker.fail(2);
     breaker.ok_after(ms(1_001)).await;
     breaker.ok_after(ms(1_001)).await;
-    let health = breaker.health();
-    assert_eq!((health.failure_rate, health.slow_call_rate, health.healthy), (Some(0.2), Some(0.2), true));
-    assert_eq!(health.metrics, breaker.snapshot());
+    let health = breaker.snapshot();
+    assert_eq!((health.failure_ratio, health.slow_ratio, health.healthy), (Some(0.2), Some(0.2), true));
+    assert_eq!(health, breaker.snapshot());
 
     // Only above its threshold does opossum open; at it, it is not well.
-    let breaker = Breaker::new("o", BreakerConfig::opossum()).unwrap();
+    let breaker = Breaker::new("o", profile("opossum")).unwrap();
     breaker.ok(1);
     breaker.fail(1);
-    let health = breaker.health();
-    assert_eq!((health.state, health.failure_rate, health.healthy), (State::Closed, Some(0.5), false));
+    let health = breaker.snapshot();
+    assert_eq!((health.state, health.failure_ratio, health.healthy), (State::Closed, Some(0.5), false));
 }
 
 // S1-087, S0-027: opossum's `fires` are `total + rejected`
@@ -411,7 +414,7 @@ async fn last_error_is_also_that_of_a_failed_probe_and_goes_when_the_circuit_clo
 async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
     let saves = || {
         let builder = Breaker::builder("save").call_timeout(secs(2)).failure_rate(0.5).open_for(secs(30));
-        builder.window(Window::time(secs(10))).minimum_calls(5).build().unwrap()
+        builder.window(WindowConfig::time(secs(10))).minimum_calls(5).build().unwrap()
     };
     let breaker = saves();
     breaker.fail(4);
@@ -438,14 +441,14 @@ async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
 // C-21: the windows, and what else the profiles of other systems say
 #[test]
 fn profiles_name_their_windows_and_thresholds() {
-    let blipee = BreakerConfig::blipee();
-    assert_eq!((blipee.window, blipee.permitted_probes), (Window::time(secs(60)), 1));
-    let fluxus = BreakerConfig::fluxus();
+    let blipee = profile("blipee");
+    assert_eq!((blipee.window, blipee.permitted_probes), (WindowConfig::time(secs(60)), 1));
+    let fluxus = profile("fluxus");
     assert_eq!((fluxus.consecutive_failures, fluxus.open_for), (Some(3), Some(secs(5))));
     assert_eq!((fluxus.failure_rate, fluxus.call_timeout), (None, None));
-    let didactic = BreakerConfig::didactic();
+    let didactic = profile("didactic");
     assert_eq!((didactic.failure_rate, didactic.call_timeout, didactic.permitted_probes), (None, None, 1));
-    let opossum = BreakerConfig::opossum();
-    assert_eq!((opossum.window, opossum.minimum_calls), (Window::time(secs(10)), Some(0)));
+    let opossum = profile("opossum");
+    assert_eq!((opossum.window, opossum.minimum_calls), (WindowConfig::time(secs(10)), Some(0)));
     assert_eq!((opossum.success_threshold, opossum.consecutive_failures), (1, None));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OpenReason, State, Window};
+use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OpenReason, State, WindowConfig};
 use buttress_core::{BoxError, LiftErrorsLayer, Verdict};
 use buttress_kit::Backoff;
 use tower::{Layer, ServiceExt, service_fn};
@@ -12,7 +12,7 @@ use crate::support::*;
 /// resilience4j's test profile.
 fn r4j() -> BreakerBuilder {
     Breaker::builder("r4j")
-        .window(Window::time(secs(20)))
+        .window(WindowConfig::time(secs(20)))
         .minimum_calls(5)
         .failure_rate(0.5)
         .slow_call_duration(secs(4))
@@ -74,7 +74,7 @@ async fn opened_for_two_hours_ignores_the_configured_wait() {
 #[tokio::test(start_paused = true)]
 async fn wait_grows_by_half_with_each_opening() {
     let breaker = Breaker::builder("x")
-        .window(Window::count(5))
+        .window(WindowConfig::count(5))
         .failure_rate(0.5)
         .permitted_probes(4)
         .open_backoff(Backoff::exponential(secs(5)).with_factor(1.5))
@@ -204,7 +204,7 @@ async fn reset_forgets_from_every_state() {
 // vector polly-win-02
 #[tokio::test(start_paused = true)]
 async fn a_call_is_gone_when_it_is_as_old_as_the_window() {
-    let breaker = Breaker::builder("x").window(Window::time(secs(10))).build().unwrap();
+    let breaker = Breaker::builder("x").window(WindowConfig::time(secs(10))).build().unwrap();
     for _ in 0..10 {
         breaker.ok(1);
         pass(secs(1)).await;
@@ -344,7 +344,7 @@ async fn a_panic_is_a_failure_and_goes_on_its_way() {
 // vector gob-cb-05
 #[tokio::test(start_paused = true)]
 async fn ignored_calls_are_neither_and_leave_the_row_alone() {
-    let breaker = Breaker::builder("x").window(Window::time(secs(30))).build().unwrap();
+    let breaker = Breaker::builder("x").window(WindowConfig::time(secs(30))).build().unwrap();
     for _ in 0..5 {
         breaker.ok(1);
         breaker.fail(1);
@@ -366,7 +366,7 @@ async fn without_a_minimum_the_first_failure_opens() {
 // vector coc-cb-01
 #[tokio::test(start_paused = true)]
 async fn below_the_minimum_it_never_opens() {
-    let builder = Breaker::builder("x").window(Window::count(100)).minimum_calls(50).failure_rate(0.5);
+    let builder = Breaker::builder("x").window(WindowConfig::count(100)).minimum_calls(50).failure_rate(0.5);
     let breaker = builder.build().unwrap();
     breaker.fail(49);
     breaker.is(State::Closed);
@@ -376,7 +376,7 @@ async fn below_the_minimum_it_never_opens() {
 #[tokio::test(start_paused = true)]
 async fn count_window_lets_the_oldest_go() {
     let window = |calls, outcomes: &str| {
-        let builder = Breaker::builder("x").window(Window::count(calls)).failure_rate(1.0);
+        let builder = Breaker::builder("x").window(WindowConfig::count(calls)).failure_rate(1.0);
         let breaker = builder.minimum_calls(calls).build().unwrap();
         let mut seen = Vec::new();
         for outcome in outcomes.chars() {
@@ -460,7 +460,7 @@ async fn a_dropped_probe_gives_its_place_back() {
 #[tokio::test(start_paused = true)]
 async fn error_ratio_above_a_half_of_ten() {
     let builder = Breaker::builder("x").failure_rate(0.5).comparison(Comparison::Above).minimum_calls(10);
-    let window = Window::time(secs(25)).buckets(1);
+    let window = WindowConfig::time(secs(25)).buckets(1);
     let breaker = builder.window(window).open_for(secs(5)).success_threshold(1).build().unwrap();
     breaker.fail(6);
     breaker.ok(3);
@@ -604,7 +604,7 @@ async fn a_call_beyond_the_probes_does_not_run() {
 // vector gob-cb-03
 #[tokio::test(start_paused = true)]
 async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
-    let builder = Breaker::builder("x").window(Window::interval(secs(30))).failure_rate(0.5);
+    let builder = Breaker::builder("x").window(WindowConfig::interval(secs(30))).failure_rate(0.5);
     let breaker = builder.minimum_calls(1).build().unwrap();
     pass(ms(29_000)).await;
     breaker.ok(1);
@@ -623,7 +623,7 @@ async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
 // vector r4j-win-02 (how long calls took is told with each, and not summed up)
 #[tokio::test(start_paused = true)]
 async fn slow_successes_and_slow_failures_are_both_slow() {
-    let builder = Breaker::builder("x").window(Window::count(5)).failure_rate(1.0).minimum_calls(5);
+    let builder = Breaker::builder("x").window(WindowConfig::count(5)).failure_rate(1.0).minimum_calls(5);
     let breaker = builder.slow_call_duration(secs(1)).build().unwrap();
     breaker.ok_after(secs(10)).await;
     breaker.fail_after(secs(10)).await;

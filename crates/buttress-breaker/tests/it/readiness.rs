@@ -150,7 +150,7 @@ async fn gated_readiness_waits_and_is_woken_by_hand_and_by_time() {
     assert_ready_ok!(svc.poll_ready());
     breaker.isolate();
     assert_pending!(svc.poll_ready());
-    let mut other = breaker.config().as_ref().clone();
+    let mut other = breaker.config();
     other.gate_readiness = false;
     breaker.reconfigure(other).unwrap();
     assert!(svc.is_woken());

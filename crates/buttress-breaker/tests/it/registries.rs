@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use buttress_breaker::{Breaker, Registry, State};
+use buttress_core::Transition;
 
 use crate::support::*;
 
@@ -153,7 +154,8 @@ async fn a_subscription_covers_breakers_that_come_later() {
     own.disable();
     for expected in [("early", "open"), ("late", "isolated"), ("own", "disabled")] {
         let change = changes.next().await.unwrap();
-        assert_eq!((&*change.name, change.from, change.to), (expected.0, "closed", expected.1));
+        let Transition { from, to, .. } = change.transition;
+        assert_eq!((&*change.name, from, to), (expected.0, "closed", expected.1));
     }
     assert!(changes.try_next().is_none());
     assert_eq!(changes.missed(), 0);
@@ -170,7 +172,7 @@ fn settings_that_look_at_the_registry_do_not_wait_for_themselves() {
             assert!(registry.get("second").is_none());
             assert_eq!((registry.len(), registry.health().total), (1, 1));
             let _changes = registry.subscribe();
-            builder.config(registry.get("first").unwrap().config().as_ref().clone())
+            builder.config(registry.get("first").unwrap().config())
         });
         assert_eq!(second.unwrap().config(), first.config());
         done.send(registry.len()).unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
-use buttress_core::{ConfigError, Mode};
-use buttress_kit::{Backoff, Jitter};
+use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, WindowConfig};
+use buttress_core::ConfigError;
+use buttress_kit::{Backoff, Jitter, Mode};
 
 use crate::support::*;
 
@@ -36,7 +36,7 @@ async fn works(change: impl FnOnce(&mut BreakerConfig)) {
         let _ = breaker.try_acquire().map(buttress_breaker::Permit::success);
     }
     breaker.snapshot();
-    breaker.health();
+    buttress_kit::Handle::health(&breaker);
     breaker.reset();
     breaker.is(State::Closed);
 }
@@ -68,16 +68,16 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("slow_call_duration", |c| {
             (c.slow_call_duration, c.call_timeout) = (Some(secs(2)), Some(secs(2)));
         }),
-        ("window.count", |c| c.window = Window::count(0)),
-        ("window.count", |c| c.window = Window::count(u32::MAX)),
-        ("window.time", |c| c.window = Window::time(Duration::ZERO)),
-        ("window.time", |c| c.window = Window::time(Duration::MAX)),
-        ("window.interval", |c| c.window = Window::interval(Duration::ZERO)),
-        ("window.interval", |c| c.window = Window::interval(Duration::MAX)),
-        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(0)),
-        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(u32::MAX)),
-        ("minimum_calls", |c| (c.window, c.minimum_calls) = (Window::count(10), Some(11))),
-        ("failure_count", |c| (c.window, c.failure_count) = (Window::count(10), Some(11))),
+        ("window.count", |c| c.window = WindowConfig::count(0)),
+        ("window.count", |c| c.window = WindowConfig::count(u32::MAX)),
+        ("window.time", |c| c.window = WindowConfig::time(Duration::ZERO)),
+        ("window.time", |c| c.window = WindowConfig::time(Duration::MAX)),
+        ("window.interval", |c| c.window = WindowConfig::interval(Duration::ZERO)),
+        ("window.interval", |c| c.window = WindowConfig::interval(Duration::MAX)),
+        ("window.buckets", |c| c.window = WindowConfig::time(secs(1)).buckets(0)),
+        ("window.buckets", |c| c.window = WindowConfig::time(secs(1)).buckets(u32::MAX)),
+        ("minimum_calls", |c| (c.window, c.minimum_calls) = (WindowConfig::count(10), Some(11))),
+        ("failure_count", |c| (c.window, c.failure_count) = (WindowConfig::count(10), Some(11))),
         ("open_for", |c| c.open_for = Some(Duration::ZERO)),
         ("open_for", |c| c.open_for = Some(Duration::MAX)),
         ("open_backoff.base", |c| c.open_backoff = Backoff::none()),
@@ -131,12 +131,12 @@ async fn settings_at_their_limits_work() {
     works(|c| c.failure_rate = Some(1.0)).await;
     works(|c| c.minimum_calls = Some(0)).await;
     works(|c| c.minimum_calls = Some(u32::MAX)).await;
-    works(|c| c.window = Window::count(1)).await;
-    works(|c| c.window = Window::count(1 << 20)).await;
-    works(|c| c.window = Window::time(Duration::from_millis(1)).buckets(1_024)).await;
-    works(|c| c.window = Window::time(long).buckets(1)).await;
-    works(|c| c.window = Window::interval(Duration::from_millis(1))).await;
-    works(|c| c.window = Window::interval(long)).await;
+    works(|c| c.window = WindowConfig::count(1)).await;
+    works(|c| c.window = WindowConfig::count(1 << 20)).await;
+    works(|c| c.window = WindowConfig::time(Duration::from_millis(1)).buckets(1_024)).await;
+    works(|c| c.window = WindowConfig::time(long).buckets(1)).await;
+    works(|c| c.window = WindowConfig::interval(Duration::from_millis(1))).await;
+    works(|c| c.window = WindowConfig::interval(long)).await;
     works(|c| c.comparison = Comparison::Above).await;
     works(|c| c.slow_call_duration = Some(Duration::from_nanos(1))).await;
     works(|c| (c.slow_call_duration, c.slow_call_rate) = (Some(long), Some(1.0))).await;
@@ -200,7 +200,7 @@ async fn only_what_is_set_is_a_rule() {
 fn settings_are_read_from_text_and_written_back() {
     let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","half_open_timeout":"10s","on_cancel":"ignore"}"#;
     let read: BreakerConfig = serde_json::from_str(text).unwrap();
-    assert_eq!(read.window, Window::time(secs(60)).buckets(6));
+    assert_eq!(read.window, WindowConfig::time(secs(60)).buckets(6));
     assert_eq!((read.consecutive_failures, read.open_for), (Some(5), Some(secs(30))));
     assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
     assert_eq!(read.half_open_timeout, Some(secs(10)));
@@ -223,10 +223,10 @@ fn settings_are_read_from_text_and_written_back() {
     }
     for profile in [
         BreakerConfig::default(),
-        BreakerConfig::blipee(),
-        BreakerConfig::opossum(),
-        BreakerConfig::fluxus(),
-        BreakerConfig::didactic(),
+        profile("blipee"),
+        profile("opossum"),
+        profile("fluxus"),
+        profile("didactic"),
         serde_json::from_str(r#"{"window":{"interval":"30s"}}"#).unwrap(),
         serde_json::from_str(r#"{"window":{"count":30}}"#).unwrap(),
     ] {

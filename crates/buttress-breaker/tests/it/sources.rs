@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, State, Window};
-use buttress_core::{BoxError, Event, rejection};
+use buttress_breaker::{
+    Breaker, BreakerBuilder, CALL_TIMEOUT, State, WindowConfig,
+    words::{CALLS, FAILURE_RATIO, OPEN_FOR},
+};
+use buttress_core::{BoxError, Event, OwnedEvent, Value, rejection};
 
 use crate::support::*;
 
@@ -22,7 +25,7 @@ fn blipee(failures: u32, minimum: u32) -> BreakerBuilder {
         .success_threshold(2)
         .call_timeout(ms(1_000))
         .open_for(ms(5_000))
-        .window(Window::time(secs(60)))
+        .window(WindowConfig::time(secs(60)))
 }
 
 // vector blipee-cb-start
@@ -61,7 +64,7 @@ async fn a_long_call_is_ended_at_the_limit_and_dropped() {
     }));
     let error = call.as_mut().await.unwrap_err();
     let why = rejection(&*error).unwrap();
-    assert_eq!((why.code(), why.limit(), why.was_sent()), ("CIRCUIT_TIMEOUT", Some(ms(1_000)), true));
+    assert_eq!((why.code(), why.limit(), why.was_sent()), (CALL_TIMEOUT, Some(ms(1_000)), true));
     assert_eq!(started.elapsed(), ms(1_000));
     assert!(dropped.load(SeqCst), "the inner future outlived the limit");
 }
@@ -117,11 +120,11 @@ async fn slow_rate_is_asked_on_successes() {
 #[tokio::test(start_paused = true)]
 async fn open_and_half_open_are_not_healthy() {
     let breaker = blipee(3, 5).build().unwrap();
-    assert!(breaker.health().healthy);
+    assert!(breaker.snapshot().healthy);
     breaker.force_open();
-    assert_eq!((breaker.health().healthy, breaker.health().state), (false, State::Open));
+    assert_eq!((breaker.snapshot().healthy, breaker.snapshot().state), (false, State::Open));
     pass(ms(5_000)).await;
-    assert_eq!((breaker.health().healthy, breaker.health().state), (false, State::HalfOpen));
+    assert_eq!((breaker.snapshot().healthy, breaker.snapshot().state), (false, State::HalfOpen));
 }
 
 // S1-086, vector blipee-cb-health-rate
@@ -130,8 +133,8 @@ async fn failure_rate_is_exact() {
     let breaker = blipee(100, 5).build().unwrap();
     breaker.ok(7);
     breaker.fail(3);
-    assert_eq!(breaker.health().failure_rate, Some(0.3));
-    assert!(breaker.health().healthy);
+    assert_eq!(breaker.snapshot().failure_ratio, Some(0.3));
+    assert!(breaker.snapshot().healthy);
 }
 
 // S1-018, vector blipee-ev-state
@@ -142,12 +145,13 @@ async fn an_opening_is_told_once_with_its_numbers() {
     breaker.fail(3);
     let event = events.try_next().unwrap();
     assert_eq!(&*event.policy, "test-service");
-    let buttress_core::observe::Happening::Transition { from, to, detail, .. } = event.what else {
-        panic!("{event:?}")
-    };
-    assert_eq!((from, to), ("closed", "open"));
-    assert_eq!((detail.calls, detail.failure_ratio), (3, Some(1.0)));
-    assert_eq!(detail.open_for, Some(ms(5_000)));
+    let OwnedEvent::Transition(change) = event.what else { panic!("{event:?}") };
+    assert_eq!((change.from, change.to), ("closed", "open"));
+    let known = |what| change.get(what).cloned();
+    assert_eq!(
+        (known(CALLS), known(FAILURE_RATIO), known(OPEN_FOR)),
+        (Some(Value::Count(3)), Some(Value::Ratio(1.0)), Some(Value::Time(ms(5_000))))
+    );
 }
 
 // S1-019, vector blipee-ev-call
@@ -330,7 +334,7 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
             .call_timeout(ms(2_000))
             .failure_rate(0.5)
             .open_for(ms(30_000))
-            .window(Window::time(ms(10_000)))
+            .window(WindowConfig::time(ms(10_000)))
             .minimum_calls(5)
             .success_threshold(1),
     );
@@ -346,7 +350,7 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
 // S1-016, S0-023, C-21, C-23
 #[test]
 fn profiles_keep_their_sources_numbers() {
-    let blipee = BreakerConfig::blipee();
+    let blipee = profile("blipee");
     assert_eq!(
         (blipee.consecutive_failures, blipee.failure_rate, blipee.minimum_calls),
         (Some(5), Some(0.5), Some(10))
@@ -356,14 +360,14 @@ fn profiles_keep_their_sources_numbers() {
         (Some(secs(60)), Some(secs(3)), 5)
     );
     assert_eq!((blipee.slow_call_duration, blipee.slow_call_rate), (Some(secs(1)), Some(0.5)));
-    let didactic = BreakerConfig::didactic();
+    let didactic = profile("didactic");
     assert_eq!(
         (didactic.consecutive_failures, didactic.open_for, didactic.success_threshold),
         (Some(5), Some(secs(60)), 2)
     );
-    let fluxus = BreakerConfig::fluxus();
+    let fluxus = profile("fluxus");
     assert_eq!((fluxus.success_threshold, fluxus.permitted_probes), (1, 1));
-    let opossum = BreakerConfig::opossum();
+    let opossum = profile("opossum");
     assert_eq!(
         (opossum.failure_rate, opossum.open_for, opossum.call_timeout),
         (Some(0.5), Some(secs(30)), Some(secs(10)))

@@ -1,7 +1,10 @@
 //! What operators can see and do.
 
-use buttress_breaker::{Breaker, State};
-use buttress_core::{BoxError, rejection};
+use buttress_breaker::{
+    Breaker, State,
+    words::{FAILURE_RATIO, OPEN_FOR, REJECTED},
+};
+use buttress_core::{BoxError, Event, Level, Value, rejection};
 
 use crate::support::*;
 
@@ -69,9 +72,10 @@ async fn every_transition_tells_how_many_were_refused_since_it_was_closed() {
     let to = told.clone();
     let builder = Breaker::builder("x").consecutive_failures(1).open_for(secs(1)).success_threshold(1);
     let builder = builder.on_event(move |event| {
-        if let buttress_core::Event::Transition { from, to: now, detail, .. } = event {
-            let open_for = detail.open_for.map(|time| time.as_secs());
-            to.lock().unwrap().push((*from, *now, detail.rejected, open_for));
+        if let Event::Transition(change) = event {
+            let open_for = change.get(OPEN_FOR).and_then(Value::as_time).map(|time| time.as_secs());
+            let rejected = change.get(REJECTED).and_then(Value::as_count).unwrap();
+            to.lock().unwrap().push((change.from, change.to, rejected, open_for));
         }
     });
     let breaker = builder.build().unwrap();
@@ -111,7 +115,7 @@ async fn every_transition_tells_how_many_were_refused_since_it_was_closed() {
 #[tokio::test(start_paused = true)]
 async fn shadow_refuses_nothing_and_counts_what_it_would_have() {
     let builder = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).success_threshold(1);
-    let (breaker, heard) = Heard::by(builder.mode(buttress_core::Mode::Shadow));
+    let (breaker, heard) = Heard::by(builder.mode(buttress_kit::Mode::Shadow));
     breaker.fail(2);
     breaker.is(State::Open);
     breaker.fail(3);
@@ -243,16 +247,19 @@ async fn each_call_is_told_once_however_it_ends() {
 async fn levels_are_told_as_they_change() {
     use std::sync::{Arc, Mutex};
 
-    use buttress_core::{Event, observe::Level};
     let seen = Arc::new(Mutex::new(Vec::new()));
     let to = seen.clone();
     let breaker = Breaker::builder("x")
         .failure_rate(0.9)
         .minimum_calls(2)
-        .window(buttress_breaker::Window::count(4))
+        .window(buttress_breaker::WindowConfig::count(4))
         .on_event(move |event| match event {
-            Event::Level { what: Level::State(state), .. } => to.lock().unwrap().push((*state).to_owned()),
-            Event::Level { what: Level::FailureRatio, value } => to.lock().unwrap().push(value.to_string()),
+            Event::Level(Level { what: Level::STATE, of: Some(state), .. }) => {
+                to.lock().unwrap().push((*state).to_owned());
+            }
+            Event::Level(Level { what: FAILURE_RATIO, value, .. }) => {
+                to.lock().unwrap().push(value.to_string());
+            }
             _ => {}
         })
         .build()
@@ -277,7 +284,7 @@ async fn a_shorter_ramp_set_while_one_is_under_way_lets_in_what_it_says() {
         breaker.fail(1);
         pass(secs(1)).await;
         breaker.ok(1);
-        let mut config = breaker.config().as_ref().clone();
+        let mut config = breaker.config();
         config.ramp = over.map(|over| buttress_breaker::Ramp::over(over).start(0.5));
         breaker.reconfigure(config).unwrap();
         let share = || {

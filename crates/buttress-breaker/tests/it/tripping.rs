@@ -1,6 +1,6 @@
 //! When a closed circuit opens.
 
-use buttress_breaker::{Breaker, BreakerConfig, Comparison, OpenReason, State, Window};
+use buttress_breaker::{Breaker, BreakerConfig, Comparison, OpenReason, State, WindowConfig};
 
 use crate::support::*;
 
@@ -34,7 +34,7 @@ async fn open_refuses_until_exactly_the_wait_is_over() {
 #[tokio::test(start_paused = true)]
 async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
     let breaker = Breaker::builder("api")
-        .window(Window::time(secs(20)))
+        .window(WindowConfig::time(secs(20)))
         .minimum_calls(5)
         .failure_rate(0.5)
         .open_for(secs(5))
@@ -56,7 +56,7 @@ async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
 #[tokio::test(start_paused = true)]
 async fn slow_calls_open_although_most_succeed() {
     let breaker = Breaker::builder("api")
-        .window(Window::time(secs(60)))
+        .window(WindowConfig::time(secs(60)))
         .minimum_calls(5)
         .failure_rate(0.5)
         .slow_call_duration(secs(4))
@@ -79,7 +79,8 @@ async fn slow_calls_open_although_most_succeed() {
 // S1-015, vector B23, polly-win-02
 #[tokio::test(start_paused = true)]
 async fn failures_older_than_the_window_do_not_count() {
-    let breaker = Breaker::builder("api").window(Window::time(secs(10))).failure_rate(1.0).build().unwrap();
+    let breaker =
+        Breaker::builder("api").window(WindowConfig::time(secs(10))).failure_rate(1.0).build().unwrap();
     breaker.fail(10);
     assert_eq!(breaker.snapshot().window.calls, 10);
     pass(secs(20)).await;
@@ -91,14 +92,15 @@ async fn failures_older_than_the_window_do_not_count() {
 // vector fsg-cb-02, fsg-cb-03
 #[tokio::test(start_paused = true)]
 async fn k_of_the_last_n_open() {
-    let two_of_three = || Breaker::builder("x").failure_count(2).window(Window::count(3)).build().unwrap();
+    let two_of_three =
+        || Breaker::builder("x").failure_count(2).window(WindowConfig::count(3)).build().unwrap();
     let breaker = two_of_three();
     breaker.fail(1);
     breaker.ok(1);
     breaker.is(State::Closed);
     breaker.fail(1);
     breaker.is(State::Open);
-    let breaker = Breaker::builder("x").failure_count(3).window(Window::count(4)).build().unwrap();
+    let breaker = Breaker::builder("x").failure_count(3).window(WindowConfig::count(4)).build().unwrap();
     for _ in 0..20 {
         breaker.ok(1);
         breaker.fail(1);
@@ -110,7 +112,7 @@ async fn k_of_the_last_n_open() {
 #[tokio::test(start_paused = true)]
 async fn above_is_not_at() {
     let strict = || {
-        let window = Window::count(100);
+        let window = WindowConfig::count(100);
         let builder = Breaker::builder("x").window(window).minimum_calls(50).failure_rate(0.5);
         builder.comparison(Comparison::Above).build().unwrap()
     };
@@ -142,7 +144,8 @@ async fn default_is_half_of_at_least_twenty_calls_in_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_look_at_the_end_of_a_bucket_changes_no_decision() {
     for look in [false, true] {
-        let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(5).window(Window::time(secs(10)));
+        let builder =
+            Breaker::builder("x").failure_rate(0.5).minimum_calls(5).window(WindowConfig::time(secs(10)));
         let breaker = builder.build().unwrap();
         breaker.ok(20);
         pass(secs(5)).await;

@@ -130,6 +130,17 @@ fn first_is_woken_to_look_for_itself_where_slots_come_with_time() {
     assert_eq!(rang(), [0, 2, 2, 0]);
 }
 
+#[test]
+fn who_is_granted_slots_as_soon_as_it_is_first_is_woken_once() {
+    let gate = turnstile::<true>(2, 8);
+    assert!(gate.slots().try_take(2));
+    let bells = [bell(), bell(), bell()];
+    let tickets = bells.each_ref().map(|(_, waker)| waits(&gate, waker, 1));
+    gate.give_back(2);
+    assert_eq!(bells.each_ref().map(|(bell, _)| bell.rang()), [1, 1, 1]);
+    assert!(gate.is_first(&tickets[2]));
+}
+
 /// Gives up the ticket of another caller when its last waker goes, as a task does that is dropped.
 struct Task {
     gate: Weak<Gate>,
