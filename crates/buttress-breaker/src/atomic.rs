@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use buttress_kit::unpoisoned;
+
 use crate::{
     State,
     circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Ticket},
@@ -18,7 +20,6 @@ use crate::{
     sync::{
         AtomicU64, Mutex, MutexGuard,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
-        lock,
     },
 };
 
@@ -137,7 +138,7 @@ impl AtomicCircuit {
             valid_until: AtomicU64::new(0),
             guarded: Mutex::new(Guarded { circuit, rules, given: 0 }),
         };
-        atomic.publish(&mut lock(&atomic.guarded));
+        atomic.publish(&mut *unpoisoned(atomic.guarded.lock()));
         atomic
     }
 
@@ -199,7 +200,7 @@ impl AtomicCircuit {
 
     /// Takes the lock, and the successes counted so far over into the circuit.
     pub(crate) fn lock(&self) -> CircuitGuard<'_> {
-        let mut guarded = lock(&self.guarded);
+        let mut guarded = unpoisoned(self.guarded.lock());
         // None may be counted from here on, or they would come before what is done now.
         let word = StateWord(self.word.swap(self.word().with_left(0).0, AcqRel));
         let counted = guarded.given.saturating_sub(word.left());
