@@ -26,6 +26,9 @@ impl Emitter {
     }
     pub fn later(&self, _: OwnedEvent) {}
     pub fn deliver(&self) {}
+    pub fn events(&self) -> Events {
+        Events
+    }
     pub fn set_levels(&self, _: Weak<dyn Levels>) {}
 }
 pub struct Events;

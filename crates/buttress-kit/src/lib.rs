@@ -5,6 +5,7 @@
 //! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
 //!   only admit or refuse.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
+//! - [`Registry`]: policies of all patterns, by kind and name.
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
@@ -23,6 +24,7 @@ mod guarded;
 pub mod handle;
 mod live;
 mod mode;
+mod registry;
 mod settings;
 mod sync;
 mod through;
@@ -41,6 +43,7 @@ pub use crate::{
     handle::{AsAny, Handle, Health, Prepared},
     live::Live,
     mode::Mode,
+    registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
 };
