@@ -20,7 +20,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 
-async fn serve(app: Router) -> SocketAddr {
+pub(crate) async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -28,7 +28,7 @@ async fn serve(app: Router) -> SocketAddr {
 }
 
 /// One request on a connection of its own: the status, and the head of the answer in lower case.
-async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -7,6 +7,7 @@ mod contract;
 mod coverage;
 mod didactic;
 mod first_outage;
+mod first_screen;
 mod fluxus;
 mod fronts;
 mod recipes;

@@ -144,6 +144,27 @@ impl Cmd {
         Ok(status.map(|status| (status, text)))
     }
 
+    /// Runs it with our own output for at most `limit`. `None` if it had to be ended, which it is asked to do in
+    /// time to end what it started itself.
+    pub(crate) fn ends_within(mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        println!("$ {self}");
+        let mut child = self.command.spawn().map_err(|why| format!("`{self}`: {why}"))?;
+        let begun = now();
+        loop {
+            match child.try_wait()? {
+                Some(status) => return Ok(Some(status)),
+                None if now().saturating_duration_since(begun) >= limit => {
+                    if !Self::new("kill").arg(child.id().to_string()).succeeds() {
+                        child.kill()?;
+                    }
+                    child.wait()?;
+                    return Ok(None);
+                }
+                None => pause(),
+            }
+        }
+    }
+
     fn judge(&self, status: ExitStatus) -> Result {
         if status.success() { Ok(()) } else { Err(format!("`{self}` failed ({status})").into()) }
     }
@@ -187,6 +208,15 @@ mod tests {
     fn what_is_shown_can_be_pasted_into_a_shell() {
         let cmd = Cmd::new("cargo").words("doc --no-deps").arg("it's").env("RUSTDOCFLAGS", "-D warnings");
         assert_eq!(cmd.to_string(), r"RUSTDOCFLAGS='-D warnings' cargo doc --no-deps 'it'\''s'");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_takes_too_long_is_ended() {
+        let slow = Cmd::new("sleep").arg("60").ends_within(Duration::from_millis(20));
+        assert!(slow.unwrap().is_none());
+        let quick = Cmd::new("sleep").arg("0").ends_within(Duration::from_secs(60));
+        assert!(quick.unwrap().unwrap().success());
     }
 
     #[test]

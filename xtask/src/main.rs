@@ -1,8 +1,8 @@
 //! The project's own commands. `cargo xtask test` is what a change must pass; `cargo xtask prove` holds what
 //! takes longer or needs tools of its own.
 
-mod breakages;
 mod command;
+mod dependencies;
 mod emitted;
 mod prove;
 mod report;
@@ -106,9 +106,9 @@ mod tests {
     #[test]
     fn options_may_stand_anywhere_before_the_dashes() {
         assert_eq!(parse("test --install"), Ok(Request::Test { install: true }));
-        let (names, rest) = (vec!["coverage".to_owned()], vec!["--S1-046".to_owned()]);
+        let (names, rest) = (vec!["mutants".to_owned()], vec!["--window.rs".to_owned()]);
         assert_eq!(
-            parse("prove --install coverage -- --S1-046"),
+            parse("prove --install mutants -- --window.rs"),
             Ok(Request::Prove { names, install: true, rest })
         );
     }

@@ -1,7 +1,9 @@
 //! `cargo xtask prove`: what takes longer than a change should wait for, or needs tools of its own.
 
-mod coverage;
+mod breakages;
+mod mutants;
 mod release;
+mod scratch;
 
 use crate::{
     Result,
@@ -14,9 +16,10 @@ use crate::{
 /// What there is to prove.
 const PROOFS: &[(&str, &str)] = &[
     (
-        "coverage",
-        "breaks the code in a copy, once per tests/breakages/, and sees the named test fail; -- FILTER",
+        "breakages",
+        "what no operator mutation makes, of tests/breakages.toml: the named test must fail; -- FILTER",
     ),
+    ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
     ("loom", "the loom models, as in `test`"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
     ("alone", "the tests of each crate by itself"),
@@ -48,22 +51,47 @@ pub(crate) fn steps<'a>(
 
 fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> Result<Done> {
     match name {
-        "coverage" => {
-            tools::ensure(tools::COVERAGE, install)?;
-            coverage::prove(workspace, rest)
+        "breakages" => {
+            tools::ensure(tools::COPY, install)?;
+            breakages::prove(workspace, rest)
+        }
+        "mutants" => {
+            tools::ensure(tools::COPY, install)?;
+            mutants::prove(workspace, install, rest)
         }
         "loom" => test::loom(workspace),
-        "deny" => test::deny(workspace, install),
+        "deny" => deny(workspace, install),
         "alone" => alone(workspace),
         "msrv" => release::msrv(workspace, install),
         "package" => release::package(workspace),
         "bench" => {
             tools::ensure(tools::BENCH, install)?;
-            Cmd::cargo("run --release -p buttress-benches --").args(rest).run()?;
-            Ok(Done::Passed)
+            bench(workspace, rest)
         }
         other => Err(format!("nothing to prove by the name `{other}`").into()),
     }
+}
+
+/// All of `deny.toml`, which `dependencies::check` reads but a part of.
+fn deny(workspace: &Workspace, install: bool) -> Result<Done> {
+    let Some(program) = tools::cargo_deny(workspace, install)? else {
+        return Ok(Done::Skipped("cargo-deny is not installed; --install does it".into()));
+    };
+    Cmd::new(&program.to_string_lossy())
+        .words("--workspace --all-features check bans licenses sources")
+        .dir(&workspace.root)
+        .run()?;
+    Ok(Done::Passed)
+}
+
+/// Clippy besides, because `cargo xtask test` leaves the benches out: their peers take long to build.
+fn bench(workspace: &Workspace, rest: &[String]) -> Result<Done> {
+    for package in workspace.benches() {
+        let clippy = Cmd::cargo("clippy --all-targets").args(selecting([package]));
+        clippy.words("-- -D warnings").run()?;
+        Cmd::cargo("run --release").args(selecting([package])).arg("--").args(rest).run()?;
+    }
+    Ok(Done::Passed)
 }
 
 /// In the workspace, one crate's tests lend their features to the next.

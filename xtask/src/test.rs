@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     Result,
     command::Cmd,
-    emitted,
+    dependencies, emitted,
     report::{Done, Step},
     tools,
     workspace::{Workspace, selecting},
@@ -18,9 +18,11 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
             tools::ensure_components(install)?;
             tools::ensure(tools::TEST, install)
         }),
+        Step::new("dependencies", || dependencies::check(workspace)),
         Step::new("format", || passed(Cmd::cargo("fmt --all --check").run())),
         Step::new("clippy", || {
-            passed(Cmd::cargo("clippy --workspace --all-targets --all-features -- -D warnings").run())
+            let clippy = Cmd::cargo("clippy").args(workspace.without_benches());
+            passed(clippy.words("--all-targets --all-features -- -D warnings").run())
         }),
         Step::new("time arithmetic", || time_arithmetic(workspace)),
         Step::new("tests", move || tests(workspace, install)),
@@ -29,13 +31,13 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
         Step::new("loom models", || loom(workspace)),
         Step::new("rustdoc", || {
             passed(
-                Cmd::cargo("doc --workspace --no-deps --all-features")
+                Cmd::cargo("doc --no-deps --all-features")
+                    .args(workspace.without_benches())
                     .env("RUSTDOCFLAGS", "-D warnings")
                     .run(),
             )
         }),
         Step::new("features", || features(workspace)),
-        Step::new("dependencies", move || deny(workspace, install)),
     ]
 }
 
@@ -46,7 +48,9 @@ fn passed(outcome: Result) -> Result<Done> {
 /// Those over a real redis-server too, where there is one; else they are left out as ignored.
 fn tests(workspace: &Workspace, install: bool) -> Result<Done> {
     let emitted = emitted::empty_folder(workspace)?;
-    let tests = Cmd::cargo("test --workspace --all-features --no-fail-fast").env(emitted::VARIABLE, emitted);
+    let tests = Cmd::cargo("test --all-features --no-fail-fast")
+        .args(workspace.without_benches())
+        .env(emitted::VARIABLE, emitted);
     let (tests, without) = match tools::redis_server(workspace, install)? {
         Some(server) => (tests.env("BUTTRESS_REDIS_SERVER", server).words("-- --include-ignored"), ""),
         None => {
@@ -115,7 +119,7 @@ pub(crate) fn loom(workspace: &Workspace) -> Result<Done> {
     // than one `-p`, cargo joins their features.
     let mut models = 0;
     for package in modelled {
-        let tally = Cmd::cargo("test --release --lib --target-dir")
+        let tally = Cmd::cargo("test --profile loom --lib --target-dir")
             .arg(workspace.scratch("loom"))
             .args(["-p", &package.name, "models"])
             .env("RUSTFLAGS", format!("{flags} --cfg buttress_loom").trim())
@@ -137,13 +141,4 @@ fn features(workspace: &Workspace) -> Result<Done> {
         }
     }
     Ok(Done::Noted(format!("{choices} choices of features")))
-}
-
-/// Licences, sources and banned crates.
-pub(crate) fn deny(workspace: &Workspace, install: bool) -> Result<Done> {
-    let Some(program) = tools::cargo_deny(workspace, install)? else {
-        return Ok(Done::Skipped("cargo-deny is not installed; --install does it".into()));
-    };
-    let deny = Cmd::new(&program.to_string_lossy()).words("--all-features check bans licenses sources");
-    passed(deny.dir(&workspace.root).run())
 }

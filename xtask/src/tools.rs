@@ -15,8 +15,8 @@ pub(crate) struct Tool {
 pub(crate) const TEST: &[Tool] =
     &[Tool { program: "cc", packages: &["gcc", "libc6-dev"], needed_by: "linking whatever is compiled" }];
 
-/// What `cargo xtask prove coverage` needs.
-pub(crate) const COVERAGE: &[Tool] =
+/// What `cargo xtask prove breakages` and `mutants` need.
+pub(crate) const COPY: &[Tool] =
     &[Tool { program: "git", packages: &["git"], needed_by: "listing the files of the tree" }];
 
 /// What `cargo xtask prove bench` needs.
@@ -25,6 +25,9 @@ pub(crate) const BENCH: &[Tool] =
 
 /// The version of cargo-deny that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
+
+/// The version of cargo-mutants that `tests/mutants.toml` is written for: another makes other mutants.
+const CARGO_MUTANTS: &str = "27.1.0";
 
 /// Makes sure that `tools` are there: installs what is missing if `install`, else fails with the command that
 /// would.
@@ -87,21 +90,30 @@ pub(crate) fn ensure_components(install: bool) -> Result {
     if install { add.run() } else { Err(format!("run this, or add --install: {add}").into()) }
 }
 
-/// The cargo-deny to use: the one on the path, or one of our own beside the build, which `install` puts there.
+/// The cargo-deny to use, if there is one.
 pub(crate) fn cargo_deny(workspace: &Workspace, install: bool) -> Result<Option<PathBuf>> {
-    if let Some(found) = find("cargo-deny") {
+    of_cargo(workspace, install, "cargo-deny", CARGO_DENY)
+}
+
+/// The cargo-mutants to use, if there is one.
+pub(crate) fn cargo_mutants(workspace: &Workspace, install: bool) -> Result<Option<PathBuf>> {
+    of_cargo(workspace, install, "cargo-mutants", CARGO_MUTANTS)
+}
+
+/// The one on the path, or one of our own beside the build, which `install` puts there.
+fn of_cargo(workspace: &Workspace, install: bool, name: &str, version: &str) -> Result<Option<PathBuf>> {
+    if let Some(found) = find(name) {
         return Ok(Some(found));
     }
     let root = workspace.scratch("tools");
-    let ours = root.join("bin/cargo-deny");
+    let ours = root.join("bin").join(name);
     if !ours.is_file() {
         if !install {
             return Ok(None);
         }
-        // Not optimised: built in half the time, and it runs for a second.
-        Cmd::cargo("install cargo-deny --quiet --locked --debug --version")
-            .arg(CARGO_DENY)
-            .arg("--root")
+        // Not optimised: built in half the time, and what takes long is not the program itself.
+        Cmd::cargo("install --quiet --locked --debug")
+            .args([name, "--version", version, "--root"])
             .arg(&root)
             .arg("--target-dir")
             .arg(workspace.scratch("tools-build"))

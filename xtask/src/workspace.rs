@@ -40,6 +40,18 @@ impl Workspace {
         self.packages.iter().filter(move |package| package.manifest_path.starts_with(&folder))
     }
 
+    /// What is measured beside its peers, which lies in `benches/`.
+    pub(crate) fn benches(&self) -> impl Iterator<Item = &Package> {
+        let folder = self.root.join("benches");
+        self.packages.iter().filter(move |package| package.manifest_path.starts_with(&folder))
+    }
+
+    /// `--workspace` without the benches: their peers take longer to build than all of ours.
+    pub(crate) fn without_benches(&self) -> Vec<String> {
+        let excluded = self.benches().flat_map(|package| ["--exclude".to_owned(), package.name.clone()]);
+        std::iter::once("--workspace".to_owned()).chain(excluded).collect()
+    }
+
     /// What is to be published.
     pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
         let published = |package: &&Package| package.publish.as_ref().is_none_or(|to| !to.is_empty());

@@ -233,6 +233,13 @@ pub struct PolicyEvent {
     pub what: OwnedEvent,
 }
 
+impl PolicyEvent {
+    /// Something happened to this policy.
+    pub const fn new(kind: Kind, policy: Name, what: OwnedEvent) -> Self {
+        Self { kind, policy, what }
+    }
+}
+
 /// What happened, owned.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

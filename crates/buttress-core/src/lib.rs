@@ -61,7 +61,7 @@ pub use crate::{
     error::{BoxError, Error, FromRejection},
     event::{Event, Level, Note, Outcome, OwnedEvent, PolicyEvent, Transition, Value, Word},
     functions::{Functions, Lend, Lent},
-    kind::{Kind, KindData, Line, Metric, Row, Rows, When},
+    kind::{Kind, KindData, Line, Metric, On, Row, Rows, Severity, Source, Unit, When},
     lift::{LiftErrors, LiftErrorsFuture, LiftErrorsLayer, TypedErrors, TypedErrorsFuture, TypedErrorsLayer},
     name::Name,
     observe::{Levels, Observer, Recorder},

@@ -1,3 +1,5 @@
+//! What registries, reload, health and pages treat all policies by.
+
 use std::{any::Any, fmt};
 
 use buttress_core::{ConfigError, Kind, Name};

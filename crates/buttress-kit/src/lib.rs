@@ -1,6 +1,7 @@
 //! The mechanism that resilience patterns share, for ours and for a layer of your own. **May change before 1.0.**
 //!
-//! The words (codes, kinds, events, settings' errors) are in `buttress-core`. Here are:
+//! The words (codes, kinds, events, settings' errors) are in `buttress-core`; if you only use the patterns, the facade
+//! `buttress` has all you need. Here are:
 //!
 //! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
 //!   only admit or refuse.
@@ -8,7 +9,9 @@
 //! - [`Registry`]: policies of all patterns, by kind and name.
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
+//! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
+//! - [`unpoisoned`]: locks that a panic does not close.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // `settings!` names this crate in serde's attributes, which know no `$crate`.
@@ -20,14 +23,22 @@ pub mod call;
 mod chance;
 pub mod duration;
 mod emitter;
+mod events;
 mod guarded;
 pub mod handle;
+mod list;
+mod listeners;
 mod live;
+mod lock;
 mod mode;
+pub mod queue;
+mod recorders;
 mod registry;
 mod settings;
 mod sync;
 mod through;
+mod turn;
+pub mod wakers;
 
 #[doc(hidden)]
 pub use {buttress_core, erased_serde, serde};
@@ -38,12 +49,18 @@ pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
     chance::Chance,
-    emitter::{Emitter, Events, Listeners},
+    emitter::Emitter,
+    events::Events,
     guarded::Guarded,
     handle::{AsAny, Handle, Health, Prepared},
+    listeners::Listeners,
     live::Live,
+    lock::unpoisoned,
     mode::Mode,
+    queue::Queue,
+    recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
+    wakers::Wakers,
 };

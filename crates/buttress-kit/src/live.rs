@@ -97,7 +97,7 @@ impl<C: Config> Live<C> {
     fn put(&self, mut held: MutexGuard<'_, C>, next: C, apply: impl FnOnce(&C, &C)) {
         apply(&held, &next);
         *held = next;
-        self.emitter.later(OwnedEvent::Note(Note::new(Note::RECONFIGURED)));
+        self.emitter.later_unsubscribed(OwnedEvent::Note(Note::new(Note::RECONFIGURED)));
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, ptr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,15 +8,14 @@ use std::{
     time::Instant,
 };
 
-use buttress_core::{ConfigError, Name, Observer, PolicyKind, Recorder, observe};
-use metrics::SharedString;
+use buttress_core::{ConfigError, Kind, Name, Observer, Recorder, observe};
+use metrics::{Key, Label};
 
 use crate::{
-    CATALOG,
-    catalog::BUTTRESS_BUILD_INFO,
+    catalog::{self, BUILD_INFO},
     clock,
-    panel::{MAX_AGE, Panel, register_gauge},
-    recorders,
+    recorder::TableRecorder,
+    series::{MAX_AGE, Series, register_gauge},
 };
 
 /// The metrics of this process, once set. Processes have one recorder of metrics; they have one of these too.
@@ -30,15 +29,15 @@ pub fn install() {
     Metrics::default().set_up();
 }
 
-/// Describes all metrics to the recorder at hand: `# HELP` lines and units, with the prefix that is
-/// installed.
+/// Describes the metrics of these kinds to the recorder at hand: `# HELP` lines and units, with the prefix that is
+/// installed. The kinds of buttress itself are `buttress::KINDS`.
 ///
-/// [`install`] does it, and policies that see traffic repeat it about once a second, so a recorder that came
-/// late has its descriptions soon. Call it to have them at once.
-pub fn describe_all() {
+/// A kind is described when its first policy is made, and policies that see traffic repeat that for all about once a
+/// second, so a recorder that came late has its descriptions soon. Call it to have them at once.
+pub fn describe_all(kinds: &[Kind]) {
     match INSTALLED.get() {
-        Some(metrics) => metrics.describe_all(),
-        None => Metrics::default().describe_all(),
+        Some(metrics) => metrics.describe_all(kinds),
+        None => Metrics::default().describe_all(kinds),
     }
 }
 
@@ -51,7 +50,7 @@ pub struct Metrics {
     shared: Arc<Shared>,
     /// The recorders of all policies whose names are too many: a million names cost no more memory than one. Not
     /// in `shared`, which they hold.
-    others: Arc<Mutex<HashMap<PolicyKind, Arc<dyn Recorder>>>>,
+    others: Arc<Mutex<Vec<(Kind, Arc<dyn Recorder>)>>>,
 }
 
 pub(crate) struct Shared {
@@ -59,8 +58,10 @@ pub(crate) struct Shared {
     /// When the metrics were last described: ms since `started`, plus 1.
     described: AtomicU64,
     started: Instant,
+    /// The kinds that have had a policy.
+    kinds: Mutex<Vec<Kind>>,
     /// The names that have series of their own, and how many policies of each kind have them now.
-    names: Mutex<HashMap<Box<str>, HashMap<PolicyKind, usize>>>,
+    names: Mutex<HashMap<Box<str>, HashMap<&'static str, usize>>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -109,14 +110,19 @@ impl Metrics {
     }
 
     fn with_settings(settings: Settings) -> Self {
-        let shared =
-            Shared { settings, described: AtomicU64::new(0), started: clock::now(), names: Mutex::default() };
+        let shared = Shared {
+            settings,
+            described: AtomicU64::new(0),
+            started: clock::now(),
+            kinds: Mutex::default(),
+            names: Mutex::default(),
+        };
         Self { shared: Arc::new(shared), others: Arc::default() }
     }
 
-    /// Describes all metrics to the recorder at hand, with this one's prefix.
-    pub fn describe_all(&self) {
-        self.shared.describe();
+    /// Describes the metrics of these kinds to the recorder at hand, with this one's prefix.
+    pub fn describe_all(&self, kinds: &[Kind]) {
+        self.shared.describe(kinds);
     }
 
     /// Whether it is this one that is installed now.
@@ -124,7 +130,7 @@ impl Metrics {
         let mut first = false;
         INSTALLED.get_or_init(|| {
             first = true;
-            self.describe_all();
+            self.describe_all(&[]);
             observe::install(self.clone());
             self
         });
@@ -207,19 +213,38 @@ impl MetricsBuilder {
 }
 
 impl Observer for Metrics {
-    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
-        let make = recorders::of(kind)?;
+    fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
+        if kind.metrics.is_empty() {
+            return None;
+        }
+        self.shared.know(kind);
+        let make = |name| Arc::new(TableRecorder::new(kind, Series::new(&self.shared, kind, name)));
         if self.shared.enter(kind, name) {
-            return Some(make(Panel::new(&self.shared, kind, Some(name))));
+            return Some(make(Some(name)));
         }
         let mut others = unpoisoned(&self.others);
-        Some(others.entry(kind).or_insert_with(|| make(Panel::new(&self.shared, kind, None))).clone())
+        if let Some((_, recorder)) = others.iter().find(|(known, _)| ptr::eq(*known, kind)) {
+            return Some(recorder.clone());
+        }
+        let recorder = make(None);
+        others.push((kind, recorder.clone()));
+        Some(recorder)
     }
 }
 
 impl Shared {
+    /// Describes a kind at once when its first policy comes. Statics of one name may have different tables.
+    fn know(&self, kind: Kind) {
+        let mut kinds = unpoisoned(&self.kinds);
+        if !kinds.iter().any(|known| ptr::eq(*known, kind)) {
+            kinds.push(kind);
+            drop(kinds);
+            self.describe(&[kind]);
+        }
+    }
+
     /// Takes a policy in. `false`: it shares the name of those that are too many.
-    pub(crate) fn enter(&self, kind: PolicyKind, name: &str) -> bool {
+    fn enter(&self, kind: Kind, name: &str) -> bool {
         let mut names = unpoisoned(&self.names);
         if !names.contains_key(name) {
             if names.len() >= self.settings.max_names {
@@ -229,40 +254,40 @@ impl Shared {
         }
         // A name stays when its policies go: their series stay too.
         if let Some(kinds) = names.get_mut(name) {
-            *kinds.entry(kind).or_default() += 1;
+            *kinds.entry(kind.name).or_default() += 1;
         }
         true
     }
 
     /// Lets a policy go. Whether it was the last one of its kind and name.
-    pub(crate) fn leave(&self, kind: PolicyKind, name: &str) -> bool {
+    pub(crate) fn leave(&self, kind: Kind, name: &str) -> bool {
         let mut names = unpoisoned(&self.names);
-        let Some(count) = names.get_mut(name).and_then(|kinds| kinds.get_mut(&kind)) else {
+        let Some(count) = names.get_mut(name).and_then(|kinds| kinds.get_mut(kind.name)) else {
             return false;
         };
         *count = count.saturating_sub(1);
         *count == 0
     }
 
-    fn describe(&self) {
+    fn describe(&self, kinds: &[Kind]) {
         let prefix = &self.settings.prefix;
         metrics::with_recorder(|recorder| {
-            for def in CATALOG {
-                def.describe(prefix, recorder);
-            }
+            kinds.iter().for_each(|kind| catalog::describe(kind, prefix, recorder));
+            catalog::describe_build_info(prefix, recorder);
         });
-        let version = SharedString::const_str(env!("CARGO_PKG_VERSION"));
-        register_gauge(&BUTTRESS_BUILD_INFO.key(prefix, &[version])).set(1.0);
+        let version = Label::from_static_parts("version", env!("CARGO_PKG_VERSION"));
+        register_gauge(&Key::from_parts(catalog::prefixed(prefix, BUILD_INFO), vec![version])).set(1.0);
     }
 
-    /// Describes all for a recorder that may be new, once in [`MAX_AGE`] for the whole process.
+    /// Describes all that is known for a recorder that may be new, once in [`MAX_AGE`] for the whole process.
     pub(crate) fn describe_now_and_then(&self, now: Instant) {
         let ms = u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX);
         let stamp = ms.saturating_add(1);
         let last = self.described.load(Relaxed);
         let due = last == 0 || u128::from(stamp.saturating_sub(last)) >= MAX_AGE.as_millis();
         if due && self.described.compare_exchange(last, stamp, Relaxed, Relaxed).is_ok() {
-            self.describe();
+            let kinds = unpoisoned(&self.kinds).clone();
+            self.describe(&kinds);
         }
     }
 }

@@ -1,33 +1,33 @@
 //! Exports what buttress policies do, through the [`metrics`] facade and through `tracing`.
 //!
-//! One call, and every breaker, retry, timeout, bulkhead and fallback of the process is seen, those that exist
-//! and those to come:
+//! One call, and every policy of the process is seen, those that exist and those to come, a third party's too:
 //!
 //! ```
+//! # mod buttress { pub use buttress_metrics as metrics; pub use buttress_timeout::Timeout; }
+//! # tokio_test::block_on(async {
 //! # let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
 //! # let page = recorder.handle();
 //! # metrics::set_global_recorder(recorder).unwrap();
 //! use std::time::Duration;
 //!
-//! use buttress_core::{Emitter, Event, Name, Outcome, PolicyKind};
+//! buttress::metrics::install(); // before or after the exporter: a late one is found within a second
 //!
-//! buttress_metrics::install(); // before or after the exporter: a late one is found within a second
-//!
-//! // What a policy named "payments" does when a call succeeds:
-//! let policy = Emitter::new(PolicyKind::Timeout, Name::new("payments"));
-//! let elapsed = Some(Duration::from_millis(12));
-//! policy.emit(Event::Done { outcome: Outcome::Success, elapsed, slow: false, attempts: 1, error: None });
+//! let limit = Duration::from_millis(100);
+//! let timeout = buttress::Timeout::builder("payments").limit(limit).build().unwrap();
+//! timeout.call(|| async { Ok::<_, std::io::Error>(12) }).await.unwrap();
 //!
 //! assert!(page.render().contains(r#"timeout_operations_total{name="payments",result="success"} 1"#));
+//! # });
 //! ```
 //!
 //! Not needed for reading a policy's state in code: that is its `snapshot()`. It is no layer and has no place in
 //! a stack: policies tell it through [`buttress_core::observe`].
 //!
 //! # Names
-//! All are in [`CATALOG`], with their labels and all values that these can have. The common label `name` is the
-//! policy's name and nothing else: never a key, a host or a path. There is no prefix unless
-//! [`MetricsBuilder::prefix`] sets one. How a call ended is the label `result` everywhere, and `cancelled` (the
+//! What a pattern exports is said by the tables of its [kind](buttress_core::KindData); nothing here knows any pattern.
+//! [`catalog`] lists it, with the labels and all values that these can have, and [`check`] tells what is wrong with a
+//! table. The common label `name` is the policy's name and nothing else: never a key, a host or a path. There is no
+//! prefix unless [`MetricsBuilder::prefix`] sets one. How a call ended is the label `result` everywhere, and `cancelled` (the
 //! caller dropped it) is one of its values, so `sum(…_calls_total)` is the number of calls that ended.
 //!
 //! # Handles
@@ -43,7 +43,7 @@
 //! name add up in counters and overwrite each other in gauges; give each its own.
 //!
 //! # Buckets
-//! Exporters must be told the buckets of histograms: see [`BUCKETS`].
+//! Exporters must be told the buckets of histograms: see [`buckets`].
 //!
 //! # Defaults
 //! | setting | default |
@@ -59,21 +59,20 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod catalog;
+mod check;
 mod clock;
 mod exported;
-mod panel;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
-mod recorders;
+mod recorder;
+mod series;
+#[cfg(feature = "tracing")]
+mod site;
 #[cfg(feature = "tracing")]
 pub mod trace;
 
 pub use crate::{
-    catalog::{BUCKETS, CATALOG, DURATION_BUCKETS, LabelDef, MetricDef, MetricKind, OTHER, WAIT_BUCKETS},
+    catalog::{DURATION_BUCKETS, LabelDef, MetricDef, MetricKind, OTHER, WAIT_BUCKETS, buckets, catalog},
+    check::check,
     exported::{HandleMode, Metrics, MetricsBuilder, describe_all, install},
 };
-
-/// The guide's examples are run.
-#[cfg(all(doctest, feature = "prometheus"))]
-#[doc = include_str!("../../../docs/metrics.md")]
-struct Guide;

@@ -1,50 +1,49 @@
 //! Log lines for what happens to policies, through `tracing`.
 //!
 //! ```
-//! buttress_metrics::trace::install();
+//! # mod buttress { pub use buttress_metrics as metrics; }
+//! buttress::metrics::trace::install();
 //! ```
 //!
 //! Beside [`install`](crate::install) or alone; it needs no recorder of metrics. What happens once in a while is
-//! told at INFO and above, what may happen with every call at DEBUG, so an outage does not flood the log:
+//! told at INFO and above, what may happen with every call at DEBUG, so an outage does not flood the log. Which lines
+//! there are is said by the tables of the kinds ([`Line`]), a third party's too; these are those of buttress:
 //!
-//! | line | level | fields, besides `policy.name` and `policy.kind` |
-//! |---|---|---|
-//! | `circuit opened` | WARN | `breaker.from`, `breaker.to`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause` |
-//! | `circuit half-open` | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
-//! | `circuit closed` | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
-//! | `circuit forced` | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
-//! | `policy reset` | WARN | |
-//! | `queue cleared` | WARN | `count` |
-//! | `threshold passed` | WARN | `rule`: where the policy only watches |
-//! | `policy reconfigured` | INFO | |
-//! | `attempt failed` | DEBUG | `attempt`, `delay_ms`, `reason`, `error` |
-//! | `retries exhausted` | WARN | `reason`, `suppressed`: one line a second for a policy, the others are counted |
-//! | `not retried` | DEBUG | `reason` |
-//! | `timed out` | DEBUG | `elapsed_ms` |
-//! | `refused` | DEBUG | `code`, `retry_after_ms`, `shadow` |
-//! | `fallback answered` | DEBUG | `elapsed_ms` |
-//! | `stale answer given` | DEBUG | `age_ms` |
-//! | `fallback failed` | ERROR | `elapsed_ms` |
-//! | `probe lost` | DEBUG | |
+//! | line | of | level | fields, besides `policy.name` and `policy.kind` |
+//! |---|---|---|---|
+//! | `refused` | all | DEBUG | `code`, `retry_after_ms`, `shadow` |
+//! | `timed out` | all | DEBUG | `elapsed_ms` |
+//! | `policy reset` | all | WARN | |
+//! | `policy reconfigured` | all | INFO | |
+//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause` |
+//! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
+//! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
+//! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
+//! | `threshold passed` | breaker | WARN | `rule`: if the policy only watches |
+//! | `probe lost` | breaker | DEBUG | |
+//! | `attempt failed` | retry | DEBUG | `attempt`, `delay_ms`, `reason`, `error` |
+//! | `retries exhausted` | retry | WARN | `reason`, `suppressed`: one line a second for a policy, the others are counted |
+//! | `not retried` | retry | DEBUG | `reason` |
+//! | `queue cleared` | bulkhead | WARN | `count` |
+//! | `fallback answered` | fallback | DEBUG | `elapsed_ms` |
+//! | `fallback failed` | fallback | ERROR | `elapsed_ms` |
+//! | `stale answer given` | fallback | DEBUG | `age_ms` |
 //!
-//! Targets are `buttress::breaker`, `buttress::retry`, `buttress::timeout`, `buttress::bulkhead` and
-//! `buttress::fallback`, so that `RUST_LOG=buttress::breaker=debug` works. No span is opened: the host has one
-//! around the call already.
+//! The target of a line is `buttress::` and the name of its kind, so that `RUST_LOG=buttress::breaker=debug` works. No
+//! span is opened: the host has one around the call already. Call sites are made when the first policy of a kind is,
+//! so lines go to subscribers of `tracing` only, and not to `log` by the feature of that name.
 
 use std::{
+    error::Error as StdError,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use buttress_core::{
-    Event, Name, Observer, Outcome, PolicyKind, Recorder,
-    observe::{self, Cause, Note, StopReason, TransitionDetail},
-};
-use tracing::Level;
+use buttress_core::{Event, Kind, Line, Name, Note, Observer, On, Recorder, Source, Value, Word, observe};
 
-use crate::clock;
+use crate::{check::MOST, clock, site::Site};
 
-/// How often one policy may tell that its retries are exhausted.
+/// How often one policy may write a line that is throttled.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Tells of all policies of the process, those that exist and those to come. Calling it again changes nothing.
@@ -60,15 +59,25 @@ pub fn install() {
 pub struct Trace {}
 
 impl Observer for Trace {
-    fn attach(&self, kind: PolicyKind, name: &Name) -> Option<Arc<dyn Recorder>> {
-        Some(Arc::new(Lines { kind, name: name.clone(), exhausted: Mutex::default() }))
+    fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
+        let all = kind.lines.iter().chain(Line::COMMON);
+        let lines =
+            all.map(|line| PolicyLine { line, site: Site::of(kind, line), throttle: Mutex::default() });
+        Some(Arc::new(Lines { kind, name: name.clone(), lines: lines.collect() }))
     }
 }
 
+/// The lines of one policy.
 struct Lines {
-    kind: PolicyKind,
+    kind: Kind,
     name: Name,
-    exhausted: Mutex<Throttle>,
+    lines: Box<[PolicyLine]>,
+}
+
+struct PolicyLine {
+    line: &'static Line,
+    site: &'static Site,
+    throttle: Mutex<Throttle>,
 }
 
 /// Lets one line through in a [`PERIOD`].
@@ -90,128 +99,111 @@ impl Throttle {
     }
 }
 
-/// An event whose target is the policy's kind; targets must be constants.
-macro_rules! line {
-    ($lines:expr, $level:expr, $($fields:tt)*) => {
-        match $lines.kind {
-            PolicyKind::Breaker => line!(@ "buttress::breaker", $lines, $level, $($fields)*),
-            PolicyKind::Retry => line!(@ "buttress::retry", $lines, $level, $($fields)*),
-            PolicyKind::Timeout => line!(@ "buttress::timeout", $lines, $level, $($fields)*),
-            PolicyKind::Bulkhead => line!(@ "buttress::bulkhead", $lines, $level, $($fields)*),
-            PolicyKind::Fallback => line!(@ "buttress::fallback", $lines, $level, $($fields)*),
-            _ => line!(@ "buttress", $lines, $level, $($fields)*),
-        }
-    };
-    (@ $target:literal, $lines:expr, $level:expr, $($fields:tt)*) => {
-        tracing::event!(
-            target: $target,
-            $level,
-            policy.name = $lines.name.as_str(),
-            policy.kind = $lines.kind.as_str(),
-            $($fields)*
-        )
-    };
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Lines {
-    fn transition(&self, from: &'static str, to: &'static str, cause: Cause, detail: TransitionDetail) {
-        let open_for_ms = detail.open_for.map(ms);
-        let (rejected, cause_text) = (detail.rejected, cause.as_str());
-        match (to, cause) {
-            ("open", Cause::Rule | Cause::Health) => line!(
-                self,
-                Level::WARN,
-                breaker.from = from,
-                breaker.to = to,
-                breaker.failure_ratio = detail.failure_ratio,
-                breaker.slow_ratio = detail.slow_ratio,
-                breaker.calls = detail.calls,
-                breaker.open_for_ms = open_for_ms,
-                cause = cause_text,
-                "circuit opened"
-            ),
-            ("half_open", Cause::Rule | Cause::Health) => line!(
-                self,
-                Level::INFO,
-                breaker.from = from,
-                breaker.to = to,
-                breaker.rejected_while_open = rejected,
-                cause = cause_text,
-                "circuit half-open"
-            ),
-            ("closed", Cause::Rule | Cause::Health) => line!(
-                self,
-                Level::INFO,
-                breaker.from = from,
-                breaker.to = to,
-                breaker.open_for_ms = open_for_ms,
-                breaker.rejected_while_open = rejected,
-                cause = cause_text,
-                "circuit closed"
-            ),
-            _ => line!(
-                self,
-                Level::WARN,
-                breaker.from = from,
-                breaker.to = to,
-                breaker.open_for_ms = open_for_ms,
-                breaker.rejected_while_open = rejected,
-                cause = cause_text,
-                "circuit forced"
-            ),
-        }
-    }
-
-    fn stopped(&self, why: StopReason) {
-        let reason = why.as_str();
-        if !matches!(why, StopReason::MaxAttempts | StopReason::Budget | StopReason::Deadline) {
-            line!(self, Level::DEBUG, reason, "not retried");
-            return;
-        }
-        let passed = self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).pass(clock::now());
-        if let Some(suppressed) = passed {
-            line!(self, Level::WARN, reason, suppressed, "retries exhausted");
-        }
-    }
-}
-
 impl Recorder for Lines {
     fn record(&self, event: &Event<'_>) {
-        match *event {
-            Event::Transition { from, to, cause, detail } => self.transition(from, to, cause, detail),
-            Event::Attempt { n, delay, reason, error } => {
-                let (delay_ms, reason) = (ms(delay), reason.as_str());
-                line!(self, Level::DEBUG, attempt = n, delay_ms, reason, error, "attempt failed");
-            }
-            Event::Refused { rejection, shadow } => {
-                let (code, retry_after_ms) = (rejection.code(), rejection.retry_after().map(ms));
-                line!(self, Level::DEBUG, code, retry_after_ms, shadow, "refused");
-            }
-            Event::Done { outcome, elapsed, .. } => {
-                let elapsed_ms = elapsed.map(ms);
-                match outcome {
-                    Outcome::TimedOut => line!(self, Level::DEBUG, elapsed_ms, "timed out"),
-                    Outcome::FallbackSuccess => line!(self, Level::DEBUG, elapsed_ms, "fallback answered"),
-                    Outcome::FallbackFailure => line!(self, Level::ERROR, elapsed_ms, "fallback failed"),
-                    _ => {}
-                }
-            }
-            Event::Note(note) => match note {
-                Note::Stopped(reason) => self.stopped(reason),
-                Note::Reset => line!(self, Level::WARN, "policy reset"),
-                Note::QueueCleared(count) => line!(self, Level::WARN, count, "queue cleared"),
-                Note::Exceeded(rule) => line!(self, Level::WARN, rule, "threshold passed"),
-                Note::Reconfigured => line!(self, Level::INFO, "policy reconfigured"),
-                Note::LeaseExpired => line!(self, Level::DEBUG, "probe lost"),
-                Note::Stale(age) => line!(self, Level::DEBUG, age_ms = ms(age), "stale answer given"),
-                _ => {}
-            },
-            _ => {}
+        let Some(PolicyLine { line, site, throttle }) =
+            self.lines.iter().find(|one| is_for(&one.line.on, event))
+        else {
+            return;
+        };
+        if !site.is_enabled() {
+            return;
         }
+        let mut suppressed = 0;
+        if line.throttled {
+            match throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(clock::now()) {
+                Some(count) => suppressed = count,
+                None => return,
+            }
+        }
+        let mut fields = line.fields.iter();
+        let shown: [Shown<'_>; MOST] = std::array::from_fn(|_| {
+            fields.next().map_or(Shown::Nothing, |(_, source)| show(*source, event, suppressed))
+        });
+        let values = shown.each_ref().map(Shown::as_value);
+        site.write(format_args!("{}", line.message), &self.name, self.kind.name, values);
+    }
+
+    fn passive(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a line is written for an event.
+fn is_for(on: &On, event: &Event<'_>) -> bool {
+    let any = |words: &[Word], word: Word| words.is_empty() || words.contains(&word);
+    match (on, event) {
+        (On::Done(outcomes), Event::Done { outcome, .. }) => outcomes.contains(outcome),
+        (On::DoneAs(word), Event::Done { result, .. }) => word == result,
+        (On::Refused, Event::Refused { .. }) | (On::Attempt, Event::Attempt { .. }) => true,
+        (On::Change(states, causes), Event::Transition(change)) => {
+            any(states, change.to) && any(causes, change.cause)
+        }
+        (On::Note(what), Event::Note(note)) => *what == note.what,
+        (On::NoteOf(what, values), Event::Note(note)) => {
+            let value = note.value.as_ref().and_then(Value::as_text);
+            *what == note.what && value.is_some_and(|value| values.contains(&value))
+        }
+        _ => false,
+    }
+}
+
+/// What a field shows of an event.
+enum Shown<'a> {
+    Nothing,
+    Number(u64),
+    Share(f64),
+    Flag(bool),
+    Text(&'a str),
+    Error(&'a (dyn StdError + 'static)),
+}
+
+impl<'a> Shown<'a> {
+    fn time(time: Option<Duration>) -> Self {
+        time.map_or(Self::Nothing, |time| Self::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn value(value: Option<&'a Value>) -> Self {
+        match value {
+            Some(Value::Count(count)) => Self::Number(*count),
+            Some(Value::Ratio(ratio)) => Self::Share(*ratio),
+            Some(Value::Time(time)) => Self::time(Some(*time)),
+            Some(value) => value.as_text().map_or(Self::Nothing, Self::Text),
+            None => Self::Nothing,
+        }
+    }
+
+    fn as_value(&self) -> Option<&dyn tracing_core::field::Value> {
+        match self {
+            Self::Nothing => None,
+            Self::Number(number) => Some(number),
+            Self::Share(share) => Some(share),
+            Self::Flag(flag) => Some(flag),
+            Self::Text(text) => Some(text),
+            Self::Error(error) => Some(error),
+        }
+    }
+}
+
+fn show<'a>(source: Source, event: &'a Event<'_>, suppressed: u64) -> Shown<'a> {
+    match (source, event) {
+        (Source::From, Event::Transition(change)) => Shown::Text(change.from),
+        (Source::To, Event::Transition(change)) => Shown::Text(change.to),
+        (Source::Cause, Event::Transition(change)) => Shown::Text(change.cause),
+        (Source::Detail(what), Event::Transition(change)) => Shown::value(change.get(what)),
+        (Source::Code, Event::Refused { rejection, .. }) => Shown::Text(rejection.code().as_str()),
+        (Source::RetryAfter, Event::Refused { rejection, .. }) => Shown::time(rejection.retry_after()),
+        (Source::Shadow, Event::Refused { shadow, .. }) => Shown::Flag(*shadow),
+        (Source::Attempt, Event::Attempt { n, .. }) => Shown::Number(u64::from(*n)),
+        (Source::Delay, Event::Attempt { delay, .. }) => Shown::time(Some(*delay)),
+        (Source::Reason, Event::Attempt { reason, .. }) => Shown::Text(reason),
+        (Source::Error, Event::Attempt { error, .. } | Event::Done { error, .. }) => {
+            error.map_or(Shown::Nothing, Shown::Error)
+        }
+        (Source::Elapsed, Event::Done { elapsed, .. }) => Shown::time(*elapsed),
+        (Source::Value, Event::Note(Note { value, .. })) => Shown::value(value.as_ref()),
+        (Source::Suppressed, _) => Shown::Number(suppressed),
+        _ => Shown::Nothing,
     }
 }
 

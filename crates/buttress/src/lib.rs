@@ -28,11 +28,13 @@
 //! use buttress::{Bulkhead, Retry, ServiceBuilderExt, Timeout, rejection};
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 //!
+//! let deadline = Timeout::builder("prices").limit(Duration::from_secs(1)).build()?;
 //! let retry = Retry::builder("prices").max_attempts(3).build()?;
-//! let bulkhead = Bulkhead::builder("prices").max_concurrent(8).build()?;
-//! let attempt = Timeout::builder("prices").limit(Duration::from_millis(100)).build()?;
+//! let bulkhead = Bulkhead::builder("prices").max_concurrent(8).max_queue(8).build()?;
+//! let attempt = Timeout::builder("prices-attempt").limit(Duration::from_millis(100)).build()?;
 //!
 //! let mut prices = ServiceBuilder::new()
+//!     .deadline(deadline.layer()) // bounds all that is inside: attempts, waits between them, the queue
 //!     .retrying(retry.layer())
 //!     .bulkhead(bulkhead.layer())
 //!     .attempt_timeout(attempt.layer())

@@ -103,8 +103,11 @@ pub(crate) fn axum_between_towers_layers(policies: &Policies, routes: Router) ->
 /// A reqwest client.
 pub(crate) fn reqwest(
     policies: &Policies,
-) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError> + Clone + Send + Sync + use<>
-{
+) -> impl Service<reqwest::Request, Response = reqwest::Response, Error = BoxError, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
     stack(policies).layer(reqwest::Client::new())
 }
 
@@ -159,7 +162,7 @@ where
 pub(crate) fn redis_service<C>(
     policies: &Policies,
     connection: C,
-) -> impl Service<Cmd, Response = Value, Error = BoxError> + Clone + Send + Sync + use<C>
+) -> impl Service<Cmd, Response = Value, Error = BoxError, Future: Send> + Clone + Send + Sync + use<C>
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
