@@ -3,7 +3,7 @@ mod places;
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, Weak},
     thread,
 };
 
@@ -14,7 +14,11 @@ use serde::{
 };
 
 use self::places::{Place, Places};
-use crate::{Handle, Health, Prepared, handle::Data};
+use crate::{
+    Events, Handle, Health, Prepared,
+    events::{Mailbox, Source, Subscribers},
+    unpoisoned,
+};
 
 /// How many names there may be unless it is said.
 const MAX_NAMES: usize = 10_000;
@@ -37,6 +41,7 @@ struct Shared {
     /// Somebody has made a policy, or could not.
     made: Condvar,
     max_names: usize,
+    subscribers: Subscribers,
 }
 
 impl Registry {
@@ -48,7 +53,8 @@ impl Registry {
     /// Makes an empty registry in which [`get_or_create`](Self::get_or_create) makes no policy of a further name if
     /// there are so many.
     pub fn with_max_names(max_names: usize) -> Self {
-        let shared = Shared { places: Mutex::default(), made: Condvar::new(), max_names };
+        let subscribers = Subscribers::default();
+        let shared = Shared { places: Mutex::default(), made: Condvar::new(), max_names, subscribers };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,6 +146,13 @@ impl Registry {
         self.list().is_empty()
     }
 
+    /// What all of them tell from now on, those that come later too, as [`Events`] of one policy. A policy that is
+    /// taken out is heard of as long as it lives.
+    pub fn events(&self) -> Events {
+        let source: Weak<Shared> = Arc::downgrade(&self.shared);
+        Events::of(source)
+    }
+
     /// Resets all of them.
     pub fn reset_all(&self) {
         self.list().iter().for_each(|policy| policy.reset());
@@ -201,7 +214,7 @@ impl Registry {
                         return Err(ConfigError::new("name", name, why).of(kind, name));
                     }
                     places.waits(thread, maker);
-                    places = self.shared.made.wait(places).unwrap_or_else(PoisonError::into_inner);
+                    places = unpoisoned(self.shared.made.wait(places));
                     places.waits_no_more(thread);
                 }
                 None if places.len() >= max_names => {
@@ -218,9 +231,38 @@ impl Registry {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
     /// Never held while code of others runs.
     fn lock(&self) -> MutexGuard<'_, Places> {
-        self.shared.places.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.places.lock())
+    }
+
+    /// What this policy tells goes to those who subscribed so far.
+    fn pass_on(&self, policy: &dyn Handle) {
+        if self.subscribers.any() {
+            let events = policy.events();
+            self.subscribers.present().iter().for_each(|mailbox| events.also_into(mailbox));
+        }
+    }
+}
+
+impl Source for Shared {
+    fn fill(&self, mailbox: &Arc<Mailbox>) {
+        // First: those that come from here on see it.
+        self.subscribers.add(mailbox);
+        let all = self.lock().policies();
+        all.iter().for_each(|policy| policy.events().also_into(mailbox));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.subscribers.end();
     }
 }
 
@@ -239,7 +281,12 @@ struct Mine<'a> {
 
 impl Mine<'_> {
     fn hold(mut self, policy: Arc<dyn Handle>) {
-        self.policy = Some(policy);
+        let shared = &self.registry.shared;
+        // Before anybody can get it; and again, for those who subscribed meanwhile and did not find it.
+        shared.pass_on(&*policy);
+        self.policy = Some(policy.clone());
+        drop(self);
+        shared.pass_on(&*policy);
     }
 }
 
@@ -330,6 +377,3 @@ impl fmt::Debug for Registry {
         f.debug_list().entries(all.iter().map(|policy| (policy.kind().name, policy.name()))).finish()
     }
 }
-
-#[cfg(test)]
-mod tests;
