@@ -136,7 +136,9 @@ impl AtomicCircuit {
             valid_until: AtomicU64::new(0),
             guarded: Mutex::new(Guarded { circuit, rules }),
         };
-        atomic.publish(&mut *unpoisoned(atomic.guarded.lock()));
+        let mut guarded = unpoisoned(atomic.guarded.lock());
+        atomic.publish(&mut guarded);
+        drop(guarded);
         atomic
     }
 
