@@ -3,7 +3,7 @@ mod places;
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, Weak},
     thread,
 };
 
@@ -14,7 +14,11 @@ use serde::{
 };
 
 use self::places::{Place, Places};
-use crate::{Handle, Health, Prepared, handle::Data};
+use crate::{
+    Events, Handle, Health, Prepared,
+    events::{Mailbox, Source, Subscribers},
+    unpoisoned,
+};
 
 /// How many names there may be unless it is said.
 const MAX_NAMES: usize = 10_000;
@@ -28,6 +32,57 @@ const MAX_NAMES: usize = 10_000;
 /// It is for names that the program knows. No name may come from a request; if one does after all, at most 10 000 are
 /// made, or [another number](Self::with_max_names). For keys of requests there are policies by key, which forget what
 /// is idle.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use buttress_core::{ConfigError, Kind, KindData, Name};
+/// # use buttress_kit::{Emitter, Events, Handle, Live, One, Prepared, handle::{Data, Patch}};
+/// # buttress_kit::settings! {
+/// #     /// The settings of a gate.
+/// #     pub struct GateConfig, builder GateBuilder {
+/// #         /// How wide.
+/// #         pub width: u32 = 3,
+/// #     }
+/// # }
+/// # impl GateConfig { fn validate(&self) -> Result<(), ConfigError> { Ok(()) } }
+/// # impl GateBuilder {
+/// #     fn build(self) -> Result<Gate, ConfigError> {
+/// #         let (config, emitter) = self.parts.checked(&KIND)?;
+/// #         Ok(Gate(Arc::new((Live::new(config, emitter.clone()), emitter))))
+/// #     }
+/// # }
+/// # static KIND: KindData = KindData::new("gate");
+/// # #[derive(Clone)]
+/// # struct Gate(Arc<(Live<GateConfig>, Emitter)>);
+/// # impl Gate {
+/// #     fn builder(name: impl Into<Name>) -> GateBuilder { GateBuilder::<One>::new(name) }
+/// #     fn config(&self) -> GateConfig { self.0.0.get() }
+/// # }
+/// # impl Handle for Gate {
+/// #     fn pattern() -> Kind { &KIND }
+/// #     fn kind(&self) -> Kind { &KIND }
+/// #     fn name(&self) -> &Name { self.0.1.name() }
+/// #     fn snapshot_data(&self) -> Data<'_> { Box::new(self.config()) }
+/// #     fn config_data(&self) -> Data<'_> { Box::new(self.config()) }
+/// #     fn reset(&self) {}
+/// #     fn events(&self) -> Events { self.0.1.events() }
+/// #     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+/// #         self.0.0.prepare(patch, |_, _| (), || ())
+/// #     }
+/// # }
+/// use buttress_kit::Registry;
+///
+/// let registry = Registry::new();
+/// let north = registry.get_or_create("north", |name| Gate::builder(name).width(2).build())?;
+/// let found: Option<Gate> = registry.get("north");
+/// assert!(found.is_some());
+///
+/// let patch = toml::Deserializer::parse("[gate.north]\nwidth = 5\n[gate.south]\nwidth = 6")?;
+/// let patched = registry.apply(patch)?;
+/// assert_eq!((patched.changed, &*patched.unknown), (1, &["gate.south".to_owned()][..]));
+/// assert_eq!(north.config().width, 5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Registry {
     shared: Arc<Shared>,
 }
@@ -37,6 +92,7 @@ struct Shared {
     /// Somebody has made a policy, or could not.
     made: Condvar,
     max_names: usize,
+    subscribers: Subscribers,
 }
 
 impl Registry {
@@ -48,7 +104,8 @@ impl Registry {
     /// Makes an empty registry in which [`get_or_create`](Self::get_or_create) makes no policy of a further name if
     /// there are so many.
     pub fn with_max_names(max_names: usize) -> Self {
-        let shared = Shared { places: Mutex::default(), made: Condvar::new(), max_names };
+        let subscribers = Subscribers::default();
+        let shared = Shared { places: Mutex::default(), made: Condvar::new(), max_names, subscribers };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,6 +197,13 @@ impl Registry {
         self.list().is_empty()
     }
 
+    /// What all of them tell from now on, those that come later too, as [`Events`] of one policy. A policy that is
+    /// taken out is heard of as long as it lives.
+    pub fn events(&self) -> Events {
+        let source: Weak<Shared> = Arc::downgrade(&self.shared);
+        Events::of(source)
+    }
+
     /// Resets all of them.
     pub fn reset_all(&self) {
         self.list().iter().for_each(|policy| policy.reset());
@@ -201,7 +265,7 @@ impl Registry {
                         return Err(ConfigError::new("name", name, why).of(kind, name));
                     }
                     places.waits(thread, maker);
-                    places = self.shared.made.wait(places).unwrap_or_else(PoisonError::into_inner);
+                    places = unpoisoned(self.shared.made.wait(places));
                     places.waits_no_more(thread);
                 }
                 None if places.len() >= max_names => {
@@ -218,9 +282,38 @@ impl Registry {
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.shared.lock()
+    }
+}
+
+impl Shared {
     /// Never held while code of others runs.
     fn lock(&self) -> MutexGuard<'_, Places> {
-        self.shared.places.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.places.lock())
+    }
+
+    /// What this policy tells goes to those who subscribed so far.
+    fn pass_on(&self, policy: &dyn Handle) {
+        if self.subscribers.any() {
+            let events = policy.events();
+            self.subscribers.present().iter().for_each(|mailbox| events.also_into(mailbox));
+        }
+    }
+}
+
+impl Source for Shared {
+    fn fill(&self, mailbox: &Arc<Mailbox>) {
+        // First: those that come from here on see it.
+        self.subscribers.add(mailbox);
+        let all = self.lock().policies();
+        all.iter().for_each(|policy| policy.events().also_into(mailbox));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.subscribers.end();
     }
 }
 
@@ -239,7 +332,12 @@ struct Mine<'a> {
 
 impl Mine<'_> {
     fn hold(mut self, policy: Arc<dyn Handle>) {
-        self.policy = Some(policy);
+        let shared = &self.registry.shared;
+        // Before anybody can get it; and again, for those who subscribed meanwhile and did not find it.
+        shared.pass_on(&*policy);
+        self.policy = Some(policy.clone());
+        drop(self);
+        shared.pass_on(&*policy);
     }
 }
 
@@ -330,6 +428,3 @@ impl fmt::Debug for Registry {
         f.debug_list().entries(all.iter().map(|policy| (policy.kind().name, policy.name()))).finish()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,12 @@
+//! Policies of all patterns in one registry.
+
 // What `settings!` writes is public.
 #![allow(unreachable_pub)]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
         mpsc,
     },
@@ -12,22 +14,21 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::KindData;
-use serde_json::json;
-
-use super::*;
-use crate::{
-    Emitter, Events, Live, One,
-    handle::{Patch, Prepared},
+use buttress_core::{ConfigError, Kind, KindData, Name, Note, OwnedEvent, PolicyEvent};
+use buttress_kit::{
+    Emitter, Events, Handle, Health, Live, One, Prepared, Registry,
+    handle::{Data, Patch},
 };
+use serde_json::json;
+use tokio_test::{assert_pending, assert_ready, task};
 
-crate::settings! {
+buttress_kit::settings! {
     /// The settings of a gate.
     pub struct GateConfig, builder GateBuilder {
         /// The most that pass at once.
         pub width: u32 = 3,
         /// How long it stays open.
-        #[serde(with = "crate::duration")]
+        #[serde(with = "buttress_kit::duration")]
         pub open_for: Duration = Duration::from_secs(5),
         /// What it opens for.
         pub opens_for: OpensFor = OpensFor::All,
@@ -66,6 +67,8 @@ struct Inner {
     shut: AtomicBool,
     /// Which ones were prepared, in order.
     prepared: Mutex<Option<mpsc::Sender<String>>>,
+    /// What is done before somebody subscribes.
+    followed: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Gate {
@@ -77,6 +80,7 @@ impl Gate {
             resets: AtomicU32::new(0),
             shut: AtomicBool::new(false),
             prepared: Mutex::new(None),
+            followed: Mutex::new(None),
         })))
     }
 
@@ -131,6 +135,9 @@ impl Handle for Gate {
     }
 
     fn events(&self) -> Events {
+        if let Some(followed) = &mut *self.0.followed.lock().unwrap() {
+            followed();
+        }
         self.0.emitter.events()
     }
 
@@ -306,7 +313,7 @@ fn those_who_wait_try_with_their_own_settings_if_those_of_the_first_cannot_work(
                     registry.get_or_create("north", |name| {
                         begun.send(()).unwrap();
                         // Long enough for the other one to wait.
-                        thread::sleep(Duration::from_millis(20));
+                        thread::park_timeout(Duration::from_millis(20));
                         assert!(!panics, "the settings panic");
                         Gate::of(Gate::builder(name).width(0), &GATE)
                     })
@@ -654,4 +661,160 @@ fn snapshot_health_and_reset_are_of_all_policies() {
     assert_eq!(health.worst, Health::Down);
     let each: Vec<_> = health.each.iter().map(|(kind, name, health)| (kind.name, &**name, *health)).collect();
     assert_eq!(each, [("door", "a", Health::Up), ("gate", "a", Health::Up), ("gate", "b", Health::Down)]);
+}
+
+impl Gate {
+    /// Something happens.
+    fn note(&self, what: &'static str) {
+        self.0.emitter.later(OwnedEvent::Note(Note::new(what)));
+        self.0.emitter.deliver();
+    }
+}
+
+/// Of which policy, and what.
+fn told(event: PolicyEvent) -> (String, &'static str) {
+    match event.what {
+        OwnedEvent::Note(note) => (event.policy.to_string(), note.what),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn events_are_those_of_all_policies_of_those_to_come_too() {
+    let registry = Registry::new();
+    let early = registry.get_or_create("early", |name| Ok(Gate::new(name))).unwrap();
+    early.note("before");
+    let (mut events, mut others) = (registry.events(), registry.events());
+    early.note("opened");
+    let late = registry.get_or_create("late", |name| Ok(Gate::new(name))).unwrap();
+    late.note("opened");
+    early.note("shut");
+    let own = Gate::new("own");
+    own.note("before");
+    registry.insert(own.clone()).unwrap();
+    own.note("opened");
+    // Taken out and put in again, it is heard of once.
+    registry.remove::<Gate>("own").unwrap();
+    registry.insert(own.clone()).unwrap();
+    registry.get_or_create("own", |name| Ok(Gate::new(name))).unwrap().note("shut");
+    let all =
+        [("early", "opened"), ("late", "opened"), ("early", "shut"), ("own", "opened"), ("own", "shut")];
+    for events in [&mut events, &mut others] {
+        let heard: Vec<_> = std::iter::from_fn(|| events.try_next()).map(told).collect();
+        assert!(heard.iter().map(|(policy, what)| (&**policy, *what)).eq(all), "{heard:?}");
+        assert_eq!(events.missed(), 0);
+    }
+}
+
+#[test]
+fn events_wait_within_bounds_and_end_with_the_registry_and_its_policies() {
+    let registry = Registry::new();
+    let gates = ["a", "b"].map(|name| registry.get_or_create(name, |name| Ok(Gate::new(name))).unwrap());
+    let mut events = registry.events();
+    for _ in 0..600 {
+        gates.iter().for_each(|gate| gate.note("opened"));
+    }
+    assert_eq!(events.missed(), 176);
+    assert_eq!(std::iter::from_fn(|| events.try_next()).count(), 1_024);
+    let mut next = task::spawn(events.next());
+    assert_pending!(next.poll());
+    drop(registry);
+    let [first, second] = gates;
+    first.note("shut");
+    assert!(next.is_woken());
+    assert_eq!(told(assert_ready!(next.poll()).unwrap()), ("a".into(), "shut"));
+    drop((next, first));
+    let mut next = task::spawn(events.next());
+    assert_pending!(next.poll());
+    drop(second);
+    assert_eq!(assert_ready!(next.poll()), None);
+}
+
+#[test]
+fn subscription_at_the_moment_at_which_a_policy_comes_misses_nothing() {
+    let registry = Registry::new();
+    let mut before = registry.events();
+    let (during, all) = (Arc::new(Mutex::new(None)), registry.clone());
+    let gate = Gate::new("a");
+    let (subscribed, emitter) = (during.clone(), gate.0.emitter.clone());
+    *gate.0.followed.lock().unwrap() = Some(Box::new(move || {
+        if all.list().is_empty() {
+            *subscribed.lock().unwrap() = Some(all.events());
+        } else {
+            // It can be found, and so it can be used.
+            emitter.later(OwnedEvent::Note(Note::new("opened")));
+            emitter.deliver();
+        }
+    }));
+    registry.insert(gate.clone()).unwrap();
+    gate.note("shut");
+    let mut during = during.lock().unwrap().take().unwrap();
+    for events in [&mut before, &mut during] {
+        assert_eq!(told(events.try_next().unwrap()), ("a".into(), "opened"));
+        assert_eq!(told(events.try_next().unwrap()), ("a".into(), "shut"));
+        assert_eq!(events.try_next(), None);
+    }
+}
+
+// Two patches, whose listeners change the settings of yet another policy, and of the same ones by hand.
+#[test]
+fn listeners_may_change_settings_of_any_policy_while_patches_are_applied() {
+    let heard = in_time(|| {
+        let registry = Registry::new();
+        let heard = Arc::new(AtomicU32::new(0));
+        for (name, other) in [("a", "b"), ("b", "c"), ("c", "a")] {
+            let (others, heard) = (registry.clone(), heard.clone());
+            let change = move |event: &buttress_core::Event<'_>| {
+                let buttress_core::Event::Note(Note { what: Note::RECONFIGURED, .. }) = event else { return };
+                // So that they do not answer each other for ever.
+                if heard.fetch_add(1, SeqCst) % 8 == 0 {
+                    let gate = others.get::<Gate>(other).unwrap();
+                    gate.update(|config| config.width += 1).unwrap();
+                    let patch = json!({ "gate": { "c": { "width": 7 }, "a": { "width": 8 } } });
+                    assert_eq!(others.apply(patch).unwrap().changed, 2);
+                }
+            };
+            let builder = Gate::builder(name).on_event(change);
+            registry.insert(Gate::of(builder, &GATE).unwrap()).unwrap();
+        }
+        let start = Barrier::new(2);
+        let patches = |order: [&'static str; 3]| {
+            let (registry, start) = (&registry, &start);
+            move || {
+                let gates = order.map(|name| format!(r#""{name}": {{ "width": 9 }}"#)).join(", ");
+                let patch = format!(r#"{{ "gate": {{ {gates} }} }}"#);
+                start.wait();
+                for _ in 0..300 {
+                    let patched = registry.apply(&mut serde_json::Deserializer::from_str(&patch)).unwrap();
+                    assert_eq!(patched.changed, 3);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(patches(["a", "b", "c"]));
+            scope.spawn(patches(["c", "b", "a"]));
+        });
+        heard.load(SeqCst)
+    });
+    assert!(heard >= 1_800, "{heard}");
+}
+
+#[test]
+fn listeners_are_told_when_all_of_a_patch_is_in_force() {
+    let seen = in_time(|| {
+        let registry = Registry::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for name in ["a", "b"] {
+            let (all, seen) = (registry.clone(), seen.clone());
+            let look = move |_: &buttress_core::Event<'_>| {
+                let widths: Vec<_> = all.list_of::<Gate>().iter().map(|gate| gate.config().width).collect();
+                seen.lock().unwrap().push(widths);
+            };
+            registry.insert(Gate::of(Gate::builder(name).on_event(look), &GATE).unwrap()).unwrap();
+        }
+        let patch = json!({ "gate": { "a": { "width": 7 }, "b": { "width": 8 } } });
+        assert_eq!(registry.apply(patch).unwrap().changed, 2);
+        seen.lock().unwrap().clone()
+    });
+    assert_eq!(seen, [[7, 8], [7, 8]]);
 }
