@@ -5,6 +5,7 @@ mod breaker;
 mod bulkhead;
 mod fallback;
 mod http;
+mod kit;
 mod metrics;
 mod retry;
 mod stack;

@@ -6,9 +6,9 @@ use std::{
 use buttress_core::{Classify, FromRejection, Standard};
 use tower_service::Service;
 
-use crate::{Bulkhead, BulkheadFuture, lease::Lease};
+use crate::{Bulkhead, BulkheadFuture};
 
-/// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the line.
+/// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the queue.
 #[derive(Clone)]
 pub struct BulkheadService<S, C = Standard> {
     pub(crate) inner: S,
@@ -22,12 +22,12 @@ impl<S, C> BulkheadService<S, C> {
         &self.inner
     }
 
-    /// The inner service, mutable.
+    /// The inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service alone.
+    /// The inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -51,52 +51,16 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         // `self.inner` was never polled, so that any clone of it will do.
-        BulkheadFuture::new(self.inner.clone(), req, Lease::new(self.bulkhead.clone()), self.classify.clone())
+        BulkheadFuture::new(&self.bulkhead, self.inner.clone(), req, self.classify.clone())
     }
 }
 
-/// Also where `C` is a closure.
+// By hand, because closures are not `Debug`.
 impl<S: fmt::Debug, C> fmt::Debug for BulkheadService<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadService")
             .field("inner", &self.inner)
             .field("bulkhead", &self.bulkhead)
             .finish_non_exhaustive()
-    }
-}
-
-/// A closure as a service for a single call; what [`Bulkhead::call`] runs.
-pub struct CallOnce<F> {
-    f: Option<F>,
-}
-
-impl<F> CallOnce<F> {
-    pub(crate) fn new(f: F) -> Self {
-        Self { f: Some(f) }
-    }
-}
-
-impl<F, Fut, T, E> Service<()> for CallOnce<F>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Response = T;
-    type Error = E;
-    type Future = Fut;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (): ()) -> Fut {
-        // The future calls it once, and nobody else can get hold of it.
-        (self.f.take().expect("called twice"))()
-    }
-}
-
-impl<F> fmt::Debug for CallOnce<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CallOnce(..)")
     }
 }

@@ -1,23 +1,25 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use buttress_core::{
-    ConfigError, Event, FromRejection, Name, Outcome, Standard,
-    observe::{Emitter, Note},
+use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, OwnedEvent, Value, Word};
+use buttress_kit::{
+    Emitter, Events, Handle, Live, Prepared,
+    handle::{Data, Patch},
 };
+use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{FallbackBuilder, FallbackConfig, FallbackFuture, FallbackLayer, Nothing, With, future::Plan};
+use crate::{FallbackBuilder, FallbackConfig, KIND, words};
 
 /// A fallback: engine and handle in one. Clones share settings, counts and listeners.
 ///
-/// The answers themselves belong to the layer, see [`FallbackLayer`].
+/// The answers themselves belong to the layer, see [`FallbackLayer`](crate::FallbackLayer).
 #[derive(Clone)]
 pub struct Fallback {
     shared: Arc<Shared>,
@@ -25,7 +27,10 @@ pub struct Fallback {
 
 struct Shared {
     emitter: Emitter,
-    config: Mutex<FallbackConfig>,
+    settings: Live<FallbackConfig>,
+    /// What calls read of the settings. Saturates at 584 years, as good as for ever.
+    max_age_ns: AtomicU64,
+    max_keys: AtomicUsize,
     counts: Counts,
 }
 
@@ -43,7 +48,7 @@ struct Counts {
 /// What became of the calls that the primary did not answer. Those it did are told to observers and not counted
 /// here: a shared count would be the dearest part of a call that succeeds, and the more so the more threads make
 /// calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FallbackSnapshot {
     /// Calls the fallback answered.
@@ -65,7 +70,7 @@ pub struct FallbackSnapshot {
 impl Fallback {
     /// Starts a fallback. `name` names it in metrics and logs.
     pub fn builder(name: impl Into<Name>) -> FallbackBuilder {
-        FallbackBuilder::new(name.into())
+        FallbackBuilder::new(name)
     }
 
     /// Makes a fallback from settings.
@@ -76,49 +81,6 @@ impl Fallback {
         Self::builder(name).config(config).build()
     }
 
-    /// `config` has been validated.
-    pub(crate) fn of(config: FallbackConfig, emitter: Emitter) -> Self {
-        let shared = Shared { emitter, config: Mutex::new(config), counts: Counts::default() };
-        Self { shared: Arc::new(shared) }
-    }
-
-    /// A layer that has yet to be told what to answer, such as [`.value(..)`](FallbackLayer::value).
-    pub fn layer(&self) -> FallbackLayer {
-        FallbackLayer::new(self.clone(), Nothing, Standard)
-    }
-
-    /// Runs `op`, and answers a failure with what `answer` makes of it: for what cannot be a service. It
-    /// allocates once.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use buttress_core::BoxError;
-    /// use buttress_fallback::Fallback;
-    ///
-    /// let greeting = Fallback::builder("greeting").build()?;
-    /// let down = || async { Err::<_, BoxError>("down".into()) };
-    /// let text = greeting.call(down, |failed| failed.or(Ok("hello".to_owned()))).await;
-    /// assert_eq!(text.unwrap(), "hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn call<O, F, A, T, E>(
-        &self,
-        op: O,
-        answer: A,
-    ) -> FallbackFuture<F, With<A>, Standard, (), std::future::Ready<Result<T, E>>>
-    where
-        O: FnOnce() -> F,
-        F: Future<Output = Result<T, E>>,
-        A: Fn(Result<T, E>) -> Result<T, E>,
-        E: FromRejection,
-    {
-        let plan = Plan { fallback: self.clone(), answer: With::new(answer), handles: Standard };
-        let plan = Arc::new(plan);
-        FallbackFuture::start(&plan, (), |_, ()| (), |()| op())
-    }
-
     /// The name.
     pub fn name(&self) -> &Name {
         self.shared.emitter.name()
@@ -126,7 +88,7 @@ impl Fallback {
 
     /// The settings in force.
     pub fn config(&self) -> FallbackConfig {
-        self.shared.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.settings.get()
     }
 
     /// Changes the settings. Stored answers beyond a smaller `max_keys` go when the next one is stored.
@@ -134,12 +96,7 @@ impl Fallback {
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: FallbackConfig) -> Result<(), ConfigError> {
-        config.validate()?;
-        *self.shared.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        if self.shared.emitter.is_on() {
-            self.shared.emitter.emit(Event::Note(Note::Reconfigured));
-        }
-        Ok(())
+        self.shared.settings.replace(config, |_, next| self.shared.take(next))
     }
 
     /// What became of the calls that the primary did not answer, so far.
@@ -157,55 +114,187 @@ impl Fallback {
         }
     }
 
-    pub(crate) fn note_stale(&self, age: Duration) {
+    /// Sets all counts to zero. Stored answers stay: they belong to the layers.
+    pub fn reset(&self) {
+        for count in self.shared.counts.all() {
+            count.store(0, Relaxed);
+        }
+        self.shared.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
+        self.shared.emitter.deliver();
+    }
+
+    /// Owned copies of what this policy tells beside calls, from now on: resets.
+    pub fn events(&self) -> Events {
+        self.shared.emitter.events()
+    }
+
+    /// How old a stored answer may be when it is given.
+    pub(crate) fn max_age(&self) -> Duration {
+        // Relaxed: each setting stands for itself.
+        Duration::from_nanos(self.shared.max_age_ns.load(Relaxed))
+    }
+
+    /// How many answers are stored at most.
+    pub(crate) fn max_keys(&self) -> usize {
+        self.shared.max_keys.load(Relaxed)
+    }
+
+    pub(crate) fn tell_stale(&self, age: Duration) {
         self.shared.counts.stale.fetch_add(1, Relaxed);
-        self.note(Note::Stale(age));
+        self.tell(&Note::with(words::STALE, Value::Time(age)));
     }
 
-    pub(crate) fn note_evicted(&self) {
+    pub(crate) fn tell_evicted(&self) {
         self.shared.counts.evicted.fetch_add(1, Relaxed);
-        self.note(Note::Evicted);
+        self.tell(&Note::new(words::EVICTED));
     }
 
-    fn note(&self, note: Note) {
+    fn tell(&self, note: &Note) {
         if self.shared.emitter.is_on() {
             self.shared.emitter.emit(Event::Note(note));
         }
     }
 
-    /// The start of a call, where somebody wants to know how long it takes.
+    /// The start of a call, if somebody wants to know how long it takes.
     #[inline]
     pub(crate) fn started(&self) -> Option<Instant> {
         self.shared.emitter.is_timed().then(Instant::now)
     }
 
-    /// Counts and tells the end of a call; one that succeeded only where somebody listens.
+    /// Counts and tells the end of a call; one that succeeded only if somebody listens.
     #[inline]
-    pub(crate) fn ended(&self, outcome: Outcome, started: Option<Instant>) {
-        if outcome != Outcome::Success || self.shared.emitter.is_on() {
-            self.settle(outcome, started);
+    pub(crate) fn ended(&self, end: FallbackEnd, started: Option<Instant>) {
+        if end != FallbackEnd::Success || self.shared.emitter.is_on() {
+            self.shared.settle(end, started);
         }
     }
+}
 
-    #[cold]
-    fn settle(&self, outcome: Outcome, started: Option<Instant>) {
-        let counts = &self.shared.counts;
-        let count = match outcome {
-            Outcome::Success => None,
-            Outcome::FallbackSuccess => Some(&counts.answered),
-            Outcome::FallbackFailure => Some(&counts.failed),
-            Outcome::Cancelled => Some(&counts.cancelled),
-            Outcome::Panicked => Some(&counts.panicked),
-            _ => Some(&counts.not_handled),
+impl FallbackBuilder {
+    /// Makes the fallback.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why.
+    pub fn build(self) -> Result<Fallback, ConfigError> {
+        let (config, emitter) = self.parts.checked(&KIND)?;
+        let shared = Shared {
+            max_age_ns: AtomicU64::new(nanos(config.max_age)),
+            max_keys: AtomicUsize::new(config.max_keys),
+            settings: Live::new(config, emitter.clone()),
+            emitter,
+            counts: Counts::default(),
         };
-        if let Some(count) = count {
+        Ok(Fallback { shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    /// Copies out what calls read. Only with the lock of the settings held.
+    fn take(&self, config: &FallbackConfig) {
+        self.max_age_ns.store(nanos(config.max_age), Relaxed);
+        self.max_keys.store(config.max_keys, Relaxed);
+    }
+
+    fn settle(&self, end: FallbackEnd, started: Option<Instant>) {
+        if let Some(count) = self.counts.of(end) {
             // Relaxed: a count stands for itself.
             count.fetch_add(1, Relaxed);
         }
-        if self.shared.emitter.is_on() {
-            let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
-            self.shared.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None });
+        let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
+        let (outcome, result) = end.told();
+        self.emitter.done(outcome, result, elapsed, false, 1, None);
+    }
+}
+
+impl Counts {
+    fn of(&self, end: FallbackEnd) -> Option<&AtomicU64> {
+        match end {
+            FallbackEnd::Success => None,
+            FallbackEnd::Answered => Some(&self.answered),
+            FallbackEnd::Failed => Some(&self.failed),
+            FallbackEnd::NotHandled => Some(&self.not_handled),
+            FallbackEnd::Cancelled => Some(&self.cancelled),
+            FallbackEnd::Panicked => Some(&self.panicked),
         }
+    }
+
+    fn all(&self) -> [&AtomicU64; 7] {
+        let Self { answered, failed, not_handled, cancelled, panicked, stale, evicted } = self;
+        [answered, failed, not_handled, cancelled, panicked, stale, evicted]
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FallbackEnd {
+    /// The primary answered.
+    Success,
+    /// The primary failed, and the fallback answered.
+    Answered,
+    /// The primary failed, and so did the fallback, or it had no answer.
+    Failed,
+    /// The primary failed in a way that is not handled.
+    NotHandled,
+    Cancelled,
+    Panicked,
+}
+
+impl FallbackEnd {
+    /// The outcome that events carry, and the fallback's own word for it.
+    fn told(self) -> (Outcome, Word) {
+        match self {
+            Self::Success => (Outcome::Success, Outcome::Success.as_str()),
+            Self::Answered => (Outcome::Success, words::FALLBACK_SUCCESS),
+            Self::Failed => (Outcome::Failure, words::FALLBACK_FAILURE),
+            Self::NotHandled => (Outcome::Failure, words::NOT_HANDLED),
+            Self::Cancelled => (Outcome::Cancelled, Outcome::Cancelled.as_str()),
+            Self::Panicked => (Outcome::Panicked, Outcome::Panicked.as_str()),
+        }
+    }
+}
+
+impl From<Outcome> for FallbackEnd {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Failure | Outcome::TimedOut | Outcome::Ignored => Self::NotHandled,
+            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Panicked => Self::Panicked,
+        }
+    }
+}
+
+impl Handle for Fallback {
+    fn pattern() -> Kind {
+        &KIND
+    }
+
+    fn kind(&self) -> Kind {
+        &KIND
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+
+    fn snapshot_data(&self) -> Data<'_> {
+        Box::new(self.snapshot())
+    }
+
+    fn config_data(&self) -> Data<'_> {
+        Box::new(self.config())
+    }
+
+    fn reset(&self) {
+        self.reset();
+    }
+
+    fn events(&self) -> Events {
+        self.events()
+    }
+
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+        self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || ())
     }
 }
 
@@ -213,4 +302,8 @@ impl fmt::Debug for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fallback").field("name", self.name()).field("config", &self.config()).finish()
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,25 +1,38 @@
 use std::{
-    fmt, mem,
+    fmt,
+    future::Ready,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use buttress_core::{FromRejection, Outcome, Rejection};
+use buttress_core::{FromRejection, Rejection, Standard};
+use buttress_kit::call::{Ends, InFlight, begin};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::{Answer, Fallback, Handles, Judgement};
+use crate::{Answer, Decide, Decision, Fallback, With, fallback::FallbackEnd};
 
-const KEPT: &str = "kept until the primary has answered";
-const IN_FLIGHT: &str = "there until the future resolves";
+const CAPTURED: &str = "there until the primary has answered";
+const RESOLVED: &str = "polled after it resolved";
 
 /// The engine and the strategies of one layer.
 #[derive(Debug)]
 pub(crate) struct Plan<A, C> {
     pub(crate) fallback: Fallback,
     pub(crate) answer: A,
-    pub(crate) handles: C,
+    pub(crate) decide: C,
+}
+
+impl<A, C> Ends for Plan<A, C> {
+    /// When it began, if somebody wants to know how long it takes.
+    type Ticket = Option<Instant>;
+    type End = FallbackEnd;
+
+    #[inline]
+    fn end(&self, started: Option<Instant>, end: FallbackEnd) {
+        self.fallback.ended(end, started);
+    }
 }
 
 pin_project! {
@@ -32,14 +45,14 @@ pin_project! {
         // Dropped in this order: the call is gone before its end is told.
         #[pin]
         phase: Phase<F, K, G>,
-        flight: Option<Flight<A, C>>,
+        flight: InFlight<Arc<Plan<A, C>>>,
     }
 }
 
 pin_project! {
     #[project = PhaseProj]
     enum Phase<F, K, G> {
-        Primary { #[pin] call: F, kept: Option<K> },
+        Primary { #[pin] call: F, captured: Option<K> },
         // And whether the primary had been sent something.
         Answering { #[pin] answer: G, sent: bool },
         Over,
@@ -47,28 +60,52 @@ pin_project! {
 }
 
 impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
-    #[inline(always)]
+    #[inline]
     pub(crate) fn start<Req>(
         plan: &Arc<Plan<A, C>>,
         req: Req,
-        keep: impl FnOnce(&A, &Req) -> K,
+        capture: impl FnOnce(&A, &Req) -> K,
         call: impl FnOnce(Req) -> F,
     ) -> Self {
-        let started = plan.fallback.started();
-        let unless_returned = Unwound { fallback: &plan.fallback, started };
-        let kept = keep(&plan.answer, &req);
-        let call = call(req);
-        mem::forget(unless_returned);
-        let flight = Flight { plan: plan.clone(), started, outcome: Outcome::Cancelled };
-        Self { phase: Phase::Primary { call, kept: Some(kept) }, flight: Some(flight) }
+        let ((call, captured), entered) = begin(plan.fallback.started()).enter(&**plan, || {
+            let captured = capture(&plan.answer, &req);
+            (call(req), captured)
+        });
+        let phase = Phase::Primary { call, captured: Some(captured) };
+        Self { phase, flight: entered.in_flight(plan.clone()) }
     }
+}
 
-    /// Drops the call, and then tells the end.
-    #[inline(always)]
-    fn over(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        this.phase.set(Phase::Over);
-        *this.flight = None;
+impl Fallback {
+    /// Runs `op`, and answers a failure with what `answer` makes of it: for what cannot be a service. It
+    /// allocates once.
+    ///
+    /// ```
+    /// # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use buttress::{BoxError, Fallback};
+    ///
+    /// let greeting = Fallback::builder("greeting").build()?;
+    /// let down = || async { Err::<_, BoxError>("down".into()) };
+    /// let text = greeting.call(down, |failed| failed.or(Ok("hello".to_owned()))).await;
+    /// assert_eq!(text.unwrap(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call<O, F, A, T, E>(
+        &self,
+        op: O,
+        answer: A,
+    ) -> FallbackFuture<F, With<A>, Standard, (), Ready<Result<T, E>>>
+    where
+        O: FnOnce() -> F,
+        F: Future<Output = Result<T, E>>,
+        A: Fn(Result<T, E>) -> Result<T, E>,
+        E: FromRejection,
+    {
+        let plan = Plan { fallback: self.clone(), answer: With::new(answer), decide: Standard };
+        FallbackFuture::start(&Arc::new(plan), (), |_, ()| (), |()| op())
     }
 }
 
@@ -76,62 +113,67 @@ impl<F, A, C, K, G, T, E> Future for FallbackFuture<F, A, C, K, G>
 where
     F: Future<Output = Result<T, E>>,
     A: Answer<K, T, E, Future = G>,
-    C: Handles<T, E>,
+    C: Decide<T, E>,
     G: Future<Output = Result<T, E>>,
     E: FromRejection,
 {
     type Output = Result<T, E>;
 
-    // Inlined into whoever awaits it, as `call` is, so that what the primary answers goes where it stays without
-    // a copy. Failures and answers stay outside.
-    #[inline(always)]
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
-        let (PhaseProj::Primary { call, kept }, Some(flight)) =
-            (this.phase.as_mut().project(), this.flight.as_mut())
-        else {
+        let PhaseProj::Primary { call, captured } = this.phase.as_mut().project() else {
             return self.poll_answer(cx);
         };
-        // Taken apart at once: a whole `Result` that is borrowed for the judgement is written to memory.
-        match ready!(flight.run(|_| call.poll(cx))) {
-            Ok(value) => {
-                let judgement = flight.run(|plan| plan.handles.judge(Ok(&value)));
-                if judgement == Judgement::Handle {
-                    return self.handle(Ok(value), cx);
+        let inside = this.flight.inside();
+        match call.poll(cx) {
+            Poll::Pending => {
+                inside.leave();
+                Poll::Pending
+            }
+            Poll::Ready(Ok(value)) => {
+                let plan = inside.policy();
+                match plan.decide.decide(Ok(&value)) {
+                    Decision::Handle => {
+                        inside.leave();
+                        return self.handle(Ok(value), cx);
+                    }
+                    Decision::Good => {
+                        let captured = captured.take().expect(CAPTURED);
+                        plan.answer.good(captured, &value, &plan.fallback);
+                    }
+                    Decision::Pass => {}
                 }
-                flight.outcome = Outcome::Success;
-                if judgement == Judgement::Good {
-                    flight.good(kept, &value);
-                }
-                self.over();
+                this.phase.set(Phase::Over);
+                inside.end(FallbackEnd::Success);
                 Poll::Ready(Ok(value))
             }
-            Err(error) => self.failed(error, cx),
+            Poll::Ready(Err(error)) => {
+                inside.leave();
+                self.failed(error, cx)
+            }
         }
     }
 }
 
 impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     /// What becomes of an error of the primary.
-    #[inline(never)]
     fn failed<T, E>(mut self: Pin<&mut Self>, error: E, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
         A: Answer<K, T, E, Future = G>,
-        C: Handles<T, E>,
+        C: Decide<T, E>,
         G: Future<Output = Result<T, E>>,
         E: FromRejection,
     {
-        let flight = self.as_mut().project().flight.as_mut().expect(IN_FLIGHT);
-        if flight.run(|plan| plan.handles.judge(Err(&error))) == Judgement::Handle {
+        let flight = self.as_mut().project().flight;
+        if flight.run(|plan| plan.decide.decide(Err(&error))) == Decision::Handle {
             return self.handle(Err(error), cx);
         }
-        flight.outcome = Outcome::NotHandled;
-        self.over();
+        self.over(FallbackEnd::NotHandled);
         Poll::Ready(Err(error))
     }
 
-    /// Has the fallback answer a failure, which is given back where there is no answer.
-    #[inline(never)]
+    /// Has the fallback answer a failure, which is given back if there is no answer.
     fn handle<T, E>(
         mut self: Pin<&mut Self>,
         failed: Result<T, E>,
@@ -143,43 +185,45 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         E: FromRejection,
     {
         let mut this = self.as_mut().project();
-        let flight = this.flight.as_mut().expect(IN_FLIGHT);
         let sent = failed.as_ref().err().and_then(E::rejection).is_none_or(Rejection::was_sent);
-        let kept = match this.phase.as_mut().project() {
-            PhaseProj::Primary { kept, .. } => kept.take(),
+        let captured = match this.phase.as_mut().project() {
+            PhaseProj::Primary { captured, .. } => captured.take(),
             _ => None,
         };
-        let kept = kept.expect(KEPT);
-        match flight.run(|plan| plan.answer.answer(kept, failed, &plan.fallback)) {
+        let captured = captured.expect(CAPTURED);
+        match this.flight.run(|plan| plan.answer.answer(captured, failed, &plan.fallback)) {
             Ok(answer) => {
-                this.phase.set(Phase::Answering { answer, sent });
+                // The primary's call is dropped by this.
+                this.flight.run(|_| this.phase.set(Phase::Answering { answer, sent }));
                 self.poll_answer(cx)
             }
             Err(failed) => {
-                flight.outcome = Outcome::FallbackFailure;
-                self.over();
+                self.over(FallbackEnd::Failed);
                 Poll::Ready(failed)
             }
         }
     }
 
-    #[inline(never)]
     fn poll_answer<T, E>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
         G: Future<Output = Result<T, E>>,
         E: FromRejection,
     {
         let this = self.as_mut().project();
-        let flight = this.flight.as_mut().expect("polled after it resolved");
-        let PhaseProj::Answering { answer, sent } = this.phase.project() else {
-            unreachable!("the primary is polled by `poll`, and with `Over` the flight is gone");
-        };
-        let result = ready!(flight.run(|_| answer.poll(cx)));
-        flight.outcome = if result.is_ok() { Outcome::FallbackSuccess } else { Outcome::FallbackFailure };
+        let PhaseProj::Answering { answer, sent } = this.phase.project() else { panic!("{RESOLVED}") };
+        let Poll::Ready(result) = this.flight.run(|_| answer.poll(cx)) else { return Poll::Pending };
         // That a second service was not sent the request must not read as "nothing has happened".
         let sent = *sent;
-        self.over();
+        self.over(if result.is_ok() { FallbackEnd::Answered } else { FallbackEnd::Failed });
         Poll::Ready(result.map_err(|error| if sent { error.sent_before() } else { error }))
+    }
+
+    /// Drops the call or the answer, and then tells the end.
+    fn over(self: Pin<&mut Self>, end: FallbackEnd) {
+        let mut this = self.project();
+        let inside = this.flight.inside();
+        this.phase.set(Phase::Over);
+        inside.end(end);
     }
 }
 
@@ -191,53 +235,5 @@ impl<F, A, C, K, G> fmt::Debug for FallbackFuture<F, A, C, K, G> {
             Phase::Over => "Over",
         };
         f.debug_struct("FallbackFuture").field("phase", &phase).finish()
-    }
-}
-
-/// Settles a call whose inner `call` panicked.
-struct Unwound<'a> {
-    fallback: &'a Fallback,
-    started: Option<Instant>,
-}
-
-impl Drop for Unwound<'_> {
-    #[cold]
-    fn drop(&mut self) {
-        self.fallback.ended(Outcome::Panicked, self.started);
-    }
-}
-
-/// One call, from the return of the inner `call` to its end. Told and counted once, when it is dropped.
-struct Flight<A, C> {
-    plan: Arc<Plan<A, C>>,
-    started: Option<Instant>,
-    /// What it is, should it be dropped now: `Panicked` while foreign code runs, `Cancelled` until it is settled.
-    outcome: Outcome,
-}
-
-impl<A, C> Flight<A, C> {
-    #[inline(always)]
-    fn run<T>(&mut self, foreign: impl FnOnce(&Plan<A, C>) -> T) -> T {
-        let before = mem::replace(&mut self.outcome, Outcome::Panicked);
-        let out = foreign(&self.plan);
-        self.outcome = before;
-        out
-    }
-
-    /// Tells the fallback of a good answer of the primary.
-    #[inline(always)]
-    fn good<K, T, E>(&mut self, kept: &mut Option<K>, value: &T)
-    where
-        A: Answer<K, T, E>,
-    {
-        let kept = kept.take().expect(KEPT);
-        self.run(|plan| plan.answer.good(kept, value, &plan.fallback));
-    }
-}
-
-impl<A, C> Drop for Flight<A, C> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.plan.fallback.ended(self.outcome, self.started);
     }
 }

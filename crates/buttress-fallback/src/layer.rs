@@ -4,23 +4,30 @@ use buttress_core::{ByClone, ByFn, Standard, Verdict};
 use tower_layer::Layer;
 
 use crate::{
-    ByService, Classified, Fallback, FallbackService, ForRequest, Front, HandleIf, LastGood, Nothing, Stale,
-    Value, With, future::Plan,
+    ByService, Classified, Fallback, FallbackService, ForRequest, HandleIf, LastGood, NoAnswer, Readiness,
+    Stale, Value, With, future::Plan,
 };
 
 /// Answers for every service it wraps when that fails; made by [`Fallback::layer`].
 ///
 /// `A` is the answer, `C` says what is handled.
 #[derive(Clone)]
-pub struct FallbackLayer<A = Nothing, C = Standard> {
+pub struct FallbackLayer<A = NoAnswer, C = Standard> {
     fallback: Fallback,
     answer: A,
-    handles: C,
+    decide: C,
+}
+
+impl Fallback {
+    /// A layer that has yet to be told what to answer, such as [`.value(..)`](FallbackLayer::value).
+    pub fn layer(&self) -> FallbackLayer {
+        FallbackLayer::new(self.clone(), NoAnswer, Standard)
+    }
 }
 
 impl<A, C> FallbackLayer<A, C> {
-    pub(crate) fn new(fallback: Fallback, answer: A, handles: C) -> Self {
-        Self { fallback, answer, handles }
+    fn new(fallback: Fallback, answer: A, decide: C) -> Self {
+        Self { fallback, answer, decide }
     }
 
     /// Answers with a clone of `value`.
@@ -39,13 +46,13 @@ impl<A, C> FallbackLayer<A, C> {
     }
 
     /// Answers with what `answer` makes of the request and the failure. The request is cloned before each call;
-    /// see [`replay_with`](FallbackLayer::replay_with) where it cannot be.
+    /// see [`replay_with`](FallbackLayer::replay_with) if it cannot be.
     ///
     /// ```
+    /// # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use buttress_core::BoxError;
-    /// use buttress_fallback::Fallback;
+    /// use buttress::{BoxError, Fallback};
     /// use tower::{Layer, ServiceExt, service_fn};
     ///
     /// let layer = Fallback::builder("names").build()?.layer();
@@ -65,8 +72,8 @@ impl<A, C> FallbackLayer<A, C> {
     /// Answers with another service, to which the request is sent again. The layer is an *owning* one then: see
     /// the first page.
     ///
-    /// The request is cloned before each call; see [`replay_with`](FallbackLayer::replay_with) where it cannot
-    /// be. Send it again only where the first one may have taken effect without harm.
+    /// The request is cloned before each call; see [`replay_with`](FallbackLayer::replay_with) if it cannot be.
+    /// Send it again only if the first one may have taken effect without harm.
     pub fn service<B>(self, backup: B) -> FallbackLayer<ByService<B, ByClone>, C> {
         self.with_answer(ByService::new(backup, ByClone))
     }
@@ -74,17 +81,17 @@ impl<A, C> FallbackLayer<A, C> {
     /// Answers with the last good answer that was given for the same key, no older than `max_age`, after `mark`
     /// has marked it as stale. At most `max_keys` answers are stored; all services of this layer share them.
     ///
-    /// Put into the key whatever the answer depends on: the user too, where it is about the user. An answer
+    /// Put into the key whatever the answer depends on: the user too, if it is about the user. An answer
     /// that is given again stays as old as it is.
     ///
     /// ```
+    /// # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     /// use std::time::Duration;
     ///
-    /// use buttress_core::BoxError;
-    /// use buttress_fallback::{Fallback, Stale};
+    /// use buttress::{BoxError, Fallback, Stale};
     /// use tower::{Layer, Service, ServiceExt, service_fn};
     ///
     /// #[derive(Clone, Debug, PartialEq)]
@@ -120,12 +127,12 @@ impl<A, C> FallbackLayer<A, C> {
         Res: Clone,
         M: Fn(&mut Res, Stale),
     {
-        self.with_answer(LastGood::new(key, mark))
+        let last_good = LastGood::new(self.fallback.max_keys(), key, mark);
+        self.with_answer(last_good)
     }
 
-    /// Answers with an [`Answer`](crate::Answer) of your own.
-    pub fn with_answer<T>(self, answer: T) -> FallbackLayer<T, C> {
-        FallbackLayer::new(self.fallback, answer, self.handles)
+    fn with_answer<T>(self, answer: T) -> FallbackLayer<T, C> {
+        FallbackLayer::new(self.fallback, answer, self.decide)
     }
 
     /// Handles what `classifier` calls a failure, and rejections.
@@ -152,7 +159,7 @@ impl<A, C> FallbackLayer<A, C> {
     /// Puts this fallback around one service: `layer()` applied to it.
     pub fn wrap<S>(&self, inner: S) -> FallbackService<A::Inner<S>, A, C>
     where
-        A: Front + Clone,
+        A: Readiness + Clone,
         C: Clone,
     {
         self.layer(inner)
@@ -168,7 +175,7 @@ impl<F, R, C> FallbackLayer<ForRequest<F, R>, C> {
     /// Has the request again by another [`Replay`](buttress_core::Replay) than `Clone`. One that cannot be had
     /// again is not answered for.
     pub fn replay<T>(self, replay: T) -> FallbackLayer<ForRequest<F, T>, C> {
-        FallbackLayer::new(self.fallback, self.answer.replaying(replay), self.handles)
+        FallbackLayer::new(self.fallback, self.answer.replaying(replay), self.decide)
     }
 
     /// The same with a closure.
@@ -184,7 +191,7 @@ impl<B, R, C> FallbackLayer<ByService<B, R>, C> {
     /// Has the request again by another [`Replay`](buttress_core::Replay) than `Clone`. One that cannot be had
     /// again is not answered for.
     pub fn replay<T>(self, replay: T) -> FallbackLayer<ByService<B, T>, C> {
-        FallbackLayer::new(self.fallback, self.answer.replaying(replay), self.handles)
+        FallbackLayer::new(self.fallback, self.answer.replaying(replay), self.decide)
     }
 
     /// The same with a closure.
@@ -196,7 +203,7 @@ impl<B, R, C> FallbackLayer<ByService<B, R>, C> {
     }
 }
 
-/// Whatever the strategies are. They are not shown: an answer may hold what is not for logs.
+/// By hand, because closures are not `Debug`, and an answer may hold what is not for logs.
 impl<A, C> fmt::Debug for FallbackLayer<A, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackLayer").field("fallback", &self.fallback).finish_non_exhaustive()
@@ -205,7 +212,7 @@ impl<A, C> fmt::Debug for FallbackLayer<A, C> {
 
 impl<S, A, C> Layer<S> for FallbackLayer<A, C>
 where
-    A: Front + Clone,
+    A: Readiness + Clone,
     C: Clone,
 {
     type Service = FallbackService<A::Inner<S>, A, C>;
@@ -215,8 +222,8 @@ where
         let plan = Plan {
             fallback: self.fallback.clone(),
             answer: self.answer.clone(),
-            handles: self.handles.clone(),
+            decide: self.decide.clone(),
         };
-        FallbackService { inner: A::front(inner), plan: Arc::new(plan) }
+        FallbackService { inner: A::readied(inner), plan: Arc::new(plan) }
     }
 }

@@ -1,10 +1,10 @@
 //! Answers when the rest failed: with a value, by a function, by another service, or with the last good answer.
 //!
 //! ```
+//! # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use buttress_core::BoxError;
-//! use buttress_fallback::Fallback;
+//! use buttress::{BoxError, Fallback};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let fallback = Fallback::builder("prices").build()?;
@@ -17,12 +17,15 @@
 //! # }
 //! ```
 //!
-//! # Never a false success
-//! A fallback says something useful about not having an answer: cached data that says how old it is, a default
-//! that is right for every caller, an empty list where "none" is true, a shorter page. It is no place for a
-//! pretended success: a payment that was not made, an order that was not stored. So stored answers are only
-//! given after they have been marked (the marker is an argument, not an option), and what the fallback did is
-//! counted apart from the primary's successes.
+//! # When not
+//! For a pretended success: a payment that was not made, an order that was not stored. A fallback says something useful
+//! about not having an answer: cached data that says how old it is, a default that is right for every caller, an empty
+//! list if "none" is true, a shorter page. So stored answers are only given after they have been marked (the marker is
+//! an argument, not an option), and what the fallback did is counted apart from the primary's successes.
+//!
+//! # Place in a stack
+//! Outermost, so that it sees what is left after retry and the total timeout. Several fallbacks stack: the
+//! inner one is asked first.
 //!
 //! # The answers
 //! | on [`FallbackLayer`] | answers with | needs | readiness |
@@ -41,15 +44,17 @@
 //!
 //! # What is handled
 //! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
-//! time-out. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
-//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. Where
-//! the fallback itself fails, its own error is returned (a refusal says "sent" where the primary had been sent
-//! something); where it has no answer (nothing stored, or too old; the request cannot be had again), the primary's
-//! failure is, unchanged.
+//! timeout. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
+//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. If the
+//! fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent something);
+//! if it has no answer (nothing stored, or too old; the request cannot be had again), the primary's failure is,
+//! unchanged.
 //!
-//! # Place in a stack
-//! Outermost, so that it sees what is left after retry and the total time-out. Several fallbacks stack: the
-//! inner one is asked first.
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
+//! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
 //!
 //! # Settings
 //! | setting | default | |
@@ -59,24 +64,31 @@
 //!
 //! # Cost
 //! A call that succeeds allocates nothing and takes no lock. `last_good` is the exception: it stores a clone of
-//! each good answer, under a lock held for one table operation.
+//! each good answer, and locks a part of the table for that.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
+mod backup;
 mod config;
+mod decide;
 mod fallback;
 mod future;
-mod handles;
+mod kind;
+mod last_good;
 mod layer;
+mod sealed;
 mod service;
-mod store;
+pub mod words;
 
 pub use crate::{
-    answer::{Answer, ByService, ForRequest, Front, Keep, LastGood, Nothing, Stale, Value, With},
+    answer::{Answer, Capture, ForRequest, NoAnswer, Readiness, Value, With},
+    backup::ByService,
     config::{FallbackBuilder, FallbackConfig},
+    decide::{Classified, Decide, Decision, HandleIf},
     fallback::{Fallback, FallbackSnapshot},
     future::FallbackFuture,
-    handles::{Classified, HandleIf, Handles, Judgement},
+    kind::KIND,
+    last_good::{LastGood, Stale},
     layer::FallbackLayer,
     service::FallbackService,
 };

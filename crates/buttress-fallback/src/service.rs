@@ -7,12 +7,29 @@ use std::{
 use buttress_core::{FromRejection, Standard};
 use tower_service::Service;
 
-use crate::{Answer, FallbackFuture, Handles, Keep, future::Plan};
+use crate::{Answer, Capture, Decide, FallbackFuture, future::Plan};
 
 /// A service whose failures are answered for; made by [`FallbackLayer`](crate::FallbackLayer).
 pub struct FallbackService<S, A, C = Standard> {
     pub(crate) inner: S,
     pub(crate) plan: Arc<Plan<A, C>>,
+}
+
+impl<S, A, C> FallbackService<S, A, C> {
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service inside.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service inside.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S: Clone, A, C> Clone for FallbackService<S, A, C> {
@@ -34,12 +51,12 @@ impl<S, A, C, Req> Service<Req> for FallbackService<S, A, C>
 where
     S: Service<Req>,
     S::Error: FromRejection,
-    A: Keep<Req> + Answer<<A as Keep<Req>>::Kept, S::Response, S::Error>,
-    C: Handles<S::Response, S::Error>,
+    A: Capture<Req> + Answer<<A as Capture<Req>>::Captured, S::Response, S::Error>,
+    C: Decide<S::Response, S::Error>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = FallbackFuture<S::Future, A, C, <A as Keep<Req>>::Kept, A::Future>;
+    type Future = FallbackFuture<S::Future, A, C, <A as Capture<Req>>::Captured, A::Future>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -47,9 +64,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Inlined into the caller, so that the future is made where it stays.
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        FallbackFuture::start(&self.plan, req, A::keep, |req| self.inner.call(req))
+        FallbackFuture::start(&self.plan, req, A::capture, |req| self.inner.call(req))
     }
 }

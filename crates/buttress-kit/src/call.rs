@@ -167,6 +167,12 @@ impl<P: Ends> InFlight<P> {
         self.ticket
     }
 
+    /// The policy, and the ticket of the call under way, which may change as the call goes on.
+    #[inline]
+    pub fn parts(&mut self) -> (&P, Option<&mut P::Ticket>) {
+        (&self.policy, self.ticket.as_mut())
+    }
+
     /// Takes the call out of the guard: the caller owes its end from here on.
     #[inline]
     pub fn take(&mut self) -> Option<P::Ticket> {
@@ -220,6 +226,12 @@ impl<P: Ends> Inside<'_, P> {
     #[inline]
     pub fn policy(&self) -> &P {
         &self.0.policy
+    }
+
+    /// The policy, and the ticket of the call under way, which may change as the call goes on.
+    #[inline]
+    pub fn parts(&mut self) -> (&P, Option<&mut P::Ticket>) {
+        self.0.parts()
     }
 
     /// It returned, and the call goes on.
@@ -326,6 +338,21 @@ mod tests {
         assert_eq!((flight.ticket(), log.ends().len()), (Some(5), 0));
         flight.inside().end(Outcome::TimedOut);
         assert_eq!((flight.ticket(), log.ends()), (None, vec![(5, Outcome::TimedOut)]));
+    }
+
+    #[test]
+    fn ticket_that_changed_is_the_one_that_the_end_knows() {
+        let log = Arc::new(Log::default());
+        let mut flight = under_way(&log, 5);
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            let mut inside = flight.inside();
+            let (_, ticket) = inside.parts();
+            *ticket.unwrap() = 8;
+            panic!("poll");
+        }));
+        assert!(caught.is_err());
+        assert_eq!(log.ends(), [(8, Outcome::Panicked)]);
+        assert!(flight.parts().1.is_none());
     }
 
     #[test]

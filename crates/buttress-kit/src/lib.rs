@@ -10,8 +10,9 @@
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
+//! - [`KeyedMap`]: values by key, at most so many, the one not used for longest first to go.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
-//! - [`unpoisoned`]: locks that a panic does not close.
+//! - [`unpoisoned`]: locks that a panic does not close. [`CallOnce`], [`Repeat`]: closures as services.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // `settings!` names this crate in serde's attributes, which know no `$crate`.
@@ -26,11 +27,13 @@ mod emitter;
 mod events;
 mod guarded;
 pub mod handle;
+pub mod keyed;
 mod list;
 mod listeners;
 mod live;
 mod lock;
 mod mode;
+mod once;
 pub mod queue;
 mod recorders;
 mod registry;
@@ -53,10 +56,12 @@ pub use crate::{
     events::Events,
     guarded::Guarded,
     handle::{AsAny, Handle, Health, Prepared},
+    keyed::KeyedMap,
     listeners::Listeners,
     live::Live,
     lock::unpoisoned,
     mode::Mode,
+    once::{CallOnce, Repeat},
     queue::Queue,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},

@@ -10,6 +10,13 @@ pub(crate) struct At {
     number: u64,
 }
 
+impl At {
+    /// The number of the slot, by which [`List::at`] finds what is there now.
+    pub(crate) fn index(self) -> usize {
+        self.index
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct List<T> {
     slots: Vec<Slot<T>>,
@@ -33,7 +40,8 @@ struct Slot<T> {
     entry: Option<T>,
 }
 
-const NONE: usize = usize::MAX;
+/// The number of no slot.
+pub(crate) const NONE: usize = usize::MAX;
 
 /// An empty list with room for more than this gives its memory back.
 const KEEP: usize = 1024;
@@ -79,6 +87,11 @@ impl<T> List<T> {
         At { index, number }
     }
 
+    /// What has this slot now.
+    pub(crate) fn at(&self, index: usize) -> Option<At> {
+        self.slots.get(index).map(|slot| At { index, number: slot.number })
+    }
+
     pub(crate) fn get(&self, at: At) -> Option<&T> {
         self.slots.get(at.index).filter(|slot| slot.number == at.number)?.entry.as_ref()
     }
@@ -89,7 +102,15 @@ impl<T> List<T> {
 
     /// The first in order.
     pub(crate) fn front(&self) -> Option<At> {
-        self.slots.get(self.front).map(|slot| At { index: self.front, number: slot.number })
+        self.at(self.front)
+    }
+
+    /// The one behind this one, in order.
+    pub(crate) fn after(&self, at: At) -> Option<At> {
+        self.slots
+            .get(at.index)
+            .filter(|slot| slot.number == at.number && slot.in_order)
+            .and_then(|slot| self.at(slot.after))
     }
 
     /// The entries in order, from the front.

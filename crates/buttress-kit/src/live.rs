@@ -15,12 +15,19 @@ use crate::{
 pub struct Live<C> {
     config: Mutex<C>,
     emitter: Emitter,
+    allows: fn(&C, &C) -> Result<(), ConfigError>,
 }
 
 impl<C: Config> Live<C> {
     /// Settings that were found good. Changes are told through the policy's emitter.
     pub fn new(config: C, emitter: Emitter) -> Self {
-        Self { config: Mutex::new(config), emitter }
+        Self { config: Mutex::new(config), emitter, allows: |_, _| Ok(()) }
+    }
+
+    /// Refuses changes that a policy cannot make while it runs: `allows` is given the settings in force and the new
+    /// ones, which are good in themselves.
+    pub fn allowing(self, allows: fn(&C, &C) -> Result<(), ConfigError>) -> Self {
+        Self { allows, ..self }
     }
 
     fn lock(&self) -> MutexGuard<'_, C> {
@@ -55,8 +62,24 @@ impl<C: Config> Live<C> {
         let held = self.lock();
         let mut next = held.clone();
         change(&mut next);
-        self.check(&next)?;
+        self.check(&held, &next)?;
         self.put(held, next, apply);
+        self.emitter.deliver();
+        Ok(())
+    }
+
+    /// As [`change`](Self::change), without a note: for settings that are told as levels, which the policy moves.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn adjust(&self, change: impl FnOnce(&mut C), apply: impl FnOnce(&C, &C)) -> Result<(), ConfigError> {
+        let mut held = self.lock();
+        let mut next = held.clone();
+        change(&mut next);
+        self.check(&held, &next)?;
+        apply(&held, &next);
+        *held = next;
+        drop(held);
         self.emitter.deliver();
         Ok(())
     }
@@ -75,7 +98,7 @@ impl<C: Config> Live<C> {
         let held = self.lock();
         let mut next = held.clone();
         next.patch(patch).map_err(|why| self.named(why))?;
-        self.check(&next)?;
+        self.check(&held, &next)?;
         Ok(Prepared::new(move || {
             self.put(held, next, apply);
             let tell: Tell<'a> = Box::new(move || {
@@ -86,8 +109,8 @@ impl<C: Config> Live<C> {
         }))
     }
 
-    fn check(&self, next: &C) -> Result<(), ConfigError> {
-        next.validate().map_err(|why| self.named(why))
+    fn check(&self, former: &C, next: &C) -> Result<(), ConfigError> {
+        next.validate().and_then(|()| (self.allows)(former, next)).map_err(|why| self.named(why))
     }
 
     fn named(&self, why: ConfigError) -> ConfigError {

@@ -11,8 +11,8 @@
 //! - `settle` grants to the first for as long as there are slots for it, with the lock held. Whatever else may make
 //!   room for the one who is first then ends in `settle`: a limit that was raised, and a caller who leaves the front.
 //! - The flag is cleared with the lock held, and only when the queue is empty.
-//! - A slot keeps its waiter's result from the moment the wait ended until its owner takes it, with the ticket. So a
-//!   grant is never lost, and never told twice: a waiter that goes away instead finds it, and gives it back.
+//! - The result of a wait is kept from the moment it ended until its owner takes it, with the ticket. So a grant is
+//!   never lost, and never told twice: a waiter that goes away instead finds it, and gives it back.
 //!
 //! Strict order has its price where weights differ: the first waits until there is enough for it, and those behind
 //! wait too, though there may be enough for them.
@@ -78,14 +78,14 @@ pub enum WaitResult {
     Closed,
 }
 
-/// A slot in the queue. Not `Clone`: its one owner must take the result with [`Queue::poll`], or [`Queue::leave`].
+/// What a caller that waits is known by. Not `Clone`: its one owner must take the result with [`Queue::poll`], or [`Queue::leave`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "nobody else can take it out of the queue"]
 pub struct Ticket(At);
 
-/// Where a caller waits.
+/// A caller that waits, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Queued {
     /// What it is polled and left with.
     pub ticket: Ticket,
     /// From 1.
@@ -139,7 +139,7 @@ impl<S: Slots> Queue<S> {
         waker: &Waker,
         weight: u32,
         ask: impl FnOnce(&S, &mut S::Rules, Waiting) -> ControlFlow<T>,
-    ) -> ControlFlow<T, Place> {
+    ) -> ControlFlow<T, Queued> {
         let mut inner = self.inner();
         let waiting = inner.waiting();
         ask(&self.slots, &mut inner.rules, waiting)?;
@@ -150,7 +150,7 @@ impl<S: Slots> Queue<S> {
             // It is about to look for itself.
             inner.woken = Some(at);
         }
-        ControlFlow::Continue(Place { ticket: Ticket(at), position: inner.waiters.len() })
+        ControlFlow::Continue(Queued { ticket: Ticket(at), position: inner.waiters.len() })
     }
 
     /// Grants to those who wait, in order, as far as there is enough. To be called when something was given back to a
@@ -209,7 +209,7 @@ impl<S: Slots> Queue<S> {
         }
     }
 
-    /// Gives a slot of the queue up. `Some`: the wait had ended before, like this; if with `Granted`, the caller has
+    /// Takes a caller out of the queue. `Some`: the wait had ended before, like this; if with `Granted`, the caller has
     /// its slots.
     pub fn leave(&self, ticket: Ticket) -> Option<WaitResult> {
         let mut inner = self.inner();
@@ -240,9 +240,10 @@ impl<S: Slots> Queue<S> {
         self.inner().waiters.front() == Some(ticket.0)
     }
 
-    /// Sends all away that wait; how many.
-    pub fn clear(&self) -> usize {
-        self.send_away(self.inner(), WaitResult::Cleared)
+    /// Sends all away that wait; how many. `cleared` is given that number with the lock held, before anybody can hear
+    /// of it: for counts, and events in order.
+    pub fn clear(&self, cleared: impl FnOnce(usize)) -> usize {
+        self.send_away(self.inner(), WaitResult::Cleared, cleared)
     }
 
     /// Sends all away that wait; how many. Nobody comes between them and `shut`, which must see to it that nothing is
@@ -250,15 +251,21 @@ impl<S: Slots> Queue<S> {
     pub fn close(&self, shut: impl FnOnce(&S, &mut S::Rules)) -> usize {
         let mut inner = self.inner();
         shut(&self.slots, &mut inner.rules);
-        self.send_away(inner, WaitResult::Closed)
+        self.send_away(inner, WaitResult::Closed, drop)
     }
 
-    fn send_away(&self, mut inner: MutexGuard<'_, Inner<S::Rules>>, result: WaitResult) -> usize {
+    fn send_away(
+        &self,
+        mut inner: MutexGuard<'_, Inner<S::Rules>>,
+        result: WaitResult,
+        tell: impl FnOnce(usize),
+    ) -> usize {
         let first = |inner: &Inner<_>| inner.waiters.front();
         let wakers: Vec<_> =
             std::iter::from_fn(|| first(&inner).and_then(|at| inner.end(at, result))).collect();
-        self.changed(inner, true);
         let count = wakers.len();
+        tell(count);
+        self.changed(inner, true);
         wake_all(wakers);
         count
     }

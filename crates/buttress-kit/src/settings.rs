@@ -99,7 +99,11 @@ impl Keyed {
 /// with a documented setter for each setting, which serves the form with keys too.
 ///
 /// The pattern adds `validate` to the struct, and `build` to the builder. Each setting has its doc comment, then, if it
-/// needs one, a `#[serde(..)]` attribute, and its default. The setter of an `Option` takes the value or `None`.
+/// needs one, a `#[serde(..)]` attribute, and its default. The setter of an `Option` takes the value or `None`. After
+/// `; no setter` the pattern writes the setter itself.
+///
+/// What a policy can be given that is no plain data, such as a budget that others share, follows in
+/// `beside { field: Type }` and begins at its type's default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -132,7 +136,11 @@ impl Keyed {
 /// ```
 #[macro_export]
 macro_rules! settings {
-    ($(#[$meta:meta])* pub struct $Config:ident, builder $Builder:ident { $($fields:tt)+ }) => {
+    (
+        $(#[$meta:meta])*
+        pub struct $Config:ident, builder $Builder:ident { $($fields:tt)+ }
+        $(beside { $($beside:ident: $Beside:ty),+ $(,)? })?
+    ) => {
         $crate::settings! { @config [$(#[$meta])*] $Config { $($fields)+ } }
 
         #[doc = concat!("Collects the settings of [`", stringify!($Config), "`] and who listens; `build` makes the policy.")]
@@ -142,11 +150,16 @@ macro_rules! settings {
             pub(crate) parts: $crate::Parts<$Config>,
             #[allow(dead_code)]
             pub(crate) form: Form,
+            $($(pub(crate) $beside: $Beside,)+)?
         }
 
         impl<Form: Default> $Builder<Form> {
             pub(crate) fn new(name: impl Into<$crate::buttress_core::Name>) -> Self {
-                Self { parts: $crate::Parts::new(name), form: Form::default() }
+                Self {
+                    parts: $crate::Parts::new(name),
+                    form: Form::default(),
+                    $($($beside: Default::default(),)+)?
+                }
             }
         }
 
@@ -185,7 +198,7 @@ macro_rules! settings {
         $(
             $(#[doc = $doc:expr])+
             $(#[serde($($serde:tt)*)])?
-            pub $field:ident: $ty:ty = $default:expr,
+            pub $field:ident: $ty:ty = $default:expr $(; no $setter:ident)?,
         )+
     }) => {
         $(#[$meta])*
@@ -258,6 +271,11 @@ macro_rules! settings {
             self.parts.config.$field = $field;
             self
         }
+        $crate::settings! { @setters $($rest)* }
+    };
+    (@setters $(#[doc = $doc:expr])+ $(#[serde($($serde:tt)*)])?
+        pub $field:ident: $ty:ty = $default:expr; no setter, $($rest:tt)*
+    ) => {
         $crate::settings! { @setters $($rest)* }
     };
     (@setters) => {};
@@ -431,5 +449,38 @@ mod tests {
         assert_eq!(why.to_string(), "gate \"front\": `shut_for` = 0ns cannot work: must be longer than zero");
         let why = gate("").parts.checked(&KIND).err().unwrap();
         assert_eq!((why.field(), why.policy()), ("name", Some("gate \"\"")));
+    }
+
+    settings! {
+        /// The settings of a door.
+        pub struct DoorConfig, builder DoorBuilder {
+            /// What opens it.
+            pub code: u32 = 1; no setter,
+        }
+        beside {
+            bell: Option<std::sync::Arc<str>>,
+        }
+    }
+
+    impl DoorConfig {
+        fn validate(&self) -> Result<(), ConfigError> {
+            Ok(())
+        }
+    }
+
+    impl DoorBuilder {
+        fn code(mut self, code: &str) -> Self {
+            self.parts.config.code = code.parse().unwrap_or(0);
+            self.bell = Some(code.into());
+            self
+        }
+    }
+
+    #[test]
+    fn pattern_writes_a_setter_of_its_own_and_keeps_beside_the_settings_what_is_no_data() {
+        let builder = DoorBuilder::new("back");
+        assert_eq!((builder.parts.config.code, builder.bell.clone()), (1, None));
+        let builder = builder.code("7");
+        assert_eq!((builder.parts.config.code, builder.bell.as_deref()), (7, Some("7")));
     }
 }

@@ -20,9 +20,9 @@ use crate::{
     unpoisoned,
 };
 
-/// Where somebody waits in a list of wakers. Taken off by a wake, it stands for nothing.
+/// A waker on a list. Taken off by a wake, it stands for nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place(At);
+pub struct Parked(At);
 
 /// A list of wakers without a lock, for what has one already.
 #[derive(Debug, Default)]
@@ -37,15 +37,15 @@ pub struct Wakers {
 }
 
 impl WakerList {
-    /// Keeps a waker until the next wake, in `place` if that is on the list still. The waker that was kept there
+    /// Keeps a waker until the next wake, as `parked` if that is on the list still. The waker that was kept there
     /// before comes back: drop it with no lock held.
     #[must_use = "drop it with no lock held"]
-    pub fn park(&mut self, place: &mut Option<Place>, waker: &Waker) -> Option<Waker> {
-        match place.as_ref().and_then(|place| self.wakers.get_mut(place.0)) {
+    pub fn park(&mut self, parked: &mut Option<Parked>, waker: &Waker) -> Option<Waker> {
+        match parked.as_ref().and_then(|parked| self.wakers.get_mut(parked.0)) {
             Some(kept) if kept.will_wake(waker) => None,
             Some(kept) => Some(mem::replace(kept, waker.clone())),
             None => {
-                *place = Some(Place(self.wakers.push_back(waker.clone())));
+                *parked = Some(Parked(self.wakers.push_back(waker.clone())));
                 None
             }
         }
@@ -53,8 +53,8 @@ impl WakerList {
 
     /// Takes a waker off the list, if no wake did. Drop it with no lock held.
     #[must_use = "drop it with no lock held"]
-    pub fn unpark(&mut self, place: Place) -> Option<Waker> {
-        self.wakers.remove(place.0)
+    pub fn unpark(&mut self, parked: Parked) -> Option<Waker> {
+        self.wakers.remove(parked.0)
     }
 
     /// Takes all wakers off the list, in the order in which they came: for [`wake_all`], with no lock held.
@@ -84,15 +84,15 @@ impl Wakers {
         unpoisoned(self.list.lock())
     }
 
-    /// Keeps a waker until the next wake, in `place` if that is on the list still.
-    pub fn park(&self, place: &mut Option<Place>, waker: &Waker) {
-        let former = self.list().park(place, waker);
+    /// Keeps a waker until the next wake, as `parked` if that is on the list still.
+    pub fn park(&self, parked: &mut Option<Parked>, waker: &Waker) {
+        let former = self.list().park(parked, waker);
         drop(former);
     }
 
     /// Takes a waker off the list, if no wake did.
-    pub fn unpark(&self, place: Place) {
-        let waker = self.list().unpark(place);
+    pub fn unpark(&self, parked: Parked) {
+        let waker = self.list().unpark(parked);
         drop(waker);
     }
 

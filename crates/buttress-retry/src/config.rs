@@ -1,67 +1,70 @@
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{
-    ConfigError, RejectionKind,
+    ConfigError,
     config::{check_bounded, check_positive},
 };
-use buttress_kit::{Backoff, BudgetConfig, Jitter};
+use buttress_kit::{Backoff, Budget, BudgetConfig, Jitter};
+use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Retry`](crate::Retry). Plain data.
-///
-/// | field | default | |
-/// |---|---|---|
-/// | `max_attempts` | 3 | all calls, the first included; 1 = no retry |
-/// | `backoff` | exponential, 100 ms · 2ⁿ, at most 30 s, full jitter | see [`Backoff`] |
-/// | `throttle_backoff` | as `backoff` | after the service asked for fewer calls |
-/// | `max_elapsed` | none | no attempt starts later than this after the call began |
-/// | `retry_after` | `Obey` | see [`RetryAfter`] |
-/// | `retry_after_max` | 30 s | the longest `Retry-After` that is waited for |
-/// | `retry_rejections` | none | refusals by policies inside that are worth another try |
-/// | `report_exhaustion` | no | `RETRIES_EXHAUSTED` around the last error |
-/// | `pause_without_budget` | no | the backoff, but no attempt, where the budget is used up |
-/// | `budget` | none | retries as a share of the calls |
-#[derive(Clone, Debug, PartialEq)]
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RetryConfig {
-    /// How often the service is called at most, the first call included; at least 1, which means no retry.
-    /// Default 3.
-    pub max_attempts: u32,
-    /// The waits between attempts. Default [`Backoff::default`]: 100 ms · 2ⁿ up to 30 s, full jitter.
-    pub backoff: Backoff,
-    /// The waits after the service asked for fewer calls (a rate limit; what
-    /// [`throttled_when`](crate::RetryLayer::throttled_when) says). Default: `backoff`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub throttle_backoff: Option<Backoff>,
-    /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
-    #[serde(with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
-    pub max_elapsed: Option<Duration>,
-    /// What is made of "try again after" hints. Default [`RetryAfter::Obey`].
-    pub retry_after: RetryAfter,
-    /// The longest hint that is obeyed, or in [`RetryAfter::Bounded`] how much longer than the backoff one may
-    /// make a wait. Default 30 s.
-    #[serde(with = "buttress_kit::duration")]
-    pub retry_after_max: Duration,
-    /// Refusals by policies inside (an open circuit, a full bulkhead) that get another attempt. Default none:
-    /// retrying a refusal works against the policy that refused.
-    #[serde(with = "codes", skip_serializing_if = "Vec::is_empty")]
-    pub retry_rejections: Vec<RejectionKind>,
-    /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, where its type has room for both.
-    /// Default no: the last error is returned unchanged.
-    pub report_exhaustion: bool,
-    /// Whether a call that the budget stops waits out its backoff before it returns the error. For callers that call
-    /// again at once, whatever the answer: long polls. Default no.
-    pub pause_without_budget: bool,
-    /// A budget of this policy's own. Default none. One that several policies share is given to the builder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget: Option<BudgetConfig>,
+buttress_kit::settings! {
+    /// The settings of a [`Retry`](crate::Retry). Plain data.
+    ///
+    /// | field | default | |
+    /// |---|---|---|
+    /// | `max_attempts` | 3 | all calls, the first included; 1 = no retry |
+    /// | `backoff` | exponential, 100 ms · 2ⁿ, at most 30 s, full jitter | see [`Backoff`] |
+    /// | `throttle_backoff` | as `backoff` | after the service asked for fewer calls |
+    /// | `max_elapsed` | none | no attempt starts later than this after the call began |
+    /// | `retry_after` | `Obey` | see [`RetryAfter`] |
+    /// | `retry_after_max` | 30 s | the longest `Retry-After` that is waited for |
+    /// | `retry_rejections` | none | refusals by policies inside that are worth another try |
+    /// | `report_exhaustion` | no | `RETRIES_EXHAUSTED` around the last error |
+    /// | `pause_without_budget` | no | the backoff, but no attempt, if the budget is used up |
+    /// | `budget` | none | retries as a share of the calls |
+    pub struct RetryConfig, builder RetryBuilder {
+        /// How often the service is called at most, the first call included; at least 1, which means no retry.
+        /// Default 3.
+        pub max_attempts: u32 = 3,
+        /// The waits between attempts. Default [`Backoff::default`]: 100 ms · 2ⁿ up to 30 s, full jitter.
+        pub backoff: Backoff = Backoff::default(),
+        /// The waits after the service asked for fewer calls (a rate limit; what
+        /// [`throttled_when`](crate::RetryLayer::throttled_when) says). Default: `backoff`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub throttle_backoff: Option<Backoff> = None,
+        /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
+        #[serde(with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
+        pub max_elapsed: Option<Duration> = None,
+        /// What is made of "try again after" hints. Default [`RetryAfter::Obey`].
+        pub retry_after: RetryAfter = RetryAfter::Obey,
+        /// The longest hint that is obeyed, or in [`RetryAfter::Bounded`] how much longer than the backoff one may
+        /// make a wait. Default 30 s.
+        #[serde(with = "buttress_kit::duration")]
+        pub retry_after_max: Duration = Duration::from_secs(30),
+        /// The codes of refusals by policies inside (an open circuit, a full bulkhead) that get another attempt.
+        /// Nobody checks here that there are such codes. Default none: retrying a refusal works against the policy
+        /// that refused.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub retry_rejections: Vec<String> = Vec::new(); no setter,
+        /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, if its type has room for both.
+        /// Default no: the last error is returned unchanged.
+        pub report_exhaustion: bool = false,
+        /// Whether a call that the budget stops waits out its backoff before it returns the error. For callers that
+        /// call again at once, whatever the answer: long polls. Default no.
+        pub pause_without_budget: bool = false,
+        /// A budget of this policy's own. Default none. One that several policies share is given to the builder.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub budget: Option<BudgetConfig> = None; no setter,
+    }
+    beside {
+        budget: Option<Budget>,
+        curve: Option<Curve>,
+    }
 }
 
 /// What is made of a hint to try again only after some time: a `Retry-After` header, a refusal that knows when
 /// its circuit will be half-open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RetryAfter {
@@ -72,34 +75,20 @@ pub enum RetryAfter {
     /// At least the backoff, at most the backoff and `retry_after_max`, and between the two as told. The rule of
     /// the AWS SDKs, there with 5 s; it may be earlier than told.
     Bounded,
-    /// Exactly as told, also where that is less than the backoff, which then begins again from its first wait;
+    /// Exactly as told, also if that is less than the backoff, which then begins again from its first wait;
     /// a hint above `retry_after_max` ends the call. gRPC's push-back (proposal A6).
     Replace,
     /// The backoff alone counts.
     Ignore,
 }
 
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+/// Waits that are computed from the number of the retry, 0 for the first.
+#[derive(Clone)]
+pub(crate) struct Curve(pub(crate) Arc<dyn Fn(u32) -> Duration + Send + Sync>);
 
-/// What blipee-os calls jitter: up to a fifth more.
-const FIFTH: Jitter = Jitter::Proportional(0.2);
-
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            max_attempts: 3,
-            backoff: Backoff::default(),
-            throttle_backoff: None,
-            max_elapsed: None,
-            retry_after: RetryAfter::Obey,
-            retry_after_max: Duration::from_secs(30),
-            retry_rejections: Vec::new(),
-            report_exhaustion: false,
-            pause_without_budget: false,
-            budget: None,
-        }
+impl fmt::Debug for Curve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Curve(..)")
     }
 }
 
@@ -121,7 +110,8 @@ impl RetryConfig {
     /// `max_attempts` calls; waits from `initial`, doubled each time, plus up to a fifth, at most `max`. Usual:
     /// 5, 100 ms and 30 s.
     pub fn exponential(max_attempts: u32, initial: Duration, max: Duration) -> Self {
-        Self::of(max_attempts, Backoff::exponential(initial).with_max(max).with_jitter(FIFTH))
+        let backoff = Backoff::exponential(initial).with_max(max);
+        Self::of(max_attempts, backoff.with_jitter(Jitter::Proportional(0.2)))
     }
 
     /// `max_attempts` calls; waits from `initial`, `step` longer each time, no jitter. Usual: 4, 500 ms and
@@ -134,55 +124,18 @@ impl RetryConfig {
     /// up to 1 min is obeyed. Classify with [`only::rate_limits`](crate::only::rate_limits).
     pub fn api_rate_limit() -> Self {
         let max = Duration::from_secs(60);
-        Self { retry_after_max: max, ..Self::exponential(3, ms(1000), max) }
+        Self { retry_after_max: max, ..Self::exponential(3, Duration::from_secs(1), max) }
     }
 
     /// For networks that stutter: 5 calls, 500 ms times 1.5 up to 10 s, plus up to a fifth. Classify with
     /// [`only::network`](crate::only::network).
     pub fn network() -> Self {
-        let mut config = Self::exponential(5, ms(500), ms(10_000));
+        let mut config = Self::exponential(5, Duration::from_millis(500), Duration::from_secs(10));
         config.backoff.factor = 1.5;
         config
     }
 
-    /// The numbers of blipee-os: 5 calls, 100 ms doubled up to 30 s, plus up to a fifth.
-    pub fn blipee() -> Self {
-        Self::exponential(5, ms(100), ms(30_000))
-    }
-
-    /// The numbers of didactic-engine: 3 retries (4 calls), 1 s doubled up to 1 min, plus up to a tenth.
-    pub fn didactic() -> Self {
-        let max = Duration::from_secs(60);
-        let backoff = Backoff::exponential(Duration::from_secs(1)).with_max(max);
-        Self::of(4, backoff.with_jitter(Jitter::Proportional(0.1)))
-    }
-
-    /// The numbers of dspx: 3 calls, 100 ms, 400 ms, 1600 ms, plus up to 50 ms and never above 1600 ms.
-    pub fn dspx() -> Self {
-        let backoff = Backoff::exponential(ms(100)).with_factor(4.0).with_max(ms(1600));
-        Self::of(3, backoff.with_jitter(Jitter::Additive(ms(50))))
-    }
-
-    /// The numbers of go-fluxus: 3 calls, no wait.
-    pub fn fluxus() -> Self {
-        Self::of(3, Backoff::none())
-    }
-
-    /// The numbers of the AWS SDKs' standard mode: 3 calls, 50 ms (throttled: 1 s) doubled up to 20 s with full
-    /// jitter, `Retry-After` between the backoff and 5 s more. Goes with
-    /// [`Budget::tokens`](buttress_kit::Budget::tokens).
-    pub fn aws() -> Self {
-        let backoff =
-            |base| Backoff::exponential(base).with_max(Duration::from_secs(20)).with_jitter(Jitter::Full);
-        Self {
-            throttle_backoff: Some(backoff(ms(1000))),
-            retry_after: RetryAfter::Bounded,
-            retry_after_max: Duration::from_secs(5),
-            ..Self::of(3, backoff(ms(50)))
-        }
-    }
-
-    /// Whether these settings can work.
+    /// Checks that the settings can work.
     ///
     /// # Errors
     /// Names the first field that cannot, its value, and why.
@@ -204,41 +157,56 @@ impl RetryConfig {
             None => Ok(()),
         }
     }
+
+    /// Checks that a policy with these settings can go on with `next`.
+    pub(crate) fn allows(&self, next: &Self) -> Result<(), ConfigError> {
+        if self.budget == next.budget {
+            return Ok(());
+        }
+        let why = "cannot change while the policy runs: what was paid in cannot move";
+        Err(ConfigError::new("budget", next.budget, why))
+    }
 }
 
-/// Kinds of rejections as their codes. Codes of policies outside of buttress cannot be read back: they are
-/// listed in the program.
-mod codes {
-    use buttress_core::RejectionKind::{self, *};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    const KNOWN: [RejectionKind; 9] = [
-        CircuitOpen,
-        CircuitTimeout,
-        Timeout,
-        BulkheadQueueFull,
-        BulkheadQueueTimeout,
-        BulkheadQueueCleared,
-        BulkheadClosed,
-        RateLimited,
-        RetriesExhausted,
-    ];
-
-    pub(super) fn serialize<S: Serializer>(kinds: &[RejectionKind], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(kinds.iter().map(|kind| kind.code()))
+/// # In other words, and what is no plain data
+impl RetryBuilder {
+    /// As `max_attempts`, counting only the calls after the first: `retries(2)` is `max_attempts(3)`.
+    pub fn retries(self, retries: u32) -> Self {
+        self.max_attempts(retries.saturating_add(1))
     }
 
-    pub(super) fn deserialize<'de, D>(from: D) -> Result<Vec<RejectionKind>, D::Error>
+    /// The codes of refusals by policies inside that get another attempt, as text or as the patterns' constants.
+    /// Nobody checks here that there are such codes. Default none.
+    pub fn retry_rejections<I>(mut self, codes: I) -> Self
     where
-        D: Deserializer<'de>,
+        I: IntoIterator,
+        I::Item: AsRef<str>,
     {
-        let kind = |code: &String| {
-            let known = KNOWN.into_iter().find(|kind| kind.code() == code);
-            known.ok_or_else(|| {
-                let all = KNOWN.map(RejectionKind::code).join(", ");
-                D::Error::custom(format!("`retry_rejections`: {code:?} is none of {all}"))
-            })
-        };
-        Vec::<String>::deserialize(from)?.iter().map(kind).collect()
+        let codes = codes.into_iter().map(|code| code.as_ref().to_owned());
+        self.parts.config.retry_rejections = codes.collect();
+        self
+    }
+
+    /// The waits between attempts, from the number of the retry, 0 for the first. They count in place of `backoff`;
+    /// no jitter is added; those above `backoff.max` (30 s) are cut to it.
+    pub fn backoff_with<F>(mut self, wait: F) -> Self
+    where
+        F: Fn(u32) -> Duration + Send + Sync + 'static,
+    {
+        self.curve = Some(Curve(Arc::new(wait)));
+        self
+    }
+
+    /// Keeps retries within a budget, of whichever kind. Clones of a [`Budget`] share it: give one to all policies, and
+    /// hedges, that load the same service. It counts in place of the budget of the settings. Default none.
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Makes jitter come out the same every time.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.parts.seed = Some(seed);
+        self
     }
 }

@@ -1,75 +1,50 @@
 use std::{
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, RwLock, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use buttress_core::{
-    ConfigError, Emitter, Event, FailureKind, Outcome,
-    observe::{Level, Levels, Note, StopReason},
-};
-use buttress_kit::{BackoffState, Budget, Chance};
+use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value, context};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
 use tokio::time::Instant;
 
-use crate::RetryConfig;
+use crate::{
+    RetryAfter, RetryConfig,
+    config::Curve,
+    decide::{self, Call, Ending, Failed, Next, Stop},
+    snapshot::{RetrySnapshot, RetryStops},
+    words,
+};
 
 /// What all services of one policy share: settings, budget, chance, counts.
 pub(crate) struct Engine {
     pub(crate) emitter: Emitter,
+    pub(crate) live: Live<RetryConfig>,
     pub(crate) budget: Option<Budget>,
-    pub(crate) chance: Chance,
-    // Two settings again, because a call that succeeds at once must not take the lock.
+    curve: Option<Curve>,
+    chance: Chance,
+    // Copies of the settings, changed with the lock of `live` held. Two of them are numbers, because a call that
+    // succeeds at once must take no lock.
     max_attempts: AtomicU32,
     max_elapsed_nanos: AtomicU64,
-    settings: RwLock<Arc<Settings>>,
+    rules: RwLock<Arc<RetryConfig>>,
     made: Instant,
     budget_told_millis: AtomicU64,
     retries: AtomicU64,
-    stopped: [AtomicU64; REASONS.len()],
+    stopped: [AtomicU64; Stop::COUNT],
 }
-
-pub(crate) struct Settings {
-    pub(crate) config: RetryConfig,
-    curve: Option<Curve>,
-}
-
-pub(crate) type Curve = Arc<dyn Fn(u32) -> Duration + Send + Sync>;
-
-const REASONS: [StopReason; 6] = [
-    StopReason::MaxAttempts,
-    StopReason::Budget,
-    StopReason::Deadline,
-    StopReason::NotRetryable,
-    StopReason::NotReplayable,
-    StopReason::NotReady,
-];
 
 /// In `max_elapsed_nanos`: no limit.
 const UNLIMITED: u64 = u64::MAX;
 
+/// The number of the level that says what is left of the budget.
+const BUDGET: u32 = 0;
 const BUDGET_TOLD_EVERY_MILLIS: u64 = 250;
 
 fn elapsed_nanos(config: &RetryConfig) -> u64 {
     config.max_elapsed.map_or(UNLIMITED, |max| u64::try_from(max.as_nanos()).unwrap_or(UNLIMITED))
-}
-
-impl Settings {
-    /// The backoff after the attempt with this number has failed.
-    pub(crate) fn backoff(
-        &self,
-        attempt: u32,
-        failure: FailureKind,
-        state: &mut BackoffState,
-        chance: &Chance,
-    ) -> Duration {
-        match (&self.config.throttle_backoff, &self.curve) {
-            (Some(slower), _) if failure == FailureKind::Throttled => slower.next(state, chance.unit()),
-            (_, Some(curve)) => curve(attempt.saturating_sub(1)).min(self.config.backoff.max),
-            (_, None) => self.config.backoff.next(state, chance.unit()),
-        }
-    }
 }
 
 impl Engine {
@@ -81,12 +56,14 @@ impl Engine {
         chance: Chance,
     ) -> Arc<Self> {
         let engine = Arc::new(Self {
-            emitter,
             budget,
+            curve,
             chance,
             max_attempts: AtomicU32::new(config.max_attempts),
             max_elapsed_nanos: AtomicU64::new(elapsed_nanos(&config)),
-            settings: RwLock::new(Arc::new(Settings { config, curve })),
+            rules: RwLock::new(Arc::new(config.clone())),
+            live: Live::new(config, emitter.clone()).allowing(RetryConfig::allows),
+            emitter,
             made: Instant::now(),
             budget_told_millis: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -97,35 +74,38 @@ impl Engine {
         engine
     }
 
+    /// Begins a call: pays into the budget, and reads the clock if anything asks for the time.
     #[inline]
-    pub(crate) fn max_attempts(&self) -> u32 {
-        self.max_attempts.load(Relaxed)
+    pub(crate) fn begin(&self) -> Call {
+        let started = if self.is_plain() { None } else { self.start() };
+        Call {
+            started,
+            // Made once: new settings do not move the deadline of a call that has begun.
+            deadline: started.and_then(|started| self.deadline(started)),
+            attempt: 1,
+            max_attempts: self.max_attempts.load(Relaxed),
+            sent: false,
+            retried: None,
+            backoff: BackoffState::default(),
+        }
     }
 
+    /// Whether a call begins without the clock, and nothing is told or paid at its beginning.
     #[inline]
-    pub(crate) fn max_elapsed(&self) -> Option<Duration> {
-        let nanos = self.max_elapsed_nanos.load(Relaxed);
-        (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))
-    }
-
-    /// Whether a call can begin without the clock, and nothing is told or paid at its beginning.
-    #[inline(always)]
-    pub(crate) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         !self.is_heard() && self.max_elapsed_nanos.load(Relaxed) == UNLIMITED
     }
 
-    /// Whether somebody is to be told of a success: an observer, or the budget.
-    #[inline(always)]
-    pub(crate) fn is_heard(&self) -> bool {
+    /// Whether the end of a call is told or paid for: to observers, or to the budget.
+    #[inline]
+    fn is_heard(&self) -> bool {
         self.budget.is_some() || self.emitter.is_on()
     }
 
-    /// Begins a call that is not [plain](Self::is_plain): pays into the budget. When that was, if anything asks.
-    #[inline(never)]
-    pub(crate) fn start(&self) -> Option<Instant> {
+    fn start(&self) -> Option<Instant> {
         let timed_budget = self.budget.as_ref().is_some_and(Budget::is_timed);
-        let needs_clock = timed_budget || self.max_elapsed().is_some() || self.emitter.is_timed();
-        let started = needs_clock.then(Instant::now);
+        let limited = self.max_elapsed_nanos.load(Relaxed) != UNLIMITED;
+        let started = (timed_budget || limited || self.emitter.is_timed()).then(Instant::now);
         if let Some(budget) = &self.budget {
             // A budget that is not timed does not look at it.
             budget.deposit(started.unwrap_or(self.made).into_std());
@@ -133,141 +113,209 @@ impl Engine {
         started
     }
 
-    /// Tells budget and observers of a success.
-    #[inline(never)]
-    pub(crate) fn succeeded(&self, started: Option<Instant>, attempts: u32, retried: Option<FailureKind>) {
-        if let Some(budget) = &self.budget {
-            budget.succeeded(retried);
-            if self.emitter.is_on() {
-                self.tell_budget_now_and_then(started.unwrap_or_else(Instant::now));
+    fn deadline(&self, started: Instant) -> Option<std::time::Instant> {
+        let nanos = self.max_elapsed_nanos.load(Relaxed);
+        let limit = (nanos != UNLIMITED).then(|| Duration::from_nanos(nanos))?;
+        started.checked_add(limit).map(Instant::into_std)
+    }
+
+    /// The settings as they are now, for a call that did not succeed at once: it takes a lock for a moment.
+    pub(crate) fn rules(&self) -> Arc<RetryConfig> {
+        unpoisoned(self.rules.read()).clone()
+    }
+
+    /// Puts new settings in force, with the lock of `live` held.
+    pub(crate) fn apply(&self, next: &RetryConfig) {
+        self.max_attempts.store(next.max_attempts, Relaxed);
+        self.max_elapsed_nanos.store(elapsed_nanos(next), Relaxed);
+        *unpoisoned(self.rules.write()) = Arc::new(next.clone());
+    }
+
+    /// Decides what follows an attempt. `can_resend` asks whether the request can be sent again.
+    pub(crate) fn next(
+        &self,
+        call: &mut Call,
+        failed: &Failed<'_>,
+        can_resend: impl FnOnce() -> bool,
+    ) -> Next {
+        let rules = self.rules();
+        let before = call.backoff;
+        match self.wait(call, &rules, failed, can_resend) {
+            Ok(delay) => {
+                call.sent |= failed.was_sent();
+                Next::Attempt(delay)
+            }
+            Err(why) => {
+                call.backoff = before;
+                let ending = Ending { outcome: failed.outcome(), why: Some(why) };
+                Next::End(ending, self.pause(call, &rules, why))
             }
         }
-        self.tell_end(Outcome::Success, started, attempts);
     }
 
-    /// Not for the path of a call that succeeds at once: it takes a lock for a moment.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The wait before the next attempt, or why there is none.
+    fn wait(
+        &self,
+        call: &mut Call,
+        rules: &RetryConfig,
+        failed: &Failed<'_>,
+        can_resend: impl FnOnce() -> bool,
+    ) -> Result<Duration, Stop> {
+        let hint = failed.hint(rules)?;
+        // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
+        let budget = self.budget.as_ref().filter(|_| failed.was_sent());
+        if let Some(budget) = budget {
+            budget.failed(call.retried.take());
+        }
+        if call.is_last() {
+            return Err(Stop::MaxAttempts);
+        }
+        if !can_resend() {
+            return Err(Stop::NotReplayable);
+        }
+        let backoff = self.backoff(call, rules, failed.kind);
+        let delay = decide::wait(rules, backoff, hint).ok_or(Stop::Deadline)?;
+        if hint.is_some() && rules.retry_after == RetryAfter::Replace {
+            call.backoff = BackoffState::default();
+        }
+        let now = Instant::now().into_std();
+        decide::fits(delay, now, call.deadline_in_force())?;
+        // Last, so that no other reason to stop costs a retry of the budget.
+        if let Some(budget) = budget {
+            let granted = budget.try_withdraw_after(failed.kind, now);
+            self.tell_budget();
+            if !granted {
+                return Err(Stop::Budget);
+            }
+            call.retried = Some(failed.kind);
+        }
+        Ok(delay)
     }
 
-    pub(crate) fn count_retry(&self) {
+    /// How long a call that is stopped for this reason keeps its caller waiting.
+    fn pause(&self, call: &mut Call, rules: &RetryConfig, why: Stop) -> Duration {
+        if why != Stop::Budget || !rules.pause_without_budget {
+            return Duration::ZERO;
+        }
+        // As the AWS SDKs do, by the backoff of ordinary failures also after throttling.
+        let pause = self.backoff(call, rules, FailureKind::Transient);
+        // Nobody waits for an answer after the deadline.
+        let now = Instant::now().into_std();
+        let left = call.deadline_in_force().map(|deadline| deadline.saturating_duration_since(now));
+        left.map_or(pause, |left| pause.min(left))
+    }
+
+    fn backoff(&self, call: &mut Call, rules: &RetryConfig, failure: FailureKind) -> Duration {
+        let curve = self.curve.as_ref().map(|Curve(curve)| &**curve as &dyn Fn(u32) -> Duration);
+        call.backoff(rules, failure, self.chance.unit(), curve)
+    }
+
+    /// The call goes on with another attempt.
+    pub(crate) fn advance(&self, call: &mut Call) {
+        call.attempt = call.attempt.saturating_add(1);
         self.retries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_stop(&self, reason: StopReason) {
-        if let Some(at) = REASONS.iter().position(|known| *known == reason) {
-            self.stopped[at].fetch_add(1, Relaxed);
-        }
+    /// Counts and tells why no further attempt is made, if there is a reason.
+    pub(crate) fn stop(&self, ending: Ending) {
+        let Some(why) = ending.why else { return };
+        self.stopped[why as usize].fetch_add(1, Relaxed);
         if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Stopped(reason)));
+            self.emitter.emit(Event::Note(&Note::with(words::STOPPED, Value::Word(why.word()))));
         }
     }
 
-    pub(crate) fn tell_budget(&self, now: Instant) {
-        if let Some(budget) = self.budget.as_ref().filter(|_| self.emitter.is_on()) {
-            let value = budget.available_ratio(now.into_std());
-            self.emitter.emit(Event::Level { what: Level::BudgetAvailable, value });
+    /// Tells budget and observers how a call ended.
+    #[inline]
+    pub(crate) fn end(&self, call: &Call, outcome: Outcome) {
+        if self.is_heard() {
+            self.tell_end(call, outcome);
         }
+    }
+
+    fn tell_end(&self, call: &Call, outcome: Outcome) {
+        match &self.budget {
+            Some(budget) if outcome == Outcome::Success => {
+                budget.succeeded(call.retried);
+                self.tell_budget_now_and_then(call.started);
+            }
+            Some(budget) => budget.ended(call.retried),
+            None => {}
+        }
+        let started = call.started.filter(|_| self.emitter.is_timed());
+        let elapsed = started.map(|started| started.elapsed());
+        self.emitter.done(outcome, call.result(outcome), elapsed, false, call.attempt, None);
+    }
+
+    /// Tells what is left of the budget.
+    pub(crate) fn tell_budget(&self) {
+        self.emitter.moved(BUDGET);
+        self.emitter.deliver();
     }
 
     /// Tells what is left again at times: an outage ends with an empty budget, and nobody retries while it fills.
-    #[cold]
-    pub(crate) fn tell_budget_now_and_then(&self, now: Instant) {
+    fn tell_budget_now_and_then(&self, started: Option<Instant>) {
+        if !self.emitter.is_on() {
+            return;
+        }
+        let now = started.unwrap_or_else(Instant::now);
         let since = u64::try_from(now.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
         let told = self.budget_told_millis.load(Relaxed);
         let due = since.saturating_sub(told) >= BUDGET_TOLD_EVERY_MILLIS;
         if due && self.budget_told_millis.compare_exchange(told, since, Relaxed, Relaxed).is_ok() {
-            self.tell_budget(now);
+            self.tell_budget();
         }
     }
 
-    /// Tells budget and observers of a call that ended in another way.
-    pub(crate) fn ended(
-        &self,
-        outcome: Outcome,
-        started: Option<Instant>,
-        attempts: u32,
-        retried: Option<FailureKind>,
-    ) {
-        if let Some(budget) = &self.budget {
-            budget.ended(retried);
-        }
-        self.tell_end(outcome, started, attempts);
-    }
-
-    fn tell_end(&self, outcome: Outcome, started: Option<Instant>, attempts: u32) {
-        if self.emitter.is_on() {
-            let elapsed = started.filter(|_| self.emitter.is_timed()).map(|started| started.elapsed());
-            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts, error: None });
-        }
-    }
-
-    /// Tells of a call that panicked before its first attempt had a future.
-    #[cold]
-    pub(crate) fn panicked(&self, started: Option<Instant>) {
-        self.ended(Outcome::Panicked, started, 1, None);
-    }
-
-    pub(crate) fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
-        config.validate()?;
-        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
-        if config.budget != settings.config.budget {
-            let why = "cannot change while the policy runs: what was paid in cannot move";
-            return Err(ConfigError::new("budget", config.budget, why));
-        }
-        self.max_attempts.store(config.max_attempts, Relaxed);
-        self.max_elapsed_nanos.store(elapsed_nanos(&config), Relaxed);
-        *settings = Arc::new(Settings { config, curve: settings.curve.clone() });
-        drop(settings);
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Reconfigured));
-        }
-        Ok(())
+    pub(crate) fn reset(&self) {
+        self.retries.store(0, Relaxed);
+        self.stopped.iter().for_each(|count| count.store(0, Relaxed));
+        self.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
+        self.emitter.deliver();
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {
         let now = Instant::now().into_std();
+        let stopped = |why: Stop| self.stopped[why as usize].load(Relaxed);
         RetrySnapshot {
             retries: self.retries.load(Relaxed),
-            stopped: std::array::from_fn(|at| self.stopped[at].load(Relaxed)),
+            stopped: RetryStops {
+                max_attempts: stopped(Stop::MaxAttempts),
+                budget: stopped(Stop::Budget),
+                deadline: stopped(Stop::Deadline),
+                not_retryable: stopped(Stop::NotRetryable),
+                not_replayable: stopped(Stop::NotReplayable),
+                not_ready: stopped(Stop::NotReady),
+            },
             budget_available: self.budget.as_ref().map(|budget| budget.available(now)),
             budget_available_ratio: self.budget.as_ref().map(|budget| budget.available_ratio(now)),
         }
     }
 }
 
+impl Call {
+    /// Runs a piece of the inner service, which sees the number of the attempt and the deadline. The caller's
+    /// context is asked at every poll and not kept: a layer outside puts it in force around every poll.
+    #[inline]
+    pub(crate) fn scope<T>(&self, inner: impl FnOnce() -> T) -> T {
+        // With one attempt only, the number of a retry outside stays.
+        let shown = if self.max_attempts > 1 { self.attempt } else { context::current().attempt };
+        let _attempt = context::enter_attempt(shown);
+        let _deadline = context::enter_deadline(self.deadline);
+        inner()
+    }
+
+    /// The caller's deadline or the policy's own, whichever is earlier.
+    fn deadline_in_force(&self) -> Option<std::time::Instant> {
+        let context = context::current();
+        self.deadline.map_or(context, |own| context.until(own)).deadline
+    }
+}
+
 impl Levels for Engine {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        if let Some(budget) = &self.budget {
-            let value = budget.available_ratio(Instant::now().into_std());
-            tell(Event::Level { what: Level::BudgetAvailable, value });
-        }
-    }
-}
-
-/// What a policy has counted since it was made; from [`Retry::snapshot`](crate::Retry::snapshot).
-///
-/// Calls and their first attempts are told to observers and not counted here: a shared count would be the dearest
-/// part of a call that succeeds at once, and the more so the more threads make calls.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RetrySnapshot {
-    /// Retries left in the budget, if there is one.
-    pub budget_available: Option<f64>,
-    /// The same as a share, `0.0..=1.0`.
-    pub budget_available_ratio: Option<f64>,
-    retries: u64,
-    stopped: [u64; REASONS.len()],
-}
-
-impl RetrySnapshot {
-    /// Attempts that were made after the first ones of their calls.
-    pub fn retries(&self) -> u64 {
-        self.retries
-    }
-
-    /// How many calls ended because of this reason, although another attempt was wanted or possible.
-    pub fn stopped(&self, reason: StopReason) -> u64 {
-        REASONS.iter().position(|known| *known == reason).map_or(0, |at| self.stopped[at])
+    fn level(&self, number: u32) -> Option<Level> {
+        let budget = self.budget.as_ref().filter(|_| number == BUDGET)?;
+        let left = budget.available_ratio(Instant::now().into_std());
+        Some(Level::new(words::BUDGET_AVAILABLE, left))
     }
 }

@@ -1,16 +1,21 @@
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use buttress_core::{Classify, FromRejection, Replay, Verdict};
+use buttress_core::{Classify, FromRejection, Outcome, Replay, Verdict};
+use buttress_kit::call::{Ends, InFlight, Inside};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use crate::policy::{Ending, Next, Run};
+use crate::{
+    decide::{Ending, Next},
+    policy::Policy,
+};
 
 pin_project! {
     /// Resolves as the attempt does that succeeded, or was the last.
@@ -18,62 +23,30 @@ pin_project! {
     /// # Cancellation
     /// Dropping it drops the running attempt, or the timer of the wait. A retry that was taken out of the budget
     /// stays taken: the wait had been granted.
+    #[must_use = "futures do nothing unless polled"]
     pub struct RetryFuture<S, Req, C, R>
     where
         S: Service<Req>,
     {
         #[pin]
         attempt: Option<S::Future>,
-        // What is done where there is no attempt.
-        between: Between<S::Response, S::Error>,
-        // What a further attempt is made with; `None` where none may follow.
+        // What is done while there is no attempt.
+        between: Between<Answer<S, Req>>,
+        // What a further attempt is made with; `None` if none may follow.
         again: Option<Again<S, Req>>,
-        // Behind `attempt`: that is gone when the run tells how the call ended.
-        run: Run<C, R>,
+        // Behind `attempt`: that is gone when the end of the call is told.
+        flight: InFlight<Arc<Policy<C, R>>>,
     }
 }
 
-/// What a call does between two attempts, or after the last one. Apart from the attempt, and its timer in a box,
-/// because a call that succeeds at once then needs room for little more than the attempt, and one look to drop it.
-enum Between<T, E> {
-    /// Nothing, but to poll the attempt while there is one.
-    Nothing,
-    Waiting(Seldom<Pin<Box<Wait<T, E>>>>),
+/// What a call does between two attempts, or after the last one. Boxed as far as it is large, so that a call that
+/// succeeds at once needs room for little more than the attempt.
+enum Between<A> {
+    Waiting(Pin<Box<Sleep>>),
+    /// Not looked at while there is an attempt.
     Readying,
-}
-
-/// What is seldom there: how it is dropped is kept out of the way, so that to drop what it is a part of takes one
-/// look. Never `None` but while it is dropped.
-struct Seldom<T>(Option<T>);
-
-impl<T> Drop for Seldom<T> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if let Some(there) = self.0.take() {
-            drop_seldom(there);
-        }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn drop_seldom<T>(there: T) {
-    drop(there);
-}
-
-pin_project! {
-    struct Wait<T, E> {
-        #[pin]
-        timer: Sleep,
-        // Not for a further attempt: the answer is there and kept back for a while.
-        answer: Option<(Result<T, E>, Ending)>,
-    }
-}
-
-impl<T, E> Between<T, E> {
-    fn wait(delay: Duration, answer: Option<(Result<T, E>, Ending)>) -> Self {
-        Self::Waiting(Seldom(Some(Box::pin(Wait { timer: sleep(delay), answer }))))
-    }
+    /// No further attempt: the answer is kept back for a while.
+    Pausing(Pin<Box<Sleep>>, Box<(A, Outcome)>),
 }
 
 /// A service that is not ready, and the request for it.
@@ -84,9 +57,6 @@ pub(crate) struct Again<S, Req> {
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
-/// How an attempt ended, and what that means if that was asked already.
-type Ended<S, Req> = (Answer<S, Req>, Option<Verdict>);
-
 /// After so many attempts without a wait, the task yields.
 const ATTEMPTS_PER_POLL: u32 = 64;
 
@@ -94,17 +64,13 @@ impl<S, Req, C, R> RetryFuture<S, Req, C, R>
 where
     S: Service<Req>,
 {
-    #[inline(always)]
-    pub(crate) fn calling(attempt: S::Future, again: Option<Again<S, Req>>, run: Run<C, R>) -> Self {
-        Self { attempt: Some(attempt), between: Between::Nothing, again, run }
-    }
-
-    /// Drops the attempt that has ended, and what another one would be made with.
-    #[inline(always)]
-    fn over(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        this.attempt.set(None);
-        *this.again = None;
+    #[inline]
+    pub(crate) fn calling(
+        attempt: S::Future,
+        again: Option<Again<S, Req>>,
+        flight: InFlight<Arc<Policy<C, R>>>,
+    ) -> Self {
+        Self { attempt: Some(attempt), between: Between::Readying, again, flight }
     }
 }
 
@@ -115,47 +81,50 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    type Output = Result<S::Response, S::Error>;
+    type Output = Answer<S, Req>;
 
-    // Inlined into whoever awaits it, as `call` is: the future is then made where it stays. What fails and what
-    // waits stays outside.
-    #[inline(always)]
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
-        let ended = match this.attempt.as_mut().as_pin_mut() {
-            None => None,
-            Some(attempt) => {
-                this.run.set_busy(true);
-                // Matched by value: what is to be dropped again, should the drop of the attempt panic, would be
-                // written to memory and copied from there.
-                match this.run.inside(|| attempt.poll(cx)) {
-                    Poll::Pending => {
-                        this.run.set_busy(false);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(response)) => {
-                        let verdict = this.run.classify(Ok(&response));
-                        if verdict == Verdict::Success {
-                            self.as_mut().over();
-                            self.project().run.succeed();
-                            return Poll::Ready(Ok(response));
-                        }
-                        Some((Ok(response), Some(verdict)))
-                    }
-                    Poll::Ready(Err(error)) => Some((Err(error), None)),
+        let mut attempts_left = ATTEMPTS_PER_POLL;
+        loop {
+            let mut this = self.as_mut().project();
+            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
+                let mut inside = this.flight.inside();
+                let (policy, call) = under_way(&mut inside);
+                let Poll::Ready(outcome) = call.scope(|| attempt.poll(cx)) else {
+                    inside.leave();
+                    return Poll::Pending;
+                };
+                let verdict = policy.classify.classify(outcome.as_ref());
+                if verdict == Verdict::Success {
+                    this.attempt.set(None);
+                    *this.again = None;
+                    inside.end(Outcome::Success);
+                    return Poll::Ready(outcome);
+                }
+                inside.leave();
+                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
+                    return Poll::Ready(answer);
                 }
             }
-        };
-        // What a function returns that is not inlined goes through memory. Apart from the answer of a call that
-        // succeeds at once, which would go the same way.
-        let mut answer = None;
-        self.poll_on(ended, &mut answer, cx);
-        match answer {
-            None => Poll::Pending,
-            Some(Ok(response)) => Poll::Ready(Ok(response)),
-            Some(Err(error)) => Poll::Ready(Err(error)),
+            if let Some(answer) = ready!(self.as_mut().begin_next(cx)) {
+                return Poll::Ready(answer);
+            }
+            attempts_left -= 1;
+            if attempts_left == 0 {
+                // Nothing made this call wait. Other tasks want their turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
+}
+
+/// The policy, and the call while it is under way.
+#[inline]
+fn under_way<'a, P: Ends>(inside: &'a mut Inside<'_, P>) -> (&'a P, &'a mut P::Ticket) {
+    let (policy, Some(call)) = inside.parts() else { panic!("polled after it resolved") };
+    (policy, call)
 }
 
 impl<S, Req, C, R> RetryFuture<S, Req, C, R>
@@ -165,112 +134,81 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    /// Goes on from an attempt that ended, or a wait.
-    #[inline(never)]
-    fn poll_on(
-        mut self: Pin<&mut Self>,
-        ended: Option<Ended<S, Req>>,
-        answer: &mut Option<Answer<S, Req>>,
-        cx: &mut Context<'_>,
-    ) {
-        assert!(!self.run.is_done(), "polled after it resolved");
-        self.as_mut().project().run.set_busy(true);
-        match self.as_mut().advance(ended, cx) {
-            Poll::Pending => self.project().run.set_busy(false),
-            Poll::Ready(outcome) => *answer = Some(outcome),
-        }
-    }
-
-    fn advance(
-        mut self: Pin<&mut Self>,
-        mut ended: Option<Ended<S, Req>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Answer<S, Req>> {
-        let mut attempts_left = ATTEMPTS_PER_POLL;
-        loop {
-            if let Some((outcome, verdict)) = ended.take() {
-                let verdict = verdict.unwrap_or_else(|| self.run.classify(outcome.as_ref()));
-                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
-                    return Poll::Ready(answer);
-                }
-            }
-            let mut this = self.as_mut().project();
-            let run = this.run;
-            match this.between {
-                Between::Nothing => {
-                    let attempt = this.attempt.as_pin_mut().expect("there until the call is over");
-                    let outcome = ready!(run.inside(|| attempt.poll(cx)));
-                    ended = Some((outcome, None));
-                }
-                Between::Waiting(wait) => {
-                    let wait = wait.0.as_mut().expect("there until it is dropped").as_mut().project();
-                    ready!(wait.timer.poll(cx));
-                    if let Some((outcome, ending)) = wait.answer.take() {
-                        *this.between = Between::Nothing;
-                        run.end(ending);
-                        return Poll::Ready(outcome.map_err(|error| run.last_error(error, ending)));
-                    }
-                    *this.between = Between::Readying;
-                }
-                Between::Readying => {
-                    let again = this.again.as_mut().expect("kept until the last attempt");
-                    if let Err(error) = ready!(run.inside(|| again.inner.poll_ready(cx))) {
-                        // Nobody may use a service any more that says so: no further attempt.
-                        return Poll::Ready(self.fail(Err(error), Ending::NOT_READY));
-                    }
-                    let req = again.req.take().expect("saved before the attempt that failed");
-                    run.advance();
-                    again.req = run.save(&req);
-                    let attempt = run.inside(|| again.inner.call(req));
-                    if again.req.is_none() {
-                        *this.again = None;
-                    }
-                    this.attempt.set(Some(attempt));
-                    *this.between = Between::Nothing;
-                    attempts_left -= 1;
-                    if attempts_left == 0 {
-                        // Nothing made this call wait. Other tasks want their turn.
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Goes from an attempt to what follows it, or answers.
+    /// Goes from an attempt that was no success to what follows it, or answers.
     fn judge(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, verdict: Verdict) -> Option<Answer<S, Req>> {
-        if verdict == Verdict::Success {
-            self.as_mut().over();
-            self.project().run.succeed();
-            return Some(outcome);
-        }
         let mut this = self.as_mut().project();
+        let mut inside = this.flight.inside();
+        let (policy, call) = under_way(&mut inside);
         let saved = this.again.as_ref().and_then(|again| again.req.as_ref());
-        let next = match this.run.judge(verdict, &outcome, saved) {
-            Next::Retry(delay) if delay.is_zero() => Between::Readying,
-            Next::Retry(delay) => Between::wait(delay, None),
-            Next::End(ending) => return Some(self.fail(outcome, ending)),
-            Next::Pause(pause, ending) => {
-                *this.again = None;
-                this.run.stop(ending);
-                Between::wait(pause, Some((outcome, ending)))
-            }
-        };
+        let next = policy.judge(call, verdict, &outcome, saved);
         // At once: the attempt that has ended may hold a permit of a policy inside for as long as it lives.
         this.attempt.set(None);
-        *this.between = next;
+        *this.between = match next {
+            Next::Attempt(Duration::ZERO) => Between::Readying,
+            Next::Attempt(delay) => Between::Waiting(Box::pin(sleep(delay))),
+            Next::End(ending, Duration::ZERO) => {
+                inside.leave();
+                return Some(self.end(outcome, ending));
+            }
+            Next::End(ending, pause) => {
+                *this.again = None;
+                policy.engine.stop(ending);
+                Between::Pausing(Box::pin(sleep(pause)), Box::new((outcome, ending.outcome)))
+            }
+        };
+        inside.leave();
         None
     }
 
+    /// Makes the next attempt once the wait is over and the inner service is ready; answers if there is none.
+    fn begin_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer<S, Req>>> {
+        let mut this = self.as_mut().project();
+        let mut inside = this.flight.inside();
+        let (policy, call) = under_way(&mut inside);
+        if let Between::Waiting(timer) | Between::Pausing(timer, _) = this.between {
+            if timer.as_mut().poll(cx).is_pending() {
+                inside.leave();
+                return Poll::Pending;
+            }
+        }
+        if let Between::Pausing(_, kept) = mem::replace(this.between, Between::Readying) {
+            inside.leave();
+            // Why was told when the pause began.
+            let (outcome, ended) = *kept;
+            return Poll::Ready(Some(self.end(outcome, Ending::of(ended))));
+        }
+        let again = this.again.as_mut().expect("kept until the last attempt");
+        let ready = call.scope(|| again.inner.poll_ready(cx));
+        if let Poll::Ready(Ok(())) = &ready {
+            let req = again.req.take().expect("saved before the attempt that failed");
+            policy.engine.advance(call);
+            again.req = policy.save(call, &req);
+            let attempt = call.scope(|| again.inner.call(req));
+            if again.req.is_none() {
+                *this.again = None;
+            }
+            this.attempt.set(Some(attempt));
+        }
+        inside.leave();
+        match ready {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            // Nobody may use a service any more that says so: no further attempt.
+            Poll::Ready(Err(error)) => Poll::Ready(Some(self.end(Err(error), Ending::NOT_READY))),
+        }
+    }
+
     /// The call ends without success.
-    fn fail(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, ending: Ending) -> Answer<S, Req> {
-        self.as_mut().over();
-        let this = self.project();
-        *this.between = Between::Nothing;
-        this.run.stop(ending);
-        this.run.end(ending);
-        outcome.map_err(|error| this.run.last_error(error, ending))
+    fn end(self: Pin<&mut Self>, outcome: Answer<S, Req>, ending: Ending) -> Answer<S, Req> {
+        let mut this = self.project();
+        let mut inside = this.flight.inside();
+        let (policy, call) = under_way(&mut inside);
+        let call = *call;
+        this.attempt.set(None);
+        *this.again = None;
+        policy.engine.stop(ending);
+        inside.end(ending.outcome);
+        outcome.map_err(|error| this.flight.policy().last_error(&call, ending, error))
     }
 }
 
@@ -280,9 +218,9 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.between {
-            _ if self.run.is_done() => "ended",
-            Between::Nothing => "calling",
-            Between::Waiting(_) => "waiting",
+            _ if self.flight.ticket().is_none() => "ended",
+            _ if self.attempt.is_some() => "calling",
+            Between::Waiting(_) | Between::Pausing(..) => "waiting",
             Between::Readying => "readying",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()

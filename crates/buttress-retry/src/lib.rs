@@ -3,10 +3,9 @@
 //!
 //! ```
 //! # tokio_test::block_on(async {
+//! # mod buttress { pub use {buttress_core::*, buttress_kit::*, buttress_retry::*}; }
 //! use std::time::Duration;
-//! use buttress_core::BoxError;
-//! use buttress_kit::{Backoff, Budget, Jitter};
-//! use buttress_retry::Retry;
+//! use buttress::{Backoff, BoxError, Budget, Jitter, Retry};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let retry = Retry::builder("payments")
@@ -21,15 +20,14 @@
 //!     async move { if failed { Err(BoxError::from("connection reset")) } else { Ok(n + 1) } }
 //! });
 //! assert_eq!(retry.layer().layer(flaky).oneshot(1).await?, 2);
-//! assert_eq!(retry.snapshot().retries(), 2);
+//! assert_eq!(retry.snapshot().retries, 2);
 //! # Ok::<_, BoxError>(()) }).unwrap();
 //! ```
 //!
 //! # When not
-//! Where repeating does harm: a request that moves money and has no idempotency key
+//! If repeating does harm: a request that moves money and has no idempotency key
 //! ([`RetryLayer::replay_with`] says which requests may be sent again, [`Never`](buttress_core::Never) that none
-//! may). Where somebody further in or out retries already: attempts multiply, three layers of three make 27. Where
-//! the answer is late rather than wrong: hedge instead.
+//! may). If another layer, further in or out, retries already: attempts multiply, three layers of three make 27.
 //!
 //! # Place in a stack
 //! Inside the time-out for the whole call, outside of all that each attempt should pass through again:
@@ -37,13 +35,16 @@
 //!
 //! A *through* layer for the first attempt: readiness is the inner service's own, and the instance that was polled
 //! ready is called in place. *Owning* for the others: they are made by a clone, which readies itself within the
-//! future and holds no reservation while it waits. Readiness that fails between attempts ends the call.
+//! future and holds no reservation while it waits. Readiness that fails between attempts ends the call. A call ends
+//! with its response: a body that breaks off afterwards is not retried.
 //!
 //! # What is retried
 //! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error
 //! that is not known to stay. A refusal by a policy inside (open circuit, full bulkhead) is not, whatever the
-//! classifier says, unless its kind is listed by [`retry_rejections`](RetryBuilder::retry_rejections). A time-out
-//! of a policy inside is an ordinary failure. Lists of codes, substrings and types are
+//! classifier says, unless its code is listed by [`retry_rejections`](RetryBuilder::retry_rejections). A time-out
+//! of a policy inside is an ordinary failure. Whether the failed attempt can have taken effect
+//! ([`Classify::applied`](buttress_core::Classify::applied)) is told to the replay, which may refuse to send the
+//! request again. Lists of codes, substrings and types are
 //! [`OnlyErrors`](buttress_core::OnlyErrors), ready ones are in [`only`].
 //!
 //! The caller gets the last answer or error unchanged, however the call ended. It ends:
@@ -58,7 +59,7 @@
 //! | `budget` | the budget is used up |
 //! | `not_ready` | the service reported itself broken when asked for readiness |
 //!
-//! Every reason is counted ([`Retry::snapshot`]) and told ([`Note::Stopped`](buttress_core::observe::Note)).
+//! Every reason is counted ([`Retry::snapshot`]) and told ([`STOPPED`](words::STOPPED)).
 //!
 //! # A call
 //! ```text
@@ -70,36 +71,42 @@
 //!            │  ▼
 //!            └─ readying    until the inner service is ready for a further attempt
 //! ```
-//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, where
+//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, if
 //! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
 //!
 //! A call that succeeds at once allocates nothing and takes no lock; a wait before a further attempt is boxed. It
-//! reads the clock only where `max_elapsed`, a budget by time or an observer of durations is set. Waits need a tokio
+//! reads the clock only if `max_elapsed`, a budget by time or an observer of durations is set. Waits need a tokio
 //! runtime with its timer on.
 //!
 //! # Defaults
-//! See [`RetryConfig`], which also has the numbers of other systems by name.
+//! See [`RetryConfig`].
 //!
 //! # Closures
 //! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
 
-mod builder;
 mod config;
 mod decide;
 mod engine;
 mod future;
+mod hooks;
+mod kind;
 mod layer;
 pub mod only;
 mod policy;
+mod repeat;
 mod retry;
 mod service;
+mod snapshot;
+pub mod words;
 
 pub use crate::{
-    builder::RetryBuilder,
-    config::{RetryAfter, RetryConfig},
-    engine::RetrySnapshot,
+    config::{RetryAfter, RetryBuilder, RetryConfig},
     future::RetryFuture,
-    layer::{MapLast, OnRetry, RetryLayer, ThrottledWhen},
-    retry::{Repeat, Retry},
+    kind::KIND,
+    layer::RetryLayer,
+    repeat::Repeat,
+    retry::Retry,
     service::RetryService,
+    snapshot::{RetrySnapshot, RetryStops},
+    words::EXHAUSTED,
 };

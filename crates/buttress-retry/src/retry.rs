@@ -1,26 +1,22 @@
-use std::{
-    fmt, mem,
-    sync::Arc,
-    task::{Context, Poll},
+use std::{fmt, sync::Arc};
+
+use buttress_core::{ByClone, ConfigError, Kind, Name, Standard};
+use buttress_kit::{
+    Budget, Chance, Events, Handle, Prepared,
+    handle::{Data, Patch},
 };
 
-use buttress_core::{ByClone, ConfigError, FromRejection, Name, Standard, observe::Events};
-use buttress_kit::Budget;
-use tower_service::Service;
-
-use crate::{
-    RetryBuilder, RetryConfig, RetryFuture, RetryLayer, RetryService, RetrySnapshot, engine::Engine,
-    future::Again, policy::Policy,
-};
+use crate::{KIND, RetryBuilder, RetryConfig, RetrySnapshot, engine::Engine, policy::Policy};
 
 /// A retry policy: engine and handle in one. Clones share it; keep one to look at it or change its settings.
 ///
 /// ```
 /// # tokio_test::block_on(async {
-/// use buttress_core::{BoxError, context};
-/// use buttress_retry::{Retry, RetryConfig};
+/// # mod buttress { pub use {buttress_core::*, buttress_kit::*, buttress_retry::*}; }
+/// use std::time::Duration;
+/// use buttress::{BoxError, Retry, RetryConfig, context};
 ///
-/// let retry = Retry::new("payments", RetryConfig::fluxus())?;
+/// let retry = Retry::new("payments", RetryConfig::fixed(3, Duration::ZERO))?;
 /// let answer = retry.call(|| async {
 ///     match context::current().attempt {
 ///         3 => Ok::<_, BoxError>("third time lucky"),
@@ -28,7 +24,7 @@ use crate::{
 ///     }
 /// });
 /// assert_eq!(answer.await?, "third time lucky");
-/// assert_eq!(retry.snapshot().retries(), 2);
+/// assert_eq!(retry.snapshot().retries, 2);
 /// # Ok::<_, BoxError>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -41,41 +37,14 @@ impl Retry {
     /// Makes a policy with these settings. `name` names it in rejections, metrics and logs.
     ///
     /// # Errors
-    /// Where a setting cannot work, see [`RetryConfig`].
+    /// If a setting cannot work, see [`RetryConfig`].
     pub fn new(name: impl Into<Name>, config: RetryConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
     }
 
     /// Starts from the default settings.
     pub fn builder(name: impl Into<Name>) -> RetryBuilder {
-        RetryBuilder::new(name.into())
-    }
-
-    /// A layer that retries every service it wraps by this policy.
-    pub fn layer(&self) -> RetryLayer {
-        RetryLayer { policy: self.policy.clone() }
-    }
-
-    /// Puts this policy around one service: `layer()` applied to it.
-    pub fn wrap<S>(&self, inner: S) -> RetryService<S> {
-        tower_layer::Layer::layer(&self.layer(), inner)
-    }
-
-    /// Calls `attempt` until it succeeds or the policy stops: for what is no `Service`. Inside, the number of the
-    /// attempt is `context::current().attempt`.
-    ///
-    /// Strategies other than the default ones are set on the layer: [`RetryLayer::call`].
-    ///
-    /// # Cancellation
-    /// Dropping the future drops the running attempt, or the wait for the next one.
-    #[inline]
-    pub fn call<F, Fut, T, E>(&self, attempt: F) -> RetryFuture<Repeat<F>, (), Standard, ByClone>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        E: FromRejection,
-    {
-        repeat(&self.policy, attempt)
+        RetryBuilder::new(name)
     }
 
     /// The name of the policy.
@@ -85,7 +54,7 @@ impl Retry {
 
     /// The settings in force.
     pub fn config(&self) -> RetryConfig {
-        self.engine().settings().config.clone()
+        self.engine().live.get()
     }
 
     /// The budget, if there is one.
@@ -103,19 +72,60 @@ impl Retry {
         self.engine().emitter.events()
     }
 
+    /// Counts from zero again. The budget, which others may share, and calls under way stay as they are.
+    pub fn reset(&self) {
+        self.engine().reset();
+    }
+
     /// Puts new settings in force. A call under way keeps its number of attempts and its `max_elapsed`; its next
     /// wait is already chosen by the new settings. A wait computed by
     /// [`backoff_with`](RetryBuilder::backoff_with) stays; `backoff.max` bounds it.
     ///
     /// # Errors
-    /// Where a setting cannot work, and where `budget` is another than the one the policy was built with: what
-    /// was paid into a budget cannot move. The old settings then stay.
+    /// If a setting cannot work, and if `budget` is another than the one the policy was built with: what was paid
+    /// into a budget cannot move. The old settings then stay.
     pub fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
-        self.engine().reconfigure(config)
+        let engine = self.engine();
+        engine.live.replace(config, |_, next| engine.apply(next))
     }
 
     fn engine(&self) -> &Engine {
         &self.policy.engine
+    }
+}
+
+impl Handle for Retry {
+    fn pattern() -> Kind {
+        &KIND
+    }
+
+    fn kind(&self) -> Kind {
+        &KIND
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+
+    fn snapshot_data(&self) -> Data<'_> {
+        Box::new(self.snapshot())
+    }
+
+    fn config_data(&self) -> Data<'_> {
+        Box::new(self.config())
+    }
+
+    fn reset(&self) {
+        self.reset();
+    }
+
+    fn events(&self) -> Events {
+        self.events()
+    }
+
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+        let engine = self.engine();
+        engine.live.prepare(patch, |_, next| engine.apply(next), || ())
     }
 }
 
@@ -125,51 +135,20 @@ impl fmt::Debug for Retry {
     }
 }
 
-#[inline(always)]
-pub(crate) fn repeat<F, Fut, T, E, C, R>(
-    policy: &Arc<Policy<C, R>>,
-    attempt: F,
-) -> RetryFuture<Repeat<F>, (), C, R>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    let begun = policy.begin();
-    let unless_returned = begun.unwound(&policy.engine);
-    let mut inner = Repeat { attempt };
-    let attempt = begun.inside(|| inner.call(()));
-    // Nothing to save: a closure can always be called again.
-    let again = (!begun.is_last()).then(|| Again { inner, req: Some(()) });
-    mem::forget(unless_returned);
-    RetryFuture::calling(attempt, again, begun.run(policy))
-}
-
-/// A closure that makes attempts, as a service; what [`Retry::call`] calls.
-#[derive(Clone, Copy)]
-pub struct Repeat<F> {
-    attempt: F,
-}
-
-impl<F, Fut, T, E> Service<()> for Repeat<F>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    type Response = T;
-    type Error = E;
-    type Future = Fut;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, (): ()) -> Fut {
-        (self.attempt)()
-    }
-}
-
-impl<F> fmt::Debug for Repeat<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Repeat(..)")
+impl RetryBuilder {
+    /// Makes the policy.
+    ///
+    /// # Errors
+    /// If a setting cannot work: names the field, its value, and why.
+    pub fn build(self) -> Result<Retry, ConfigError> {
+        let Self { parts, budget, curve, .. } = self;
+        let chance = parts.seed.map_or_else(Chance::random, Chance::seeded);
+        let (config, emitter) = parts.checked(&KIND)?;
+        let budget = match (budget, config.budget) {
+            (Some(shared), _) => Some(shared),
+            (None, own) => own.map(Budget::from_config).transpose()?,
+        };
+        let engine = Engine::new(emitter, config, curve, budget, chance);
+        Ok(Retry { policy: Arc::new(Policy { engine, classify: Standard, replay: ByClone }) })
     }
 }

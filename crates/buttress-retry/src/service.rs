@@ -1,10 +1,11 @@
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use buttress_core::{ByClone, Classify, FromRejection, Replay, Standard};
+use buttress_kit::call::begin;
 use tower_service::Service;
 
 use crate::{RetryFuture, future::Again, policy::Policy};
@@ -48,20 +49,20 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Inlined into the caller, so that the future is made where it stays.
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let policy = &*self.policy;
-        let begun = policy.begin();
-        let unless_returned = begun.unwound(&policy.engine);
-        let replay = &policy.replay;
-        let saved = if begun.is_last() || !replay.ever() { None } else { replay.save(&req) };
-        let attempt = begun.inside(|| self.inner.call(req));
-        // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
-        // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
-        let again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
-        mem::forget(unless_returned);
-        RetryFuture::calling(attempt, again, begun.run(&self.policy))
+        let policy = &self.policy;
+        let call = policy.engine.begin();
+        let mut again = None;
+        let (attempt, entered) = begin(call).enter(&**policy, || {
+            let saved = policy.save(&call, &req);
+            let attempt = call.scope(|| self.inner.call(req));
+            // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
+            // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
+            again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
+            attempt
+        });
+        RetryFuture::calling(attempt, again, entered.in_flight(policy.clone()))
     }
 }
 

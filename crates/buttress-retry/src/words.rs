@@ -3,8 +3,7 @@
 use buttress_core::{Code, Word};
 
 /// Every attempt failed, and the policy was asked to say so.
-pub const EXHAUSTED: &Code =
-    &Code::refused("RETRIES_EXHAUSTED").says("retries of {} are exhausted").sent();
+pub const EXHAUSTED: &Code = &Code::refused("RETRIES_EXHAUSTED").says("retries of {} are exhausted").sent();
 
 /// Result of a call: it succeeded at the first attempt.
 pub const SUCCESSFUL_WITHOUT_RETRY: Word = "successful_without_retry";

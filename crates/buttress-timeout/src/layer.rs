@@ -1,81 +1,13 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{ByFn, FromRejection, Rejection};
+use buttress_core::{ByFn, Rejection};
 use tower_layer::Layer;
 
-use crate::{Timeout, TimeoutService};
-
-/// Says how long one request may take.
-pub trait LimitOf<Req> {
-    /// The limit of this request. `None`: the configured one. Zero: only an answer that is there at
-    /// once. Beyond what clocks reach: none.
-    fn limit_of(&self, req: &Req) -> Option<Duration>;
-}
-
-/// The configured limit for every request. The default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Configured;
-
-impl<Req> LimitOf<Req> for Configured {
-    #[inline]
-    fn limit_of(&self, _req: &Req) -> Option<Duration> {
-        None
-    }
-}
-
-impl<Req, F> LimitOf<Req> for ByFn<F>
-where
-    F: Fn(&Req) -> Option<Duration>,
-{
-    fn limit_of(&self, req: &Req) -> Option<Duration> {
-        (self.0)(req)
-    }
-}
-
-/// Says what the caller gets when the time is up.
-pub trait OnTimeout<Res, Err> {
-    /// The answer. The inner future is gone by then.
-    fn answer(&self, why: Rejection) -> Result<Res, Err>;
-}
-
-/// Answers with the rejection. The default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refuse;
-
-impl<Res, Err: FromRejection> OnTimeout<Res, Err> for Refuse {
-    fn answer(&self, why: Rejection) -> Result<Res, Err> {
-        Err(Err::from_rejection(why))
-    }
-}
-
-/// Answers with a value; made by [`TimeoutLayer::fallback`].
-#[derive(Clone, Copy)]
-pub struct Value<F>(F);
-
-impl<Res, Err, F: Fn() -> Res> OnTimeout<Res, Err> for Value<F> {
-    fn answer(&self, _why: Rejection) -> Result<Res, Err> {
-        Ok((self.0)())
-    }
-}
-
-impl<F> fmt::Debug for Value<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Value(..)")
-    }
-}
-
-impl<Res, Err, F> OnTimeout<Res, Err> for ByFn<F>
-where
-    F: Fn(Rejection) -> Result<Res, Err>,
-{
-    fn answer(&self, why: Rejection) -> Result<Res, Err> {
-        (self.0)(why)
-    }
-}
+use crate::{Configured, Refuse, Timeout, TimeoutService, Value};
 
 /// Puts one [`Timeout`] around every service it wraps; made by [`Timeout::layer`].
 ///
-/// `L` is where the limit comes from, `A` the answer on time-out. Closures are cloned for every call: let them
+/// `L` is where the limit comes from, `A` the answer on timeout. Closures are cloned for every call: let them
 /// hold an `Arc` of what is large.
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer<L = Configured, A = Refuse> {
@@ -84,9 +16,15 @@ pub struct TimeoutLayer<L = Configured, A = Refuse> {
     answer: A,
 }
 
-impl TimeoutLayer {
-    pub(crate) fn new(timeout: Timeout) -> Self {
-        Self { timeout, limit: Configured, answer: Refuse }
+impl Timeout {
+    /// A layer that puts this timeout around every service it wraps.
+    pub fn layer(&self) -> TimeoutLayer {
+        TimeoutLayer { timeout: self.clone(), limit: Configured, answer: Refuse }
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> TimeoutService<S> {
+        self.layer().layer(inner)
     }
 }
 
@@ -94,12 +32,12 @@ impl<L, A> TimeoutLayer<L, A> {
     /// Takes the limit from the request. `None`: the configured one.
     ///
     /// ```
+    /// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     ///
-    /// use buttress_core::BoxError;
-    /// use buttress_timeout::Timeout;
+    /// use buttress::{BoxError, Timeout};
     /// use tower::{Layer, ServiceExt, service_fn};
     ///
     /// let slow = service_fn(|_ms: u64| async {
@@ -138,17 +76,17 @@ impl<L, A> TimeoutLayer<L, A> {
         TimeoutLayer { timeout: self.timeout, limit: self.limit, answer: ByFn(answer) }
     }
 
-    /// Takes the limit from a [`LimitOf`] of your own.
+    /// Takes the limit from a [`LimitOf`](crate::LimitOf) of your own.
     pub fn with_limit<T>(self, limit: T) -> TimeoutLayer<T, A> {
         TimeoutLayer { timeout: self.timeout, limit, answer: self.answer }
     }
 
-    /// Takes the answer from an [`OnTimeout`] of your own.
+    /// Takes the answer from an [`OnTimeout`](crate::OnTimeout) of your own.
     pub fn with_answer<T>(self, answer: T) -> TimeoutLayer<L, T> {
         TimeoutLayer { timeout: self.timeout, limit: self.limit, answer }
     }
 
-    /// The handle of the time-out in this layer.
+    /// The handle of the timeout in this layer.
     pub fn handle(&self) -> &Timeout {
         &self.timeout
     }

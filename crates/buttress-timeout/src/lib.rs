@@ -1,15 +1,14 @@
 //! Ends calls that take too long: in total, per attempt, per request, by name.
 //!
-//! A time-out starts when `call` is called and drops the inner future when its limit is reached. It costs one
-//! clock read; a timer is made only for a call that is not ready at its first poll.
+//! A timeout starts when `call` is called and drops the inner future when its limit is reached.
 //!
 //! ```
+//! # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //!
-//! use buttress_core::{BoxError, rejection};
-//! use buttress_timeout::Timeout;
+//! use buttress::{BoxError, Timeout, rejection};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let timeout = Timeout::builder("api").limit(Duration::from_millis(30)).build()?;
@@ -28,19 +27,22 @@
 //! # }
 //! ```
 //!
+//! # When not
+//! - Around work that cannot be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task:
+//!   the caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has to be
+//!   moved into the work.
+//! - As proof that nothing happened. The request was sent, and the rejection says so.
+//!
 //! # Place in a stack
 //! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
-//! layer serves twice: outside of retry it is the **total** time-out, inside of it the time-out of **each
-//! attempt**. Outside to inside: fallback, total time-out, retry, breaker, bulkhead, time-out of an attempt.
+//! layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
+//! attempt**. Outside to inside: fallback, total timeout, retry, breaker, bulkhead, timeout of an attempt.
 //!
 //! # What it covers
-//! - `call`, from the moment it is called, and not the wait for readiness before it. Where that wait must be
-//!   bounded too, put an owning layer inside (a bulkhead, or
+//! - `call`, from the moment it is called, and not the wait for readiness before it. If that wait must be bounded
+//!   too, put an owning layer inside (a bulkhead, or
 //!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
 //! - The response as the service returns it. A body that is streamed later is not covered.
-//! - Work that can be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task: the
-//!   caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has
-//!   to be moved into the work.
 //!
 //! # Who wins
 //! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
@@ -53,20 +55,31 @@
 //! # The deadline travels
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
 //! earlier of the one outside and this one's, so that whatever is inside can see what time is left. An earlier
-//! deadline from outside is obeyed here too. Has it passed already, the call is refused: `TIMEOUT`, not sent. Where a
-//! time-out inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
+//! deadline from outside is obeyed here too. If it has passed already, the call is refused: `TIMEOUT`, not sent. If a
+//! timeout inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
 //! is up: that one answers.
 //!
 //! # Answers
-//! A time-out is a [`Rejection`](buttress_core::Rejection) with code `TIMEOUT`, its limit and the time elapsed.
-//! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on time-out only; errors of the
+//! A timeout is a [`Rejection`](buttress_core::Rejection) with code [`TIMEOUT`], its limit and the time elapsed.
+//! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on timeout only; errors of the
 //! inner service pass through unchanged.
+//!
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, `failure`, `panicked`, `timeout` or `cancelled` |
+//! | [`Refused`](buttress_core::Event::Refused) | the deadline from outside had passed before the call |
+//! | [`Note`](buttress_core::Event::Note) | new settings; a reset |
 //!
 //! # Settings
 //! | setting | default | |
 //! |---|---|---|
 //! | `limit` | 5 s | above zero, up to 1000 years; per request through [`TimeoutLayer::limit_by`] |
 //! | `propagate` | `true` | sets and obeys the deadline in [`CallContext`] |
+//!
+//! # Cost
+//! One clock read, and a second one if somebody listens. A timer is made only for a call that is not ready at its first
+//! poll; nothing is allocated in either case.
 //!
 //! # Panics
 //! A call that is not ready at its first poll needs a tokio runtime with time enabled.
@@ -75,19 +88,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod config;
+mod deadline;
 mod future;
+mod kind;
 mod layer;
 mod named;
 mod race;
 mod service;
+mod strategy;
 mod timeout;
+pub mod words;
 
 pub use crate::{
     config::{TimeoutBuilder, TimeoutConfig},
     future::TimeoutFuture,
-    layer::{Configured, LimitOf, OnTimeout, Refuse, TimeoutLayer, Value},
+    kind::KIND,
+    layer::TimeoutLayer,
     named::Timeouts,
-    race::{Race, race},
+    race::{NOTHING_TO_RACE, Race, race},
     service::TimeoutService,
+    strategy::{Configured, LimitOf, OnTimeout, Refuse, Value},
     timeout::{Timeout, TimeoutSnapshot},
+    words::TIMEOUT,
 };

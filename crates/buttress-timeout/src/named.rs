@@ -1,58 +1,32 @@
 use std::{
     collections::BTreeMap,
     fmt, mem,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
-use buttress_core::{ConfigError, FromRejection, Name, PolicyKind, observe::Emitter};
+use buttress_core::{ConfigError, FromRejection, Name};
+use buttress_kit::unpoisoned;
 
 use crate::{Race, Timeout, TimeoutConfig, TimeoutFuture};
-
-/// The limits that [`Timeouts::with_defaults`] starts with, in seconds.
-const DEFAULTS: [(&str, u64); 13] = [
-    ("api.default", 30),
-    ("api.ai", 120),
-    ("api.upload", 300),
-    ("db.query", 30),
-    ("db.transaction", 60),
-    ("db.migration", 300),
-    ("external.weather", 10),
-    ("external.carbon", 15),
-    ("external.regulatory", 20),
-    ("cache.get", 1),
-    ("cache.set", 2),
-    ("queue.enqueue", 5),
-    ("queue.process", 60),
-];
 
 /// The limit for names that nobody registered.
 const UNKNOWN: Duration = Duration::from_secs(30);
 
-/// Time-outs by name. Clones share them.
+/// Timeouts by name. Clones share them.
 ///
 /// A name that is not registered gets 30 s, and counts under the one policy `unknown`: so names made of user
 /// input grow no table and no metric series.
 ///
-/// | name | limit | name | limit |
-/// |---|---|---|---|
-/// | `api.default` | 30 s | `external.weather` | 10 s |
-/// | `api.ai` | 120 s | `external.carbon` | 15 s |
-/// | `api.upload` | 300 s | `external.regulatory` | 20 s |
-/// | `db.query` | 30 s | `cache.get` | 1 s |
-/// | `db.transaction` | 60 s | `cache.set` | 2 s |
-/// | `db.migration` | 300 s | `queue.enqueue` | 5 s |
-/// | | | `queue.process` | 60 s |
-///
 /// ```
+/// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 ///
-/// use buttress_core::BoxError;
-/// use buttress_timeout::{TimeoutConfig, Timeouts};
+/// use buttress::{BoxError, TimeoutConfig, Timeouts};
 ///
-/// let timeouts = Timeouts::with_defaults();
+/// let timeouts = Timeouts::new();
 /// timeouts.register("api.search", TimeoutConfig::of(Duration::from_secs(2)))?;
 /// let hang = || std::future::pending::<Result<(), BoxError>>();
 /// let late = timeouts.call("api.search", hang).await.unwrap_err();
@@ -61,8 +35,8 @@ const UNKNOWN: Duration = Duration::from_secs(30);
 /// # }
 /// ```
 ///
-/// Looking up a name takes a read lock for a moment; where that matters, keep the [`Timeout`] of
-/// [`resolve`](Self::resolve).
+/// Looking up a name takes a read lock for a moment; if that matters, keep the [`Timeout`] that
+/// [`resolve`](Self::resolve) returns.
 #[derive(Clone)]
 pub struct Timeouts {
     shared: Arc<Shared>,
@@ -71,26 +45,32 @@ pub struct Timeouts {
 struct Shared {
     named: RwLock<BTreeMap<Box<str>, Timeout>>,
     unknown: Timeout,
-    defaults: &'static [(&'static str, u64)],
+    start: Vec<(Name, TimeoutConfig)>,
 }
 
 impl Timeouts {
     /// Makes an empty table.
     pub fn new() -> Self {
-        Self::starting_with(&[])
+        Self::starting(Vec::new())
     }
 
-    /// Makes a table with the names and limits above.
-    pub fn with_defaults() -> Self {
-        Self::starting_with(&DEFAULTS)
-    }
-
-    fn starting_with(defaults: &'static [(&'static str, u64)]) -> Self {
-        let unknown = valid("unknown".into(), UNKNOWN);
-        let shared = Shared { named: RwLock::default(), unknown, defaults };
-        let timeouts = Self { shared: Arc::new(shared) };
+    /// Makes a table of these names and settings, to which [`reset`](Self::reset) goes back.
+    ///
+    /// # Errors
+    /// Names the policy and the setting that cannot work, its value, and why.
+    pub fn starting_with<N: Into<Name>>(
+        named: impl IntoIterator<Item = (N, TimeoutConfig)>,
+    ) -> Result<Self, ConfigError> {
+        let start: Vec<_> = named.into_iter().map(|(name, config)| (name.into(), config)).collect();
+        start.iter().try_for_each(|(name, config)| check(name, config))?;
+        let timeouts = Self::starting(start);
         timeouts.reset();
-        timeouts
+        Ok(timeouts)
+    }
+
+    fn starting(start: Vec<(Name, TimeoutConfig)>) -> Self {
+        let unknown = Timeout::new("unknown", TimeoutConfig::of(UNKNOWN)).expect("30 s is within bounds");
+        Self { shared: Arc::new(Shared { named: RwLock::default(), unknown, start }) }
     }
 
     /// Registers a name, or gives a registered one new settings: its counts, and the handles that others hold,
@@ -100,12 +80,13 @@ impl Timeouts {
     /// Names the setting that cannot work, its value, and why; nothing changes then.
     pub fn register(&self, name: impl Into<Name>, config: TimeoutConfig) -> Result<Timeout, ConfigError> {
         let name = name.into();
-        config.validate().map_err(|why| why.within(&name))?;
+        check(&name, &config)?;
         let mut named = self.write();
-        let timeout = named
-            .entry((*name).into())
-            .or_insert_with(|| Timeout::of(config.clone(), Emitter::new(PolicyKind::Timeout, name)))
-            .clone();
+        let Some(timeout) = named.get(&*name).cloned() else {
+            let timeout = Timeout::new(&name, config)?;
+            named.insert((*name).into(), timeout.clone());
+            return Ok(timeout);
+        };
         // Listeners hear of the new settings: not under the lock.
         drop(named);
         if timeout.config() != config {
@@ -115,7 +96,7 @@ impl Timeouts {
     }
 
     /// Changes some settings of a name. One that is not registered starts from 30 s, and is registered by this.
-    /// Of two changes made at the same moment, one may be lost.
+    /// Of two changes made at the same moment, both count; so `change` must use neither this table nor the timeout.
     ///
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
@@ -123,17 +104,27 @@ impl Timeouts {
     where
         F: FnOnce(&mut TimeoutConfig),
     {
-        let mut config = self.resolve(name).config();
-        change(&mut config);
-        self.register(name, config)
+        let mut named = self.write();
+        let Some(timeout) = named.get(name).cloned() else {
+            let mut config = self.shared.unknown.config();
+            change(&mut config);
+            let name = Name::from(name);
+            check(&name, &config)?;
+            let timeout = Timeout::new(&name, config)?;
+            named.insert((*name).into(), timeout.clone());
+            return Ok(timeout);
+        };
+        drop(named);
+        timeout.change(change).map_err(|why| why.within(name))?;
+        Ok(timeout)
     }
 
-    /// The time-out registered under a name.
+    /// The timeout registered under a name.
     pub fn get(&self, name: &str) -> Option<Timeout> {
         self.read().get(name).cloned()
     }
 
-    /// The time-out that a call under this name obeys: the registered one, or `unknown`.
+    /// The timeout that a call under this name obeys: the registered one, or `unknown`.
     pub fn resolve(&self, name: &str) -> Timeout {
         self.get(name).unwrap_or_else(|| self.shared.unknown.clone())
     }
@@ -143,21 +134,20 @@ impl Timeouts {
         self.read().values().map(|timeout| (timeout.name().clone(), timeout.config())).collect()
     }
 
-    /// Goes back to the names and limits this table started with. Handles of names that go stay usable, as they
+    /// Goes back to the names and settings this table started with. Handles of names that go stay usable, as they
     /// are.
     pub fn reset(&self) {
-        let defaults = self.shared.defaults;
-        let is_kept = |name: &str| defaults.iter().any(|(kept, _)| *kept == name);
+        let start = &self.shared.start;
+        let is_kept = |name: &str| start.iter().any(|(kept, _)| **kept == *name);
         let mut named = self.write();
         let (kept, gone) = mem::take(&mut *named).into_iter().partition(|(name, _)| is_kept(name));
         *named = kept;
         drop(named);
-        // Whoever waits for events of what goes is woken by that: not under the lock.
+        // A listener to the events of a name that goes is woken by that: not under the lock.
         drop::<BTreeMap<_, _>>(gone);
-        for (name, seconds) in defaults {
-            let config = TimeoutConfig::of(Duration::from_secs(*seconds));
-            // The table's limits are within bounds, so this cannot fail.
-            let _ = self.register(*name, config);
+        for (name, config) in start {
+            // They were checked, so this cannot fail.
+            let _ = self.register(name, config.clone());
         }
     }
 
@@ -204,24 +194,24 @@ impl Timeouts {
         }))
     }
 
-    // A panic while the lock is held cannot leave the map half-changed, so poison says nothing.
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Box<str>, Timeout>> {
-        self.shared.named.read().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.shared.named.read())
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Box<str>, Timeout>> {
-        self.shared.named.write().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.shared.named.write())
     }
 }
 
-/// `limit` is known to be within bounds.
-fn valid(name: Name, limit: Duration) -> Timeout {
-    Timeout::of(TimeoutConfig::of(limit), Emitter::new(PolicyKind::Timeout, name))
+/// Names the policy by the setting, as in a file of several.
+fn check(name: &Name, config: &TimeoutConfig) -> Result<(), ConfigError> {
+    name.validate()?;
+    config.validate().map_err(|why| why.within(name))
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self::with_defaults()
+        Self::new()
     }
 }
 

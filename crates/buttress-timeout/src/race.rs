@@ -4,24 +4,27 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{FromRejection, Name, Rejection};
+use buttress_core::{Code, FromRejection, Name, Rejection};
 
 use crate::{Timeout, TimeoutFuture};
 
-/// Runs several operations at once, each within the limit of its own time-out: the first that succeeds wins, and
+/// A race without operations.
+pub const NOTHING_TO_RACE: &Code = &Code::refused("NOTHING_TO_RACE");
+
+/// Runs several operations at once, each within the limit of its own timeout: the first that succeeds wins, and
 /// the others are dropped. Resolves to the winner's name and what it returned.
 ///
 /// An operation that fails leaves the race to the others; when all have failed, the last error is returned. With
-/// no operation at all it is a rejection with code `NOTHING_TO_RACE`. Operations of different types have to be
+/// no operation at all it is a rejection with code [`NOTHING_TO_RACE`]. Operations of different types have to be
 /// boxed (`Pin<Box<dyn Future<..>>>`).
 ///
 /// ```
+/// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 ///
-/// use buttress_core::BoxError;
-/// use buttress_timeout::{Timeout, race};
+/// use buttress::{BoxError, Timeout, race};
 ///
 /// let answer = |ms| async move {
 ///     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -100,8 +103,8 @@ where
             return Poll::Pending;
         }
         this.over = true;
-        let last = failed
-            .unwrap_or_else(|| E::from_rejection(Rejection::new("NOTHING_TO_RACE", &Name::new("race"))));
+        let last =
+            failed.unwrap_or_else(|| E::from_rejection(Rejection::new(NOTHING_TO_RACE, &Name::new("race"))));
         Poll::Ready(Err(last))
     }
 }

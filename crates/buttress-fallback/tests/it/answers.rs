@@ -6,7 +6,6 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{down, fallback};
 
-// S1-062
 #[tokio::test]
 async fn value_answers_what_failed_and_nothing_else() {
     let fallback = fallback();
@@ -20,7 +19,6 @@ async fn value_answers_what_failed_and_nothing_else() {
     assert_eq!((snapshot.answered, snapshot.failed, snapshot.not_handled), (1, 0, 0));
 }
 
-// S1-062
 #[tokio::test]
 async fn function_sees_the_final_failure() {
     let layer = fallback().layer().answer_with(|failed: Result<String, BoxError>| match failed {

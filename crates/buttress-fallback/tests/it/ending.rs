@@ -1,25 +1,30 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use buttress_core::{BoxError, Event, FromRejection, Outcome};
-use buttress_fallback::Fallback;
+use buttress_core::{BoxError, Event, FromRejection, Outcome, Word};
+use buttress_fallback::{
+    Fallback,
+    words::{FALLBACK_FAILURE, FALLBACK_SUCCESS, NOT_HANDLED},
+};
 use tokio::time;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::{down, fallback, ms, rejected};
 
-type Heard = Arc<Mutex<Vec<(Outcome, Option<Duration>)>>>;
+type Heard = Arc<Mutex<Vec<(Outcome, Word, Option<Duration>)>>>;
 
 fn listening() -> (Fallback, Heard) {
     let heard = Heard::default();
     let to = heard.clone();
     let listen = move |event: &Event<'_>| {
-        if let Event::Done { outcome, elapsed, .. } = *event {
-            to.lock().unwrap().push((outcome, elapsed));
+        if let Event::Done { outcome, result, elapsed, .. } = *event {
+            to.lock().unwrap().push((outcome, result, elapsed));
         }
     };
     (Fallback::builder("prices").on_event(listen).build().unwrap(), heard)
@@ -65,12 +70,12 @@ async fn every_end_is_told_exactly_once() {
     assert_eq!(
         told,
         [
-            (Outcome::Success, Some(ms(10))),
-            (Outcome::FallbackSuccess, Some(ms(15))),
-            (Outcome::FallbackFailure, Some(ms(15))),
-            (Outcome::NotHandled, Some(ms(10))),
-            (Outcome::Cancelled, Some(ms(0))),
-            (Outcome::Cancelled, Some(ms(10))),
+            (Outcome::Success, "success", Some(ms(10))),
+            (Outcome::Success, FALLBACK_SUCCESS, Some(ms(15))),
+            (Outcome::Failure, FALLBACK_FAILURE, Some(ms(15))),
+            (Outcome::Failure, NOT_HANDLED, Some(ms(10))),
+            (Outcome::Cancelled, "cancelled", Some(ms(0))),
+            (Outcome::Cancelled, "cancelled", Some(ms(10))),
         ]
     );
     let snapshot = fallback.snapshot();
@@ -104,10 +109,37 @@ async fn panic_anywhere_reaches_the_caller_and_is_told_once() {
     let key = |_: &()| assert!(!boom(), "in the key");
     let mut in_key = fallback.layer().last_good(key, |_: &mut u32, _| {}).layer(service_fn(|()| down()));
     assert!(catch_unwind(AssertUnwindSafe(|| drop(in_key.call(())))).is_err());
-    let told: Vec<_> = heard.lock().unwrap().iter().map(|(outcome, _)| *outcome).collect();
+    let told: Vec<_> = heard.lock().unwrap().iter().map(|(outcome, ..)| *outcome).collect();
     assert_eq!(told, [Outcome::Panicked; 5]);
     let snapshot = fallback.snapshot();
     assert_eq!((snapshot.panicked, snapshot.failed, snapshot.cancelled), (5, 0, 0));
+}
+
+/// Ready at once; its drop panics.
+struct Bomb;
+
+impl Future for Bomb {
+    type Output = Result<u32, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(1))
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!boom(), "in drop");
+    }
+}
+
+#[test]
+fn panic_in_the_drop_of_the_primary_is_told_once_though_it_had_answered() {
+    let (fallback, heard) = listening();
+    let mut call = task::spawn(fallback.call(|| Bomb, |failed| failed));
+    assert!(catch_unwind(AssertUnwindSafe(|| call.poll().is_ready())).is_err());
+    assert_eq!(heard.lock().unwrap()[0].0, Outcome::Panicked);
+    drop(call);
+    assert_eq!((heard.lock().unwrap().len(), fallback.snapshot().panicked), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,6 +161,6 @@ async fn refusal_by_the_second_service_does_not_say_that_nothing_was_sent() {
         });
         let error = fallback().layer().service(second).layer(primary).oneshot(1).await.unwrap_err();
         let why = error.rejection().unwrap();
-        assert_eq!((why.code(), why.was_sent()), ("CIRCUIT_OPEN", sent), "after {first}");
+        assert_eq!((why.code().as_str(), why.was_sent()), ("CIRCUIT_OPEN", sent), "after {first}");
     }
 }

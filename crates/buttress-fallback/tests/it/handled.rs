@@ -3,7 +3,6 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{fallback, rejected};
 
-// S0-024
 #[tokio::test]
 async fn open_circuit_time_out_and_full_bulkhead_are_answered_without_an_error() {
     let fallback = fallback();

@@ -1,10 +1,12 @@
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use buttress_core::{BoxError, config::MAX_DURATION};
-use buttress_fallback::{Fallback, FallbackConfig};
-use tower::{Layer, ServiceExt, service_fn};
+use buttress_core::{BoxError, ConfigError, Note, OwnedEvent, config::MAX_DURATION};
+use buttress_fallback::{Fallback, FallbackConfig, KIND};
+use buttress_kit::{Handle, Health};
+use serde_json::json;
+use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::fallback;
+use crate::{down, fallback, ms};
 
 #[test]
 fn defaults_are_5_min_and_1024_keys() {
@@ -42,4 +44,67 @@ fn settings_read_and_write_as_text() {
     assert_eq!((config.max_age, config.max_keys), (Duration::from_secs(90), 1024));
     assert_eq!(serde_json::to_string(&config).unwrap(), r#"{"max_age":"1m 30s","max_keys":1024}"#);
     assert!(serde_json::from_str::<FallbackConfig>(r#"{"max_aeg":"1s"}"#).is_err());
+}
+
+#[tokio::test]
+async fn settings_that_two_threads_change_at_once_never_mix() {
+    let pair = |n: u64| {
+        let mut config = FallbackConfig::default();
+        (config.max_age, config.max_keys) = (ms(n), n as usize);
+        config
+    };
+    for _ in 0..200 {
+        let fallback = fallback();
+        thread::scope(|threads| {
+            for n in [1, 4] {
+                let fallback = &fallback;
+                threads.spawn(move || fallback.reconfigure(pair(n)).unwrap());
+            }
+        });
+        // What calls obey is what is named.
+        let config = fallback.config();
+        let layer = fallback.layer().last_good(|n: &u32| *n, |_: &mut u32, _| {});
+        let mut svc = layer.layer(service_fn(|n: u32| async move { Ok::<_, BoxError>(n) }));
+        for n in 0..5 {
+            svc.ready().await.unwrap().call(n).await.unwrap();
+        }
+        assert_eq!(fallback.snapshot().evicted, 5 - config.max_keys as u64);
+        assert_eq!(config, pair(config.max_keys as u64));
+    }
+}
+
+fn patch(fallback: &Fallback, patch: &serde_json::Value) -> Result<(), ConfigError> {
+    let handle: &dyn Handle = fallback;
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(patch))
+}
+
+#[tokio::test(start_paused = true)]
+async fn handle_is_treated_as_all_others_are() {
+    let fallback = fallback();
+    let handle: &dyn Handle = &fallback;
+    assert_eq!((handle.kind(), handle.name().as_str(), handle.health()), (&KIND, "prices", Health::Up));
+    patch(&fallback, &json!({ "max_keys": 7 })).unwrap();
+    assert_eq!((fallback.config().max_age, fallback.config().max_keys), (Duration::from_secs(300), 7));
+    let why = patch(&fallback, &json!({ "max_keys": 0 })).unwrap_err();
+    assert_eq!((why.field(), why.policy()), ("max_keys", Some("fallback \"prices\"")));
+    assert_eq!(
+        serde_json::to_value(handle.config_data()).unwrap(),
+        json!({ "max_age": "5m", "max_keys": 7 })
+    );
+    fallback.call(down, |_| Ok(1)).await.unwrap();
+    assert_eq!(serde_json::to_value(handle.snapshot_data()).unwrap()["answered"], 1);
+    handle.reset();
+    assert_eq!(fallback.snapshot(), Default::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_can_be_fetched() {
+    let fallback = fallback();
+    let mut events = fallback.events();
+    fallback.call(down, |_| Ok(1)).await.unwrap(); // the ends of calls are for observers
+    fallback.reset();
+    let event = events.try_next().unwrap();
+    assert_eq!((event.kind, event.policy.as_str()), (&KIND, "prices"));
+    assert_eq!(event.what, OwnedEvent::Note(Note::new(Note::RESET)));
+    assert_eq!(events.try_next(), None);
 }

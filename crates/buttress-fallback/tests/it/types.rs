@@ -53,7 +53,6 @@ fn types_are_what_connection_builders_need() {
     is_send(&fallback.call(down::<u32>, |_| Ok(1)));
 }
 
-// fault Z06
 #[test]
 fn answer_that_is_kept_ready_is_not_shown() {
     let layer = fallback().layer().value("s3ntinel");

@@ -44,7 +44,7 @@ fn releasing(gate: &Arc<Gate>, weight: u32) -> thread::JoinHandle<()> {
 }
 
 /// What a task does that was woken: it takes its slots. Panics if it was not woken.
-fn must_be_called(gate: &Gate, entry: ControlFlow<Answer, Place>, bell: &Bell) {
+fn must_be_called(gate: &Gate, entry: ControlFlow<Answer, Queued>, bell: &Bell) {
     match entry {
         Break(answer) => assert_eq!(answer, Answer::Taken),
         Continue(place) => {
@@ -61,7 +61,7 @@ fn must_be_idle(gate: &Gate, slots: u32) {
     assert!(gate.slots().try_take(slots));
 }
 
-fn waits(gate: &Gate, waker: &Waker, weight: u32) -> Place {
+fn waits(gate: &Gate, waker: &Waker, weight: u32) -> Queued {
     match gate.take(waker, weight) {
         Continue(place) => place,
         Break(answer) => panic!("{answer:?}"),
@@ -196,7 +196,7 @@ fn clear_and_release_share_out_the_queue() {
         let (bell, waker) = bell();
         let place = waits(&gate, &waker, 1);
         let release = releasing(&gate, 1);
-        let cleared = gate.clear();
+        let cleared = gate.clear(drop);
         release.join().unwrap();
         assert!(bell.0.load(SeqCst) > 0);
         match gate.poll(&mut Some(place.ticket), Waker::noop()) {

@@ -75,7 +75,7 @@ impl<const W: bool> Slots for Turnstile<W> {
 }
 
 impl<const W: bool> Queue<Turnstile<W>> {
-    pub(super) fn take(&self, waker: &Waker, weight: u32) -> ControlFlow<Answer, Place> {
+    pub(super) fn take(&self, waker: &Waker, weight: u32) -> ControlFlow<Answer, Queued> {
         self.enter(waker, weight, |slots, rules, waiting| {
             let (price, mut word) = (u64::from(weight) * ONE, slots.word.load(Acquire));
             loop {

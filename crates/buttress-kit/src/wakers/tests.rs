@@ -90,7 +90,7 @@ fn a_wake_costs_what_waits_now_and_not_what_ever_did() {
 /// Drops what it holds of a list when its last waker goes, as a task does that holds services.
 struct Task {
     wakers: Weak<Wakers>,
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<Parked>>,
 }
 
 impl Wake for Task {

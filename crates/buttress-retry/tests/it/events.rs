@@ -9,17 +9,14 @@ use std::{
     task::Poll,
 };
 
-use buttress_core::{
-    BoxError, Event, Name, Outcome, Rejection, Verdict,
-    observe::{AttemptReason, Level, Note, StopReason},
-};
+use buttress_core::{BoxError, Event, Name, Note, Outcome, Rejection, Verdict};
 use buttress_kit::{Backoff, Budget};
-use buttress_retry::{Retry, RetryConfig};
+use buttress_retry::{Retry, RetryConfig, words};
 use buttress_test::{Recording, What, drop_at_every_await, poll_once};
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{Script, ms, of};
+use crate::support::{Script, TIMEOUT, ms, of};
 
 fn recorded(attempts: u32, wait: u64) -> (Retry, Recording) {
     let recording = Recording::new();
@@ -27,7 +24,6 @@ fn recorded(attempts: u32, wait: u64) -> (Retry, Recording) {
     (retry.observe(recording.clone()).build().unwrap(), recording)
 }
 
-// S1-035, S4-008, C-08
 #[tokio::test(start_paused = true)]
 async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_error_and_wait() {
     let (retry, recording) = recorded(3, 10);
@@ -36,30 +32,36 @@ async fn every_failed_attempt_that_is_followed_by_another_is_told_with_number_er
     let attempt = |n, text: &str| What::Attempt {
         n,
         delay: ms(10),
-        reason: AttemptReason::Error,
+        reason: words::ERROR,
         error: Some(text.to_owned()),
     };
     let events: Vec<_> = recording.take().into_iter().map(|event| event.what).collect();
-    let done = What::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 3, error: None };
+    let done = What::Done {
+        outcome: Outcome::Success,
+        result: words::SUCCESSFUL_WITH_RETRY,
+        elapsed: None,
+        slow: false,
+        attempts: 3,
+        error: None,
+    };
     assert_eq!(events, [attempt(1, "one"), attempt(2, "two"), done]);
 }
 
-// S3-016
 #[tokio::test(start_paused = true)]
 async fn end_of_a_call_says_why_no_further_attempt_was_made() {
     let (retry, recording) = recorded(2, 10);
     retry.layer().layer(Script::failing().service()).oneshot("a").await.unwrap_err();
-    assert_eq!(recording.stops(), [StopReason::MaxAttempts]);
+    assert_eq!(recording.stops(), [words::MAX_ATTEMPTS]);
     assert_eq!(recording.outcomes(), [Outcome::Failure]);
     let snapshot = retry.snapshot();
-    assert_eq!(snapshot.retries(), 1);
-    assert_eq!(snapshot.stopped(StopReason::MaxAttempts), 1);
+    assert_eq!(snapshot.retries, 1);
+    assert_eq!(snapshot.stopped.max_attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn reason_of_an_attempt_tells_errors_responses_and_time_outs_apart() {
     let (retry, recording) = recorded(2, 0);
-    let time_out = || Rejection::timed_out("TIMEOUT", &Name::new("attempt"), ms(1), ms(2)).into();
+    let time_out = || Rejection::timed_out(TIMEOUT, &Name::new("attempt"), ms(1), ms(2)).into();
     retry.layer().layer(Script::failing_with(time_out).service()).oneshot("a").await.unwrap_err();
     let layer = retry.layer().classify_with(|_: Result<&&str, &BoxError>| Verdict::transient());
     layer.layer(Script::default().service()).oneshot("a").await.unwrap();
@@ -71,10 +73,10 @@ async fn reason_of_an_attempt_tells_errors_responses_and_time_outs_apart() {
             _ => None,
         })
         .collect();
-    assert_eq!(reasons, [AttemptReason::Timeout, AttemptReason::Response]);
+    assert_eq!(reasons, [words::TIMEOUT, words::RESPONSE]);
 }
 
-// S3-017: dropped before its first poll, in an attempt, in a wait: told as cancelled, exactly once
+// Dropped before its first poll, in an attempt, in a wait: told as cancelled, exactly once
 #[tokio::test(start_paused = true)]
 async fn call_dropped_at_any_await_is_cancelled_and_told_once() {
     let (retry, recording) = recorded(3, 50);
@@ -108,7 +110,6 @@ async fn call_dropped_at_any_await_is_cancelled_and_told_once() {
     assert_eq!(calls.load(Relaxed), before, "no attempt after the drop");
 }
 
-// S3-017
 #[tokio::test(start_paused = true)]
 async fn call_never_polled_makes_only_what_call_itself_made() {
     let (retry, recording) = recorded(3, 50);
@@ -163,6 +164,7 @@ async fn elapsed_is_told_to_those_who_want_it() {
     retry.layer().layer(Script::of([Err("one".into())]).service()).oneshot("a").await.unwrap();
     let done = What::Done {
         outcome: Outcome::Success,
+        result: words::SUCCESSFUL_WITH_RETRY,
         elapsed: Some(ms(70)),
         slow: false,
         attempts: 2,
@@ -180,7 +182,7 @@ async fn listener_may_use_the_handle_and_change_it() {
         .on_event(move |event| {
             if let Event::Attempt { .. } = event {
                 let retry = inside.lock().unwrap().clone().unwrap();
-                assert!(retry.snapshot().retries() < 2);
+                assert!(retry.snapshot().retries < 2);
                 retry.reconfigure(of(9, retry.config())).unwrap();
             }
         })
@@ -189,7 +191,7 @@ async fn listener_may_use_the_handle_and_change_it() {
     *handle.lock().unwrap() = Some(retry.clone());
     retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     // The call under way keeps its number of attempts.
-    assert_eq!(retry.snapshot().retries(), 2);
+    assert_eq!(retry.snapshot().retries, 2);
     assert_eq!(retry.config().max_attempts, 9);
 }
 
@@ -198,7 +200,7 @@ async fn late_recorder_learns_what_is_left_of_the_budget() {
     let recording = Recording::new();
     let retry = Retry::builder("payments").budget(Budget::new(0.2, 3).unwrap()).observe(recording.clone());
     let retry = retry.build().unwrap();
-    assert_eq!(recording.levels(Level::BudgetAvailable), [1.0]);
+    assert_eq!(recording.levels(words::BUDGET_AVAILABLE), [1.0]);
     let snapshot = retry.snapshot();
     assert_eq!((snapshot.budget_available, snapshot.budget_available_ratio), (Some(30.0), Some(1.0)));
 }
@@ -209,12 +211,12 @@ async fn level_of_the_budget_recovers_after_an_outage() {
     let recording = Recording::new();
     let retry = Retry::builder("payments").backoff(Backoff::none()).observe(recording.clone());
     let retry = retry.budget(Budget::new(0.5, 0).unwrap()).build().unwrap();
-    let level = || recording.levels(Level::BudgetAvailable).last().copied().unwrap();
+    let level = || recording.levels(words::BUDGET_AVAILABLE).last().copied().unwrap();
     for _ in 0..20 {
         retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     }
     assert!(level() < 0.1, "{}", level());
-    let told = recording.levels(Level::BudgetAvailable).len();
+    let told = recording.levels(words::BUDGET_AVAILABLE).len();
     for _ in 0..100 {
         sleep(ms(10)).await;
         retry.call(|| async { Ok::<(), BoxError>(()) }).await.unwrap();
@@ -222,12 +224,32 @@ async fn level_of_the_budget_recovers_after_an_outage() {
     // Ten retries were made, and a hundred calls have paid for fifty since; the last few are told later.
     assert!((0.75..=50.0 / 60.0).contains(&level()), "{}", level());
     // Not told at every call.
-    assert!((1..10).contains(&(recording.levels(Level::BudgetAvailable).len() - told)));
+    assert!((1..10).contains(&(recording.levels(words::BUDGET_AVAILABLE).len() - told)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn result_of_a_call_says_whether_it_was_retried() {
+    let (retry, recording) = recorded(2, 10);
+    let down = || Err("down".into());
+    for answers in [vec![Ok("ok")], vec![down(), Ok("ok")], vec![down(), down()]] {
+        let _ = retry.layer().layer(Script::of(answers).service()).oneshot("a").await;
+    }
+    let never = retry.layer().replay(buttress_core::Never);
+    never.layer(Script::failing().service()).oneshot("a").await.unwrap_err();
+    drop(retry.call(|| async { Ok::<(), BoxError>(()) }));
+    let results = [
+        words::SUCCESSFUL_WITHOUT_RETRY,
+        words::SUCCESSFUL_WITH_RETRY,
+        words::FAILED_WITH_RETRY,
+        words::FAILED_WITHOUT_RETRY,
+        Outcome::Cancelled.as_str(),
+    ];
+    assert_eq!(recording.results(), results);
 }
 
 #[tokio::test]
 async fn new_settings_are_told() {
     let (retry, recording) = recorded(3, 0);
     retry.reconfigure(RetryConfig::none()).unwrap();
-    assert_eq!(recording.notes(), [Note::Reconfigured]);
+    assert_eq!(recording.notes(), [Note::new(Note::RECONFIGURED)]);
 }

@@ -5,17 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use buttress_core::{
-    BoxError, Name, Rejection, RejectionKind, Replay, Verdict,
-    observe::{Level, StopReason},
-};
+use buttress_core::{Applied, BoxError, Name, Rejection, Replay, Verdict};
 use buttress_kit::{Backoff, Budget};
-use buttress_retry::{Retry, RetryBuilder};
+use buttress_retry::{Retry, RetryBuilder, words};
 use buttress_test::{Recording, drop_at_every_await};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{Script, ms};
+use crate::support::{QUEUE_FULL, Script, ms};
 
 fn with(budget: &Budget, attempts: u32) -> RetryBuilder {
     Retry::builder("api").max_attempts(attempts).backoff(Backoff::constant(ms(100))).budget(budget.clone())
@@ -67,8 +64,8 @@ async fn retries_at_once_are_a_share_of_the_calls_in_flight() {
     }
     // In their second attempts the two are alone, and there is one retry for both.
     assert_eq!(made.load(Relaxed), 13);
-    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 9);
-    assert_eq!(retry.snapshot().stopped(StopReason::MaxAttempts), 1);
+    assert_eq!(retry.snapshot().stopped.budget, 9);
+    assert_eq!(retry.snapshot().stopped.max_attempts, 1);
     assert_eq!(budget.available(Instant::now().into_std()), 1.0);
 }
 
@@ -80,10 +77,10 @@ async fn retry_that_waits_is_in_flight() {
     let waiting = tokio::spawn(retry.call(down));
     sleep(ms(50)).await;
     retry.call(down).await.unwrap_err();
-    assert_eq!(retry.snapshot().stopped(StopReason::Budget), 1);
+    assert_eq!(retry.snapshot().stopped.budget, 1);
     waiting.await.unwrap().unwrap_err();
     retry.call(down).await.unwrap_err();
-    assert_eq!((retry.snapshot().retries(), retry.snapshot().stopped(StopReason::Budget)), (2, 1));
+    assert_eq!((retry.snapshot().retries, retry.snapshot().stopped.budget), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +94,7 @@ async fn call_gives_back_its_own_place_once() {
     for attempts in [2, 3] {
         let retry = with(&budget, attempts).build().unwrap();
         retry.call(down).await.unwrap_err();
-        assert_eq!((retry.snapshot().retries(), left()), (u64::from(attempts) - 1, 2.0));
+        assert_eq!((retry.snapshot().retries, left()), (u64::from(attempts) - 1, 2.0));
         let script = Script::of([Err("one".into())]);
         retry.layer().layer(script.service()).oneshot("a").await.unwrap();
         assert_eq!(left(), 2.0);
@@ -130,7 +127,7 @@ async fn nothing_stays_counted_however_a_call_ends() {
 
     let late = with(&budget, 3).max_elapsed(ms(150)).build().unwrap();
     late.call(down).await.unwrap_err();
-    assert_eq!(late.snapshot().stopped(StopReason::Deadline), 1);
+    assert_eq!(late.snapshot().stopped.deadline, 1);
     assert_idle(&budget, "stopped by its deadline at a retry");
 
     let once = retry.layer().replay(buttress_core::Never);
@@ -143,7 +140,7 @@ async fn nothing_stays_counted_however_a_call_ends() {
     let call = svc.ready().await.unwrap().call(());
     probe.fail_readiness("broken".into());
     call.await.unwrap_err();
-    assert_eq!(retry.snapshot().stopped(StopReason::NotReady), 1);
+    assert_eq!(retry.snapshot().stopped.not_ready, 1);
     assert_idle(&budget, "not ready for its retry");
 }
 
@@ -173,7 +170,7 @@ impl Replay<&'static str> for Perishes {
         Some(req)
     }
 
-    fn can_resend(&self, _saved: &&'static str) -> bool {
+    fn can_resend(&self, _saved: &&'static str, _applied: Applied) -> bool {
         panic!("in the replay")
     }
 }
@@ -233,11 +230,21 @@ async fn nothing_stays_counted_of_a_call_that_panics() {
     assert_idle(&budget, "panic while the request is saved");
 }
 
+// The retry that failed was given back before the panic, and must not be given back by it again.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_back_twice_by_a_panic_after_a_retry() {
+    let budget = all();
+    let retry = with(&budget, 3).backoff_with(|n| if n == 0 { ms(0) } else { panic!("in the curve") });
+    let svc = retry.build().unwrap().layer().layer(Script::failing().service());
+    assert!(tokio::spawn(svc.oneshot("a")).await.unwrap_err().is_panic());
+    assert_idle(&budget, "panic after a retry");
+}
+
 #[tokio::test(start_paused = true)]
 async fn retry_of_what_was_never_sent_takes_no_place() {
     let budget = Budget::in_flight(0.0, 0).unwrap();
-    let retry = with(&budget, 3).retry_rejections([RejectionKind::BulkheadQueueFull]).build().unwrap();
-    let script = Script::failing_with(|| Rejection::new("BULKHEAD_QUEUE_FULL", &Name::new("inner")).into());
+    let retry = with(&budget, 3).retry_rejections(["BULKHEAD_QUEUE_FULL"]).build().unwrap();
+    let script = Script::failing_with(|| Rejection::new(QUEUE_FULL, &Name::new("inner")).into());
     retry.layer().layer(script.service()).oneshot("a").await.unwrap_err();
     assert_eq!(script.calls(), 3);
 }
@@ -251,7 +258,7 @@ async fn level_is_the_share_of_the_places_that_are_free() {
     for call in calls {
         call.await.unwrap().unwrap_err();
     }
-    assert_eq!(recording.levels(Level::BudgetAvailable), [1.0, 0.5, 0.0, 0.0]);
+    assert_eq!(recording.levels(words::BUDGET_AVAILABLE), [1.0, 0.5, 0.0, 0.0]);
     assert_eq!(retry.snapshot().budget_available_ratio, Some(1.0));
 }
 

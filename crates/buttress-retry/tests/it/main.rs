@@ -6,6 +6,7 @@ mod classify;
 mod context;
 mod contract;
 mod events;
+mod handle;
 mod hints;
 mod in_flight;
 mod model;

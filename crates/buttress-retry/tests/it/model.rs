@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use buttress_core::{
-    BoxError, Verdict,
+    BoxError, Verdict, Word,
     context::{self, CallContext},
-    observe::StopReason,
 };
 use buttress_kit::{Backoff, Budget};
-use buttress_retry::Retry;
+use buttress_retry::{Retry, words};
 use buttress_test::{Recording, Script, step};
 use proptest::{collection::vec, option, prelude::*};
 use tokio::time::Instant;
@@ -47,7 +46,7 @@ struct Case {
 }
 
 /// When each attempt begins, when the call ends, and why.
-fn expected(case: &Case) -> (Vec<u64>, u64, Option<StopReason>) {
+fn expected(case: &Case) -> (Vec<u64>, u64, Option<Word>) {
     let (mut now, mut begun, mut budget) = (0, Vec::new(), case.budget);
     let limit = case.elapsed.into_iter().chain(case.deadline).min();
     loop {
@@ -56,20 +55,20 @@ fn expected(case: &Case) -> (Vec<u64>, u64, Option<StopReason>) {
         now += takes;
         let hint = match end {
             End::Good => return (begun, now, None),
-            End::Permanent => return (begun, now, Some(StopReason::NotRetryable)),
+            End::Permanent => return (begun, now, Some(words::NOT_RETRYABLE)),
             End::Transient => 0,
             End::Hint(hint) => hint,
         };
         if begun.len() as u32 == case.attempts {
-            return (begun, now, Some(StopReason::MaxAttempts));
+            return (begun, now, Some(words::MAX_ATTEMPTS));
         }
         let wait = case.wait.max(hint);
         if hint > case.hint_max || limit.is_some_and(|limit| now + wait >= limit) {
-            return (begun, now, Some(StopReason::Deadline));
+            return (begun, now, Some(words::DEADLINE));
         }
         if let Some(left) = &mut budget {
             if *left == 0 {
-                return (begun, now, Some(StopReason::Budget));
+                return (begun, now, Some(words::BUDGET));
             }
             *left -= 1;
         }
@@ -133,7 +132,7 @@ async fn run(case: &Case) {
     assert_eq!(answer.is_ok(), why.is_none());
     assert_eq!(recording.stops(), Vec::from_iter(why));
     assert_eq!(recording.outcomes().len(), 1);
-    assert_eq!(retry.snapshot().retries(), begun.len() as u64 - 1);
+    assert_eq!(retry.snapshot().retries, begun.len() as u64 - 1);
     assert_eq!(probe.taken_slots(), 0);
 }
 

@@ -2,17 +2,19 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use buttress_core::{BoxError, Error, FromRejection, Name, Rejection, RejectionKind, rejection};
+use buttress_core::{BoxError, Error, FromRejection, Name, Rejection, rejection};
 use buttress_kit::Backoff;
 use buttress_retry::Retry;
 use tower::{Layer, ServiceExt, service_fn};
 
+use crate::support::{LIMITED, OPEN};
+
 fn refused() -> Rejection {
-    Rejection::new("CIRCUIT_OPEN", &Name::new("inner"))
+    Rejection::new(OPEN, &Name::new("inner"))
 }
 
 fn unsent() -> Rejection {
-    Rejection::new("RATE_LIMITED", &Name::new("inner"))
+    Rejection::new(LIMITED, &Name::new("inner"))
 }
 
 /// Fails the first attempt by `first`, and refuses the second one as `refusal`: the error of the call.
@@ -20,8 +22,7 @@ async fn error_of<E>(first: fn() -> E, refusal: fn() -> E) -> E
 where
     E: FromRejection + 'static,
 {
-    let retry =
-        Retry::builder("outer").backoff(Backoff::none()).retry_rejections([RejectionKind::RateLimited]);
+    let retry = Retry::builder("outer").backoff(Backoff::none()).retry_rejections(["RATE_LIMITED"]);
     let svc = service_fn(move |()| async move {
         let later = buttress_core::context::current().attempt > 1;
         Err::<(), E>(if later { refusal() } else { first() })
@@ -57,7 +58,7 @@ async fn refusal_inside_of_another_error_says_sent_and_that_error_stays_its_sour
     for refusal in refusals {
         let error = error_of(down, refusal).await;
         let why = error.rejection().unwrap();
-        assert_eq!((why.code(), why.policy(), why.was_sent()), ("CIRCUIT_OPEN", "inner", true), "{error:?}");
+        assert_eq!((why.code(), why.policy(), why.was_sent()), (OPEN, "inner", true), "{error:?}");
         assert!(rejection(&*error).unwrap().was_sent());
         // Of a call that was never sent the error is the one that came.
         assert!(!error_of(|| unsent().into(), refusal).await.rejection().unwrap().was_sent());
@@ -73,7 +74,7 @@ async fn typed_refusal_says_sent() {
     type Typed = Error<io::Error>;
     let down = || Typed::Inner(io::Error::other("down"));
     assert!(error_of(down, || Typed::Rejected(refused())).await.rejection().unwrap().was_sent());
-    let error = error_of(down, || Typed::Exhausted(refused(), io::Error::other("down"))).await;
+    let error = error_of(down, || Typed::Ended(refused(), io::Error::other("down"))).await;
     assert!(error.rejection().unwrap().was_sent() && error.inner().is_some());
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use buttress_core::{BoxError, RejectionKind};
+use buttress_core::BoxError;
 use buttress_kit::{Backoff, BackoffKind, Budget, BudgetConfig, Jitter};
 use buttress_retry::{Retry, RetryAfter, RetryConfig};
 
-use crate::support::{ms, of};
+use crate::support::{aws, blipee, didactic, dspx, fluxus, ms, of};
 
 /// Attempts, kind, base, factor, cap and jitter.
 fn numbers(config: &RetryConfig) -> (u32, BackoffKind, Duration, f64, Duration, Jitter) {
@@ -15,7 +15,6 @@ fn numbers(config: &RetryConfig) -> (u32, BackoffKind, Duration, f64, Duration, 
     (config.max_attempts, *kind, *base, *factor, *max, *jitter)
 }
 
-// C-01, C-53, C-54
 #[test]
 fn defaults_are_three_attempts_from_100_ms_doubled_to_30_s_with_full_jitter() {
     use BackoffKind::Exponential;
@@ -26,30 +25,28 @@ fn defaults_are_three_attempts_from_100_ms_doubled_to_30_s_with_full_jitter() {
     assert!(default.retry_rejections.is_empty());
 }
 
-// S0-011, S0-012, S1-028, S1-029, S1-030, S4-010, C-02, C-53, C-54, vector de-config-defaults
 #[test]
 fn profiles_have_the_numbers_of_their_systems() {
     use BackoffKind::{Constant, Exponential, Linear};
     let fifth = Jitter::Proportional(0.2);
     let profiles = [
-        (RetryConfig::dspx(), (3, Exponential, 100, 4.0, 1600, Jitter::Additive(ms(50)))),
-        (RetryConfig::blipee(), (5, Exponential, 100, 2.0, 30_000, fifth)),
+        (dspx(), (3, Exponential, 100, 4.0, 1600, Jitter::Additive(ms(50)))),
+        (blipee(), (5, Exponential, 100, 2.0, 30_000, fifth)),
         (RetryConfig::exponential(5, ms(100), ms(30_000)), (5, Exponential, 100, 2.0, 30_000, fifth)),
         (RetryConfig::api_rate_limit(), (3, Exponential, 1000, 2.0, 60_000, fifth)),
         (RetryConfig::network(), (5, Exponential, 500, 1.5, 10_000, fifth)),
         (RetryConfig::fixed(3, ms(1000)), (3, Constant, 1000, 2.0, 30_000, Jitter::None)),
         (RetryConfig::linear(4, ms(500), ms(500)), (4, Linear, 500, 2.0, 30_000, Jitter::None)),
-        (RetryConfig::didactic(), (4, Exponential, 1000, 2.0, 60_000, Jitter::Proportional(0.1))),
-        (RetryConfig::fluxus(), (3, Constant, 0, 2.0, 30_000, Jitter::None)),
+        (didactic(), (4, Exponential, 1000, 2.0, 60_000, Jitter::Proportional(0.1))),
+        (fluxus(), (3, Constant, 0, 2.0, 30_000, Jitter::None)),
         (RetryConfig::none(), (1, Constant, 0, 2.0, 30_000, Jitter::None)),
-        (RetryConfig::aws(), (3, Exponential, 50, 2.0, 20_000, Jitter::Full)),
+        (aws(), (3, Exponential, 50, 2.0, 20_000, Jitter::Full)),
     ];
     for (profile, (attempts, kind, base, factor, max, jitter)) in profiles {
         assert_eq!(numbers(&profile), (attempts, kind, ms(base), factor, ms(max), jitter));
     }
 }
 
-// S0-011, C-06, vector R02, R20, r4j-iv-03
 #[test]
 fn settings_that_cannot_work_are_refused_by_name_and_all_others_work() {
     let field = |change: fn(&mut RetryConfig)| {
@@ -98,7 +95,7 @@ fn settings_that_cannot_work_are_refused_by_name_and_all_others_work() {
     assert_eq!(field(|c| c.backoff.base = Duration::ZERO), "");
     assert_eq!(field(|c| c.retry_after_max = Duration::ZERO), "");
     assert_eq!(field(|c| c.budget = Some(budget(0.0, 0))), "");
-    assert_eq!(field(|c| c.retry_rejections = vec![RejectionKind::Custom("MINE"); 1000]), "");
+    assert_eq!(field(|c| c.retry_rejections = vec!["MINE".into(); 1000]), "");
 }
 
 fn with_budget(budget: BudgetConfig, mut config: RetryConfig) -> RetryConfig {
@@ -129,18 +126,18 @@ async fn longest_times_that_are_allowed_work() {
 
 #[tokio::test(start_paused = true)]
 async fn new_settings_count_from_the_next_call_on_and_bad_ones_change_nothing() {
-    let retry = Retry::new("p", RetryConfig::fluxus()).unwrap();
+    let retry = Retry::new("p", fluxus()).unwrap();
     let attempts = async || {
-        let before = retry.snapshot().retries();
+        let before = retry.snapshot().retries;
         retry.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
-        retry.snapshot().retries() - before + 1
+        retry.snapshot().retries - before + 1
     };
     assert_eq!(attempts().await, 3);
-    retry.reconfigure(of(5, RetryConfig::fluxus())).unwrap();
+    retry.reconfigure(of(5, fluxus())).unwrap();
     assert_eq!(attempts().await, 5);
-    let error = retry.reconfigure(of(0, RetryConfig::fluxus())).unwrap_err();
+    let error = retry.reconfigure(of(0, fluxus())).unwrap_err();
     assert_eq!(error.field(), "max_attempts");
-    let own = with_budget(BudgetConfig::default(), RetryConfig::fluxus());
+    let own = with_budget(BudgetConfig::default(), fluxus());
     assert_eq!(retry.reconfigure(own).unwrap_err().field(), "budget");
     assert_eq!(attempts().await, 5);
 }
@@ -168,7 +165,7 @@ async fn call_under_way_keeps_its_number_of_attempts_and_its_max_elapsed() {
         config.max_elapsed = new.map(ms);
         retry.reconfigure(config).unwrap();
         call.await.unwrap().unwrap_err();
-        assert_eq!(retry.snapshot().retries() + 1, attempts, "from {old} to {new:?}");
+        assert_eq!(retry.snapshot().retries + 1, attempts, "from {old} to {new:?}");
     }
 }
 
@@ -185,7 +182,6 @@ fn budget_of_ones_own_and_a_shared_one_can_both_be_given() {
     retry.reconfigure(retry.config()).unwrap();
 }
 
-// S4-010
 #[test]
 fn settings_are_read_from_a_file_and_written_back() {
     let text = r#"{
@@ -199,9 +195,9 @@ fn settings_are_read_from_a_file_and_written_back() {
     }"#;
     let config: RetryConfig = serde_json::from_str(text).unwrap();
     assert_eq!((config.max_attempts, config.backoff.base), (5, ms(250)));
-    assert_eq!(config.retry_rejections, [RejectionKind::CircuitOpen, RejectionKind::RateLimited]);
+    assert_eq!(config.retry_rejections, ["CIRCUIT_OPEN", "RATE_LIMITED"]);
     assert_eq!((config.retry_after, config.max_elapsed), (RetryAfter::Bounded, Some(ms(60_000))));
-    for config in [config, RetryConfig::default(), RetryConfig::aws(), RetryConfig::dspx()] {
+    for config in [config, RetryConfig::default(), aws(), dspx()] {
         let written = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<RetryConfig>(&written).unwrap(), config);
     }
@@ -209,7 +205,7 @@ fn settings_are_read_from_a_file_and_written_back() {
     for (bad, told) in [
         (r#"{"max_atempts": 3}"#, "max_atempts"),
         (r#"{"max_attempts": -1}"#, "-1"),
-        (r#"{"retry_rejections": ["CIRCUIT_OPN"]}"#, "CIRCUIT_OPN"),
+        (r#"{"retry_rejections": [7]}"#, "7"),
         (r#"{"max_elapsed": "5"}"#, "\"5\""),
     ] {
         let error = serde_json::from_str::<RetryConfig>(bad).unwrap_err().to_string();

@@ -11,14 +11,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::support::of;
-use buttress_core::{BoxError, ByClone, Never, OnlyErrors, Replay, Verdict, observe::StopReason};
+use crate::support::{OPEN, TIMEOUT, fluxus, of};
+use buttress_core::{
+    Applied, BoxError, ByClone, Classify, Name, Never, OnlyErrors, Rejection, Replay, Verdict, rejection,
+};
 use buttress_kit::Backoff;
-use buttress_retry::{Retry, RetryConfig, RetryFuture, RetryLayer, RetryService};
+use buttress_retry::{Retry, RetryFuture, RetryLayer, RetryService};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn at_once(attempts: u32) -> Retry {
-    Retry::new("payments", of(attempts, RetryConfig::fluxus())).unwrap()
+    Retry::new("payments", of(attempts, fluxus())).unwrap()
 }
 
 /// A request that counts its clones.
@@ -57,7 +59,6 @@ impl<Req> Service<Req> for Failing {
     }
 }
 
-// S0-048
 #[tokio::test]
 async fn request_is_not_cloned_for_the_last_attempt_nor_service_where_nothing_is_repeated() {
     for (attempts, requests, services) in [(1, 0, 0), (2, 1, 1), (3, 2, 1), (5, 4, 1)] {
@@ -81,14 +82,14 @@ fn odd() -> Odd {
     Odd(Rc::default(), std::marker::PhantomPinned)
 }
 
-// fault R14: what cannot be repeated is not
+// What cannot be repeated is not
 #[tokio::test]
 async fn request_that_cannot_be_cloned_is_sent_once() {
     let retry = at_once(3);
     let mut svc = retry.layer().replay(Never).layer(Failing::default());
     svc.call(odd()).await.unwrap_err();
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::NotReplayable)), (0, 1));
+    assert_eq!((snapshot.retries, snapshot.stopped.not_replayable), (0, 1));
 }
 
 #[tokio::test]
@@ -97,10 +98,10 @@ async fn closure_says_which_requests_may_be_sent_again() {
     let layer = retry.layer().replay_with(|path: &&'static str| path.starts_with("GET").then_some(*path));
     let svc = layer.layer(Failing::default());
     svc.clone().oneshot("GET /").await.unwrap_err();
-    assert_eq!(retry.snapshot().retries(), 2);
+    assert_eq!(retry.snapshot().retries, 2);
     svc.oneshot("POST /").await.unwrap_err();
-    assert_eq!(retry.snapshot().retries(), 2);
-    assert_eq!(retry.snapshot().stopped(StopReason::NotReplayable), 1);
+    assert_eq!(retry.snapshot().retries, 2);
+    assert_eq!(retry.snapshot().stopped.not_replayable, 1);
 }
 
 /// Replays twice, then no more.
@@ -124,7 +125,7 @@ impl Replay<u32> for Perishable {
         Some(*req)
     }
 
-    fn can_resend(&self, saved: &u32) -> bool {
+    fn can_resend(&self, saved: &u32, _applied: Applied) -> bool {
         assert_eq!(*saved, 7);
         self.asked.fetch_add(1, Relaxed);
         self.keeps
@@ -138,8 +139,8 @@ async fn saved_request_that_cannot_be_sent_any_more_ends_the_call() {
         let (retry, asked) = (at_once(attempts), Arc::new(AtomicUsize::new(0)));
         let layer = retry.layer().replay(Perishable { keeps, asked: asked.clone() });
         layer.layer(Failing::default()).oneshot(7).await.unwrap_err();
-        assert_eq!((retry.snapshot().retries(), asked.load(Relaxed)), (retries, times));
-        let stopped = retry.snapshot().stopped(StopReason::NotReplayable);
+        assert_eq!((retry.snapshot().retries, asked.load(Relaxed)), (retries, times));
+        let stopped = retry.snapshot().stopped.not_replayable;
         assert_eq!(stopped, u64::from(!keeps));
     }
     let (retry, asked) = (at_once(3), Arc::new(AtomicUsize::new(0)));
@@ -149,16 +150,75 @@ async fn saved_request_that_cannot_be_sent_any_more_ends_the_call() {
     assert_eq!(asked.load(Relaxed), 0, "nobody wants another attempt");
 }
 
+/// Of failures it knows that nothing happened, and of time-outs that nobody knows.
+#[derive(Clone)]
+struct Knows(Arc<AtomicUsize>);
+
+impl Classify<(), BoxError> for Knows {
+    fn classify(&self, outcome: Result<&(), &BoxError>) -> Verdict {
+        if outcome.is_ok() { Verdict::Success } else { Verdict::transient() }
+    }
+
+    fn applied(&self, outcome: Result<&(), &BoxError>) -> Applied {
+        self.0.fetch_add(1, Relaxed);
+        match outcome.err().and_then(|error| rejection(&**error)) {
+            Some(_) => Applied::Unknown,
+            None => Applied::No,
+        }
+    }
+}
+
+/// Sends again what cannot have taken effect.
+#[derive(Clone)]
+struct Once;
+
+impl Replay<u32> for Once {
+    fn save(&self, req: &u32) -> Option<u32> {
+        Some(*req)
+    }
+
+    fn can_resend(&self, _saved: &u32, applied: Applied) -> bool {
+        applied == Applied::No
+    }
+}
+
+#[tokio::test]
+async fn replay_is_told_whether_the_attempt_can_have_taken_effect() {
+    let name = Name::new("inner");
+    type Fails = fn(&Name) -> BoxError;
+    let failures: [(Fails, u64, usize); 3] = [
+        (|_| "down".into(), 2, 2),
+        (|name| Rejection::new(TIMEOUT, name).into(), 0, 1),
+        // Known without the classifier: it was not sent.
+        (|name| Rejection::new(OPEN, name).into(), 2, 0),
+    ];
+    for (failure, retries, asked) in failures {
+        let (retry, counted) = (
+            Retry::builder("p").config(of(3, fluxus())).retry_rejections([OPEN]).build().unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let name = name.clone();
+        let svc = service_fn(move |_: u32| std::future::ready(Err::<(), BoxError>(failure(&name))));
+        // What the setters add on top leaves the answer alone.
+        let layer = retry.layer().classify(Knows(counted.clone())).map_err(|error: BoxError| error);
+        layer.replay(Once).layer(svc.clone()).oneshot(7).await.unwrap_err();
+        assert_eq!((retry.snapshot().retries, counted.load(Relaxed)), (retries, asked));
+    }
+    // By default nobody knows.
+    let retry = at_once(3);
+    retry.layer().replay(Once).layer(Failing::default()).oneshot(7).await.unwrap_err();
+    assert_eq!((retry.snapshot().retries, retry.snapshot().stopped.not_replayable), (0, 1));
+}
+
 #[tokio::test]
 async fn request_that_can_be_repeated_so_often_is_repeated_so_often() {
     let retry = at_once(9);
     let svc = retry.layer().replay(Twice(Arc::default())).layer(Failing::default());
     svc.oneshot(1).await.unwrap_err();
     let snapshot = retry.snapshot();
-    assert_eq!((snapshot.retries(), snapshot.stopped(StopReason::NotReplayable)), (2, 1));
+    assert_eq!((snapshot.retries, snapshot.stopped.not_replayable), (2, 1));
 }
 
-// S1-035, S4-008, C-08, vector de-retry-callback
 #[tokio::test(start_paused = true)]
 async fn on_retry_hears_the_attempt_from_one_the_outcome_and_the_wait() {
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));

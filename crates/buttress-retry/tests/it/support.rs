@@ -4,10 +4,20 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, context};
+use buttress_core::{BoxError, Code, context};
 use buttress_retry::RetryConfig;
 use tokio::time::Instant;
 use tower::util::BoxCloneService;
+
+// The codes of policies inside, as their crates have them.
+pub(crate) const OPEN: &Code = &Code::refused("CIRCUIT_OPEN").says("circuit {} is OPEN");
+pub(crate) const CIRCUIT_TIMEOUT: &Code = &Code::timed_out("CIRCUIT_TIMEOUT");
+pub(crate) const TIMEOUT: &Code = &Code::timed_out("TIMEOUT");
+pub(crate) const QUEUE_FULL: &Code =
+    &Code::refused("BULKHEAD_QUEUE_FULL").says("bulkhead {} and its queue are full");
+pub(crate) const QUEUE_TIMEOUT: &Code =
+    &Code::refused("BULKHEAD_QUEUE_TIMEOUT").says("waited too long for bulkhead {}").slow();
+pub(crate) const LIMITED: &Code = &Code::too_many("RATE_LIMITED").says("rate limit {} is used up").slow();
 
 pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -80,4 +90,31 @@ impl Script {
         let inner = self.shared.lock().unwrap();
         inner.calls.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
+}
+
+fn source(file: &str) -> RetryConfig {
+    let mut tables: toml::Table = file.parse().unwrap();
+    tables.remove("retry").unwrap().try_into().unwrap()
+}
+
+// What other systems set.
+
+pub(crate) fn aws() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/aws.toml"))
+}
+
+pub(crate) fn blipee() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/blipee.toml"))
+}
+
+pub(crate) fn didactic() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/didactic.toml"))
+}
+
+pub(crate) fn dspx() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/dspx.toml"))
+}
+
+pub(crate) fn fluxus() -> RetryConfig {
+    source(include_str!("../../../../tests/data/sources/fluxus.toml"))
 }

@@ -3,8 +3,8 @@ use std::{
     task::{Context, Waker},
 };
 
-use buttress_core::{BoxError, CallContext, FromRejection, Name, Rejection, context};
-use buttress_timeout::Timeout;
+use buttress_core::{BoxError, CallContext, Code, FromRejection, Name, Rejection, context};
+use buttress_timeout::{TIMEOUT, Timeout};
 use tokio::time::{self, Instant};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -27,7 +27,6 @@ async fn inner_call_and_poll_see_the_time_left() {
     assert_eq!(left(), None);
 }
 
-// S3-021
 #[tokio::test(start_paused = true)]
 async fn earlier_deadline_from_outside_wins() {
     let started = Instant::now();
@@ -41,7 +40,7 @@ async fn earlier_deadline_from_outside_wins() {
     assert_eq!(late.rejection().unwrap().limit(), Some(ms(100)));
 }
 
-/// A time-out of 100 ms around attempts that may take 500 ms each, and take longer.
+/// A timeout of 100 ms around attempts that may take 500 ms each, and take longer.
 fn total_around_attempts() -> (Timeout, Timeout) {
     let named = |name, limit| Timeout::builder(name).limit(ms(limit)).build().unwrap();
     (named("total", 100), named("attempt", 500))
@@ -70,6 +69,8 @@ async fn outer_time_out_answers_though_an_inner_one_notices_first() {
     assert_eq!(svc.oneshot(()).await.unwrap(), 7);
 }
 
+const QUEUE_TIMEOUT: &Code = &Code::refused("BULKHEAD_QUEUE_TIMEOUT").slow();
+
 // A line of which the caller's deadline is the end: known from a bulkhead inside, whose refusal came instead of the
 // fallback.
 #[tokio::test(start_paused = true)]
@@ -80,14 +81,14 @@ async fn outer_time_out_answers_for_a_wait_in_line_that_its_deadline_ended() {
         async move {
             let own = wait.map(|wait| Instant::now().checked_add(ms(wait)).unwrap());
             time::sleep_until(own.unwrap_or(Instant::from_std(context::deadline().unwrap()))).await;
-            Err::<u64, _>(BoxError::from(Rejection::new("BULKHEAD_QUEUE_TIMEOUT", &name)))
+            Err::<u64, _>(BoxError::from(Rejection::new(QUEUE_TIMEOUT, &name)))
         }
     });
     let timeout = timeout(100);
     let svc = timeout.layer().layer(waiting.clone());
     let late = svc.clone().oneshot(None).await.unwrap_err();
     let why = late.rejection().unwrap();
-    assert_eq!((why.code(), why.policy(), why.limit()), ("TIMEOUT", "api", Some(ms(100))));
+    assert_eq!((why.code(), why.policy(), why.limit()), (TIMEOUT, "api", Some(ms(100))));
     assert!(!why.was_sent(), "it only waited");
     assert_eq!(timeout.layer().fallback(|| 7).layer(waiting).oneshot(None).await.unwrap(), 7);
     assert_eq!((timeout.snapshot().timeouts, timeout.snapshot().failures), (2, 0));
@@ -153,7 +154,7 @@ async fn call_whose_deadline_has_passed_is_refused_and_not_sent() {
     let passed = CallContext::default().until(Instant::now().into_std());
     let late = context::scope(passed, async { svc.oneshot(()).await }).await.unwrap_err();
     let why = late.rejection().unwrap();
-    assert_eq!((why.code(), why.was_sent()), ("TIMEOUT", false));
+    assert_eq!((why.code(), why.was_sent()), (TIMEOUT, false));
     assert!(!CALLED.load(SeqCst));
     let snapshot = timeout.snapshot();
     assert_eq!((snapshot.refused, snapshot.timeouts, snapshot.cancelled), (1, 0, 0));

@@ -24,7 +24,6 @@ fn listening(limit_ms: u64) -> (Timeout, Heard) {
     (Timeout::builder("api").limit(ms(limit_ms)).on_event(listen).build().unwrap(), heard)
 }
 
-// S1-040
 #[tokio::test(start_paused = true)]
 async fn every_end_is_told_exactly_once() {
     let (timeout, heard) = listening(50);
@@ -73,7 +72,6 @@ async fn refused_call_is_told_once_whether_its_future_is_polled_or_dropped() {
     assert_eq!((timeout.snapshot().refused, timeout.snapshot().cancelled), (2, 0));
 }
 
-// vector T04
 #[tokio::test(start_paused = true)]
 async fn panic_in_poll_is_a_failure_even_at_the_limit() {
     let (timeout, heard) = listening(50);
@@ -87,7 +85,6 @@ async fn panic_in_poll_is_a_failure_even_at_the_limit() {
     assert_eq!((timeout.snapshot().failures, timeout.snapshot().timeouts), (1, 0));
 }
 
-// vector T10
 #[tokio::test(start_paused = true)]
 async fn panic_in_the_drop_of_the_cancelled_call_leaves_the_counts_right() {
     struct Bomb(#[allow(dead_code)] Flag);
@@ -139,14 +136,14 @@ async fn inner_call_is_gone_before_its_end_is_told() {
         .on_timeout(move |_| assert!(seen.load(std::sync::atomic::Ordering::SeqCst)))
         .build()
         .unwrap();
-    let before = buttress_core::observe::listener_panics();
+    let before = buttress_kit::listener_panics();
     let late = timeout.call(|| async move {
         let _flag = flag;
         taking(100).await
     });
     assert!(late.await.unwrap_err().rejection().is_some());
     assert!(gone.load(std::sync::atomic::Ordering::SeqCst));
-    assert_eq!(buttress_core::observe::listener_panics(), before);
+    assert_eq!(buttress_kit::listener_panics(), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! The time-out through its public API, with time standing still.
+//! The timeout through its public API, with time standing still.
 
 mod deadline;
 mod ending;

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{
@@ -12,10 +13,20 @@ use std::{
 };
 
 use buttress_core::{BoxError, FromRejection};
-use buttress_timeout::{Timeout, TimeoutConfig, TimeoutSnapshot, Timeouts, race};
+use buttress_timeout::{NOTHING_TO_RACE, Timeout, TimeoutConfig, TimeoutSnapshot, Timeouts, race};
 use tokio::time::{self, Instant};
 
 use crate::{Flag, ms, taking};
+
+/// The table of a system that this serves, as its settings file has it.
+fn blipee() -> Timeouts {
+    #[derive(serde::Deserialize)]
+    struct File {
+        timeouts: BTreeMap<String, TimeoutConfig>,
+    }
+    let text = include_str!("../../../../tests/data/sources/blipee.toml");
+    Timeouts::starting_with(toml::from_str::<File>(text).unwrap().timeouts).unwrap()
+}
 
 async fn hang() -> Result<u64, BoxError> {
     std::future::pending().await
@@ -27,10 +38,9 @@ async fn ends_after(timeouts: &Timeouts, name: &str) -> Duration {
     started.elapsed()
 }
 
-// S1-042
 #[tokio::test(start_paused = true)]
 async fn default_table_is_exact_and_unknown_names_get_30_s() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let table = [
         ("api.default", 30),
         ("api.ai", 120),
@@ -57,7 +67,6 @@ async fn default_table_is_exact_and_unknown_names_get_30_s() {
     assert_eq!(timeouts.all().len(), table.len());
 }
 
-// S1-041
 #[tokio::test(start_paused = true)]
 async fn registered_name_has_its_own_limit() {
     let timeouts = Timeouts::new();
@@ -75,10 +84,9 @@ async fn registered_name_has_its_own_limit() {
     assert_eq!(ai.config().limit, ms(5));
 }
 
-// S1-043
 #[tokio::test(start_paused = true)]
 async fn names_can_be_updated_listed_and_reset() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let clone = timeouts.clone();
     clone.update("cache.get", |config| config.limit = ms(50)).unwrap();
     clone.update("mine", |config| assert_eq!(config.limit, ms(30_000))).unwrap();
@@ -93,10 +101,9 @@ async fn names_can_be_updated_listed_and_reset() {
     assert!(timeouts.get("mine").is_none());
 }
 
-// S1-043
 #[tokio::test(start_paused = true)]
 async fn limit_can_be_overridden_for_one_call() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let late = timeouts.call_within("cache.get", ms(7), hang).await.unwrap_err();
     assert_eq!(late.rejection().unwrap().limit(), Some(ms(7)));
     assert_eq!(ends_after(&timeouts, "cache.get").await, ms(1_000));
@@ -104,7 +111,7 @@ async fn limit_can_be_overridden_for_one_call() {
 
 #[test]
 fn bad_limit_names_the_policy_and_changes_nothing() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let why = timeouts.register("cache.get", TimeoutConfig::of(Duration::ZERO)).unwrap_err();
     assert_eq!((why.field(), why.value()), ("cache.get.limit", "0ns"));
     assert!(timeouts.register("new", TimeoutConfig::of(Duration::MAX)).is_err());
@@ -112,10 +119,9 @@ fn bad_limit_names_the_policy_and_changes_nothing() {
     assert_eq!(timeouts.get("cache.get").unwrap().config().limit, ms(1_000));
 }
 
-// S1-045
 #[tokio::test(start_paused = true)]
 async fn race_returns_the_winners_name_and_drops_the_losers() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let (flag, dropped) = Flag::new();
     let slow = async move {
         let _flag = flag;
@@ -134,10 +140,9 @@ async fn race_returns_the_winners_name_and_drops_the_losers() {
     assert!(dropped.load(SeqCst));
 }
 
-// S1-045
 #[tokio::test(start_paused = true)]
 async fn race_that_all_lose_returns_the_last_error() {
-    let timeouts = Timeouts::with_defaults();
+    let timeouts = blipee();
     let late =
         timeouts.race([("a", ms(30), taking(99)), ("b", ms(50), taking(99)), ("c", ms(40), taking(99))]);
     let late = late.await.unwrap_err();
@@ -162,7 +167,7 @@ async fn race_of_handles_counts_in_each_of_them() {
 async fn race_of_nobody_is_an_error() {
     let nobody: [(Timeout, std::future::Ready<Result<(), BoxError>>); 0] = [];
     let why = race(nobody).await.unwrap_err();
-    assert_eq!(why.rejection().unwrap().code(), "NOTHING_TO_RACE");
+    assert_eq!(why.rejection().unwrap().code(), NOTHING_TO_RACE);
 }
 
 /// Wakes an executor that polls right inside of `wake`, where the table is used again.
@@ -188,4 +193,42 @@ fn reset_locks_nothing_while_those_are_woken_who_followed_what_goes() {
         tell.send(inline.1.load(SeqCst)).unwrap();
     });
     assert_eq!(told.recv_timeout(Duration::from_secs(5)), Ok(true), "no deadlock");
+}
+
+#[test]
+fn settings_a_table_cannot_start_with_name_the_policy() {
+    let bad = [("fine", TimeoutConfig::default()), ("api.ai", TimeoutConfig::of(Duration::ZERO))];
+    let why = Timeouts::starting_with(bad).unwrap_err();
+    assert_eq!((why.field(), why.value()), ("api.ai.limit", "0ns"));
+    assert!(Timeouts::starting_with([("", TimeoutConfig::default())]).is_err());
+}
+
+// Known from a table that read, changed and registered: of 20 000 updates from two threads, half were lost.
+#[test]
+fn updates_from_several_threads_all_count() {
+    let timeouts = Timeouts::new();
+    let times = 2_000;
+    let longer = |config: &mut TimeoutConfig| config.limit = config.limit.saturating_add(ms(1));
+    thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                for _ in 0..times {
+                    timeouts.update("mine", longer).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(timeouts.get("mine").unwrap().config().limit, ms(30_000 + 2 * times));
+}
+
+#[test]
+fn update_that_cannot_work_changes_and_registers_nothing() {
+    let timeouts = blipee();
+    let bad = |config: &mut TimeoutConfig| config.limit = Duration::ZERO;
+    let why = timeouts.update("cache.get", bad).unwrap_err();
+    assert_eq!((why.field(), why.value()), ("cache.get.limit", "0ns"));
+    assert_eq!(timeouts.update("new", bad).unwrap_err().field(), "new.limit");
+    assert!(timeouts.update("", |_| ()).is_err());
+    assert_eq!(timeouts.all().len(), 13);
+    assert_eq!(timeouts.get("cache.get").unwrap().config().limit, ms(1_000));
 }

@@ -1,7 +1,9 @@
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use buttress_core::config::MAX_DURATION;
-use buttress_timeout::{Timeout, TimeoutConfig};
+use buttress_core::{ConfigError, FromRejection, Note, OwnedEvent, config::MAX_DURATION, context};
+use buttress_kit::{Handle, Health};
+use buttress_timeout::{KIND, Timeout, TimeoutConfig};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{ms, taking, timeout};
@@ -51,4 +53,55 @@ fn settings_read_and_write_as_text() {
     assert_eq!(serde_json::to_string(&config).unwrap(), r#"{"limit":"1m 30s","propagate":true}"#);
     assert!(serde_json::from_str::<TimeoutConfig>(r#"{"limt":"1s"}"#).is_err());
     assert!(serde_json::from_str::<TimeoutConfig>(r#"{"limit":5}"#).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_two_threads_change_at_once_never_mix() {
+    for _ in 0..200 {
+        let timeout = timeout(10);
+        thread::scope(|threads| {
+            for (limit, propagate) in [(20, true), (30, false)] {
+                let timeout = &timeout;
+                let mut config = TimeoutConfig::of(ms(limit));
+                config.propagate = propagate;
+                threads.spawn(move || timeout.reconfigure(config).unwrap());
+            }
+        });
+        // What calls obey is what is named.
+        let config = timeout.config();
+        assert_eq!(config.propagate, config.limit == ms(20));
+        let mut told = None;
+        let late = timeout.call(|| {
+            told = context::deadline();
+            taking(1_000)
+        });
+        assert_eq!(late.await.unwrap_err().rejection().unwrap().limit(), Some(config.limit));
+        assert_eq!(told.is_some(), config.propagate);
+    }
+}
+
+fn patch(timeout: &Timeout, patch: &serde_json::Value) -> Result<(), ConfigError> {
+    let handle: &dyn Handle = timeout;
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(patch))
+}
+
+#[tokio::test(start_paused = true)]
+async fn handle_is_treated_as_all_others_are() {
+    let timeout = timeout(10);
+    let handle: &dyn Handle = &timeout;
+    assert_eq!((handle.kind(), handle.name().as_str(), handle.health()), (&KIND, "api", Health::Up));
+    patch(&timeout, &json!({ "propagate": false })).unwrap();
+    assert_eq!((timeout.config().limit, timeout.config().propagate), (ms(10), false));
+    let why = patch(&timeout, &json!({ "limit": "0s" })).unwrap_err();
+    assert_eq!((why.field(), why.policy()), ("limit", Some("timeout \"api\"")));
+    assert_eq!(
+        serde_json::to_value(handle.config_data()).unwrap(),
+        json!({ "limit": "10ms", "propagate": false })
+    );
+    timeout.call(|| taking(20)).await.unwrap_err();
+    assert_eq!(serde_json::to_value(handle.snapshot_data()).unwrap()["timeouts"], 1);
+    let mut events = handle.events();
+    handle.reset();
+    assert_eq!(timeout.snapshot(), Default::default());
+    assert_eq!(events.try_next().unwrap().what, OwnedEvent::Note(Note::new(Note::RESET)));
 }

@@ -10,7 +10,6 @@ use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 
 use crate::{ms, taking, timeout};
 
-// C-15
 #[tokio::test(start_paused = true)]
 async fn limit_is_reached_at_its_very_instant() {
     let mut call = task::spawn(timeout(30).call(|| taking(1_000)));
@@ -22,7 +21,6 @@ async fn limit_is_reached_at_its_very_instant() {
     assert_ready_err!(call.poll());
 }
 
-// vector T04
 #[tokio::test(start_paused = true)]
 async fn call_that_finishes_at_the_limit_has_finished() {
     let timeout = timeout(30);

@@ -1,11 +1,13 @@
 use std::{fmt, sync::Arc};
 
-use buttress_core::{Classify, FromRejection, OnlyErrors, Standard, Verdict};
+use buttress_core::{Classify, FromRejection, Standard, Verdict};
+
+use crate::sealed::Sealed;
 
 /// What a fallback does with the outcome of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Judgement {
+pub enum Decision {
     /// It is good: returned, and worth storing.
     Good,
     /// It is returned as it is, and not stored.
@@ -14,21 +16,17 @@ pub enum Judgement {
     Handle,
 }
 
-/// Says which outcomes a fallback handles.
-pub trait Handles<Res, Err> {
+/// Says which outcomes a fallback handles. Sealed: bring a classifier or a closure.
+pub trait Decide<Res, Err>: Sealed {
     /// What to do with this outcome.
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement;
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision;
 }
 
-impl<Res, Err: FromRejection> Handles<Res, Err> for Standard {
+impl Sealed for Standard {}
+
+impl<Res, Err: FromRejection> Decide<Res, Err> for Standard {
     #[inline]
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
-        by_verdict(self, outcome)
-    }
-}
-
-impl<Res, Err: FromRejection> Handles<Res, Err> for OnlyErrors {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
     }
 }
@@ -44,8 +42,10 @@ impl<C> fmt::Debug for Classified<C> {
     }
 }
 
-impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Classified<C> {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+impl<C> Sealed for Classified<C> {}
+
+impl<Res, Err: FromRejection, C: Classify<Res, Err>> Decide<Res, Err> for Classified<C> {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(&self.0, outcome)
     }
 }
@@ -54,13 +54,13 @@ impl<Res, Err: FromRejection, C: Classify<Res, Err>> Handles<Res, Err> for Class
 fn by_verdict<Res, Err: FromRejection>(
     classifier: &impl Classify<Res, Err>,
     outcome: Result<&Res, &Err>,
-) -> Judgement {
+) -> Decision {
     match (classifier.classify(outcome), outcome) {
-        (Verdict::Success, Ok(_)) => Judgement::Good,
-        (Verdict::Failure { .. }, _) => Judgement::Handle,
+        (Verdict::Success, Ok(_)) => Decision::Good,
+        (Verdict::Failure { .. }, _) => Decision::Handle,
         // A refusal says nothing about the service, and leaves the caller without an answer all the same.
-        (_, Err(error)) if error.rejection().is_some() => Judgement::Handle,
-        _ => Judgement::Pass,
+        (_, Err(error)) if error.rejection().is_some() => Decision::Handle,
+        _ => Decision::Pass,
     }
 }
 
@@ -85,15 +85,17 @@ impl<F> fmt::Debug for HandleIf<F> {
     }
 }
 
-impl<Res, Err, F> Handles<Res, Err> for HandleIf<F>
+impl<F> Sealed for HandleIf<F> {}
+
+impl<Res, Err, F> Decide<Res, Err> for HandleIf<F>
 where
     F: Fn(Result<&Res, &Err>) -> bool,
 {
-    fn judge(&self, outcome: Result<&Res, &Err>) -> Judgement {
+    fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         match (self.0(outcome), outcome) {
-            (true, _) => Judgement::Handle,
-            (false, Ok(_)) => Judgement::Good,
-            (false, Err(_)) => Judgement::Pass,
+            (true, _) => Decision::Handle,
+            (false, Ok(_)) => Decision::Good,
+            (false, Err(_)) => Decision::Pass,
         }
     }
 }

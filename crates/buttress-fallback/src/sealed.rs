@@ -1,0 +1,2 @@
+/// Keeps others from implementing a trait, so that it may change.
+pub trait Sealed {}
