@@ -20,6 +20,9 @@ pub enum Decision {
 pub trait Decide<Res, Err>: Sealed {
     /// What to do with this outcome.
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision;
+
+    /// Says in a few words what an answer was that is held for a failure.
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Sealed for Standard {}
@@ -28,6 +31,10 @@ impl<Res, Err: FromRejection> Decide<Res, Err> for Standard {
     #[inline]
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
+    }
+
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Classify::<Res, Err>::describe(self, Ok(answer), f)
     }
 }
 
@@ -47,6 +54,10 @@ impl<C> Sealed for Classified<C> {}
 impl<Res, Err: FromRejection, C: Classify<Res, Err>> Decide<Res, Err> for Classified<C> {
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(&self.0, outcome)
+    }
+
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(Ok(answer), f)
     }
 }
 
@@ -97,5 +108,9 @@ where
             (false, Ok(_)) => Decision::Good,
             (false, Err(_)) => Decision::Pass,
         }
+    }
+
+    fn describe(&self, _answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call failed")
     }
 }
