@@ -88,8 +88,8 @@ pub(crate) struct Engine {
     pub(crate) ignored: AtomicU64,
     /// For how many milliseconds a caller that is refused should stay away at most. `u32::MAX`: until it is over.
     longest_wait: AtomicU32,
-    /// Of a keyed breaker: used since the last sweep.
-    pub(crate) used: AtomicBool,
+    /// Of a keyed breaker: when it was used last, in the map's ticks.
+    pub(crate) used: AtomicU32,
     /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted. Written and read
     /// with the circuit's lock held.
     gone: AtomicBool,
@@ -109,7 +109,7 @@ impl Engine {
             would_reject: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             longest_wait: AtomicU32::new(u32::MAX),
-            used: AtomicBool::new(true),
+            used: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             shown: AtomicBool::new(false),
         })

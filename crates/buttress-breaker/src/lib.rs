@@ -123,7 +123,6 @@ mod future;
 mod keyed;
 mod kind;
 mod layer;
-mod parked;
 mod permit;
 mod registry;
 mod rules;

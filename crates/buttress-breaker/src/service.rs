@@ -5,9 +5,10 @@ use std::{
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
+use buttress_kit::wakers::Parked;
 use tower_service::Service;
 
-use crate::{Breaker, BreakerFuture, engine::Refusal, parked::Place, shared::Shared, timer::Timer};
+use crate::{Breaker, BreakerFuture, engine::Refusal, shared::Shared, timer::Timer};
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
 ///
@@ -27,7 +28,7 @@ pub struct BreakerService<S, C = Standard> {
 /// How a service that is not ready hears that it may be by now.
 struct Waiting {
     shared: Arc<Shared>,
-    place: Option<Place>,
+    parked: Option<Parked>,
     /// Behind the readiness gate, the end of the open wait, or of a probe's lease; else the end of half-open.
     timer: Timer,
     /// The inner service was asked and said "not yet": this instance may be in its queue.
@@ -36,8 +37,8 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.shared.wakers.unpark(place);
+        if let Some(parked) = self.parked.take() {
+            self.shared.wakers.unpark(parked);
         }
     }
 }
@@ -79,11 +80,11 @@ impl<S, C> BreakerService<S, C> {
         let shared = &self.breaker.engine.shared;
         let waiting = self.waiting.get_or_insert_with(|| Waiting {
             shared: shared.clone(),
-            place: None,
+            parked: None,
             timer: Timer::default(),
             queued: false,
         });
-        shared.wakers.park(&mut waiting.place, cx.waker());
+        shared.wakers.park(&mut waiting.parked, cx.waker());
     }
 
     /// Gives back what the inner service may have reserved for this instance, or will once its turn comes: only

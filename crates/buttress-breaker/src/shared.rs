@@ -9,13 +9,12 @@ use std::{
 };
 
 use buttress_core::{Level, Levels, Note, OwnedEvent};
-use buttress_kit::{Chance, Emitter, Live, Mode};
+use buttress_kit::{Chance, Emitter, Live, Mode, Wakers};
 use tokio::time::Instant;
 
 use crate::{
     BreakerConfig, Ramp, State,
     circuit::Notice,
-    parked::Wakers,
     rules::nanos,
     words::{self, EVICTED, LEASE_EXPIRED},
 };

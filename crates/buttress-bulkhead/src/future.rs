@@ -5,26 +5,30 @@ use std::{
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
+use buttress_kit::CallOnce;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::lease::{Busy, Lease, outcome_of};
+use crate::{Bulkhead, entering::Entering, permit::outcome_of};
 
 pin_project! {
     /// Waits for a slot, then for the inner service to be ready, then resolves as the inner call does; or to a
     /// rejection.
     ///
-    /// Until it is polled it has no slot and no place in the line. Dropping it gives up what it has, and cancels
-    /// the inner call. The slot is given back when the call is done, not when this is dropped.
+    /// Until it is polled it has neither slot nor place in the queue. The slot is given back when the call is done, not
+    /// when this is dropped.
+    ///
+    /// # Cancellation
+    /// Dropping it gives up what it has, and cancels the inner call.
     #[must_use = "futures do nothing unless polled"]
     pub struct BulkheadFuture<S, Req, C = Standard>
     where
         S: Service<Req>,
     {
-        // Before the lease, so that a cancelled call is over before its slot is free.
+        // Dropped in this order: a cancelled call is over before its slot is free.
         #[pin]
         phase: Phase<S, Req, S::Future>,
-        lease: Lease,
+        entering: Entering,
         classify: C,
     }
 }
@@ -39,17 +43,36 @@ pin_project! {
     }
 }
 
+impl Bulkhead {
+    /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).
+    ///
+    /// # Errors
+    /// Those of the call, and rejections: see [the crate](crate#refusals).
+    ///
+    /// # Cancellation
+    /// Dropping the future gives up the slot or the place in the queue. Until it is polled, it has neither.
+    pub fn call<F, Fut, T, E>(&self, f: F) -> BulkheadFuture<CallOnce<F>, ()>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        BulkheadFuture::new(self, CallOnce::new(f), (), Standard)
+    }
+}
+
 impl<S, Req, C> BulkheadFuture<S, Req, C>
 where
     S: Service<Req>,
 {
-    pub(crate) fn new(inner: S, req: Req, lease: Lease, classify: C) -> Self {
-        Self { phase: Phase::Entering { inner, req: Some(req) }, lease, classify }
+    #[inline]
+    pub(crate) fn new(bulkhead: &Bulkhead, inner: S, req: Req, classify: C) -> Self {
+        let phase = Phase::Entering { inner, req: Some(req) };
+        Self { phase, entering: Entering::new(bulkhead.shared.clone()), classify }
     }
 
-    /// The 1-based place in the line, while it waits. Walks the line.
+    /// The 1-based position in the queue, while it waits. Walks the queue.
     pub fn queue_position(&self) -> Option<usize> {
-        self.lease.position()
+        self.entering.position()
     }
 }
 
@@ -61,42 +84,34 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    // Inlined into whoever awaits it, so that what the inner service answers goes where it stays without a copy.
-    // What waits and what fails stays outside.
-    #[inline(always)]
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();
-        if !this.lease.is_held() {
-            if let Err(why) = ready!(this.lease.poll_take(cx)) {
+        if !this.entering.has_slot() {
+            assert!(!matches!(*this.phase, Phase::Over), "polled after it resolved");
+            if let Err(why) = ready!(this.entering.poll_slot(cx)) {
                 this.phase.set(Phase::Over);
                 return Poll::Ready(Err(S::Error::from_rejection(why)));
             }
         }
-        let busy = Busy::new(this.lease);
+        let inside = this.entering.flight().inside();
         match poll_inner(this.phase.as_mut(), cx) {
             Poll::Pending => {
-                busy.returned();
+                inside.leave();
                 Poll::Pending
             }
-            // Taken apart at once: a whole `Result` that is borrowed for the verdict is written to memory.
-            Poll::Ready(Ok(response)) => {
-                let verdict = this.classify.classify(Ok(&response));
+            Poll::Ready(result) => {
+                let verdict = this.classify.classify(result.as_ref());
                 // What is left of the call goes before its slot does.
                 this.phase.set(Phase::Over);
-                busy.ended(outcome_of(verdict));
-                Poll::Ready(Ok(response))
-            }
-            Poll::Ready(Err(error)) => {
-                let verdict = this.classify.classify(Err(&error));
-                this.phase.set(Phase::Over);
-                busy.ended(outcome_of(verdict));
-                Poll::Ready(Err(error))
+                inside.end(outcome_of(verdict));
+                Poll::Ready(result)
             }
         }
     }
 }
 
-#[inline(always)]
+#[inline]
 fn poll_inner<S, Req>(
     mut phase: Pin<&mut Phase<S, Req, S::Future>>,
     cx: &mut Context<'_>,
@@ -124,6 +139,6 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkheadFuture").field("lease", &self.lease).finish_non_exhaustive()
+        f.debug_struct("BulkheadFuture").field("entering", &self.entering).finish_non_exhaustive()
     }
 }

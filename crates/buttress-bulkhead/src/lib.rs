@@ -78,24 +78,30 @@
 //! it needs a tokio runtime with time enabled.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod builder;
 mod bulkhead;
 mod config;
+mod drain;
+mod entering;
 mod future;
 mod gate;
+mod kind;
 mod layer;
-mod lease;
-mod queue;
+mod permit;
 mod service;
+mod snapshot;
 mod stats;
 mod sync;
+pub mod words;
 
 pub use crate::{
-    builder::BulkheadBuilder,
-    bulkhead::{Bulkhead, BulkheadSnapshot},
-    config::BulkheadConfig,
+    bulkhead::Bulkhead,
+    config::{BulkheadBuilder, BulkheadConfig},
+    drain::Drain,
     future::BulkheadFuture,
+    kind::KIND,
     layer::BulkheadLayer,
-    lease::{Acquire, Drain, Permit},
+    permit::{Acquire, Permit},
     service::BulkheadService,
+    snapshot::BulkheadSnapshot,
+    words::{CLOSED, QUEUE_CLEARED, QUEUE_FULL, QUEUE_TIMEOUT},
 };

@@ -1,4 +1,5 @@
-//! What is counted, but for completed calls, which the gate counts. Plain relaxed counters: each is exact, together they are of no one moment.
+//! What is counted, but for completed calls, which the gate counts. Plain relaxed counters: each is exact, together they
+//! are of no one moment.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,7 +10,7 @@ use std::{
 const TIMES: usize = 100;
 const NO_TIME: u64 = u64::MAX;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stats {
     /// What the gate had counted at the last reset.
     pub(crate) completed_before: AtomicU64,
@@ -30,21 +31,6 @@ struct Times {
 }
 
 impl Stats {
-    pub(crate) fn new() -> Self {
-        let times =
-            Times { next: AtomicU64::new(0), ring: Box::new([const { AtomicU64::new(NO_TIME) }; TIMES]) };
-        Self {
-            completed_before: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            would_reject: AtomicU64::new(0),
-            queue_timeouts: AtomicU64::new(0),
-            cleared: AtomicU64::new(0),
-            times,
-        }
-    }
-
     pub(crate) fn took(&self, elapsed: Duration) {
         self.times.put(elapsed);
     }
@@ -64,11 +50,17 @@ impl Stats {
             cleared,
             times,
         } = self;
-        for counter in [failed, cancelled, rejected, would_reject, queue_timeouts, cleared] {
-            counter.store(0, Relaxed);
+        for count in [failed, cancelled, rejected, would_reject, queue_timeouts, cleared] {
+            count.store(0, Relaxed);
         }
         completed_before.store(completed, Relaxed);
         times.ring.iter().for_each(|time| time.store(NO_TIME, Relaxed));
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { next: AtomicU64::new(0), ring: Box::new([const { AtomicU64::new(NO_TIME) }; TIMES]) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The circuit as plain data: no atomics, no clock, no chance of its own, and no listener.
 //!
 //! It is the one place where states change. The lock-free [`atomic`](crate::atomic) front only counts successes on its
-//! behalf, and hands them in with [`Circuit::add_successes`] before anything else is asked.
+//! behalf, and hands them in with [`Circuit::end_grant`] before anything else is asked.
 
 mod half_open;
 mod trip;
@@ -131,6 +131,8 @@ pub(crate) struct Circuit {
     abandoned_in_a_row: u32,
     succeeded_in_a_row: u64,
     successes: u64,
+    /// How many successes may be counted at present without asking the circuit.
+    granted: u32,
     /// Made when it is first written to: a keyed breaker has many circuits that only ever saw successes.
     history: Option<Box<History>>,
 }
@@ -172,6 +174,7 @@ impl Circuit {
             succeeded_in_a_row: 0,
             abandoned_in_a_row: 0,
             successes: 0,
+            granted: 0,
             history: None,
         };
         circuit.window.clear(now.time);
@@ -216,8 +219,10 @@ impl Circuit {
         }
     }
 
-    /// Records `calls` that succeeded in time in the present generation, up to now.
-    pub(crate) fn add_successes(&mut self, calls: u64) {
+    /// Takes over the successes counted so far, all in time and in the present generation; `left` of those granted were
+    /// not. No more may be counted.
+    pub(crate) fn end_grant(&mut self, left: u64) {
+        let calls = u64::from(std::mem::take(&mut self.granted)).saturating_sub(left);
         if calls == 0 {
             return;
         }

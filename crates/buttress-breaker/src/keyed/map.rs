@@ -4,7 +4,7 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -38,6 +38,11 @@ pub(super) struct Keys<K> {
     max_per_shard: usize,
     idle_for: u64,
     swept_at: AtomicU64,
+    /// Grows with each key that comes, and each sweep. A circuit that is used takes it down: so there is an order of
+    /// use, as exact as keys come, and uses write nothing that others read.
+    tick: AtomicU32,
+    /// The tick of the last sweep.
+    swept: AtomicU32,
     template: Mutex<Template>,
     /// What calls go through whose key has no circuit: it admits everything and records nothing.
     free: Arc<Engine>,
@@ -69,6 +74,8 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             max_per_shard: max / shards,
             idle_for: nanos(idle_for),
             swept_at: AtomicU64::new(shared.now()),
+            tick: AtomicU32::new(0),
+            swept: AtomicU32::new(0),
             free: Engine::new(shared.clone(), rules.clone(), State::Disabled),
             template: Mutex::new(Template { rules, state }),
             untracked: AtomicU64::new(0),
@@ -98,10 +105,17 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         Q: Hash + Eq + ?Sized,
     {
         let found = reading(self.shard(key)).get(key).cloned()?;
-        if !found.used.load(Relaxed) {
-            found.used.store(true, Relaxed);
+        let tick = self.tick.load(Relaxed);
+        // A plain look first: most uses change nothing.
+        if found.used.load(Relaxed) != tick {
+            found.used.store(tick, Relaxed);
         }
         Some(found)
+    }
+
+    /// The next tick.
+    fn tick(&self) -> u32 {
+        self.tick.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Makes the circuit of a key. `None`: every key matters, and there is no room for another one.
@@ -134,6 +148,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(&self.template).clone();
                 let circuit = Engine::new(shared.clone(), rules, state);
+                circuit.used.store(self.tick(), Relaxed);
                 shard.insert(key.to_owned(), circuit.clone());
                 self.len.fetch_add(1, Relaxed);
                 Some((circuit, state))
@@ -148,40 +163,39 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         Some(made)
     }
 
-    /// Drops keys that nothing is lost with, up to an eighth of the shard at a time: the unused ones, and where
-    /// that is not enough, others. Whether it found so many.
+    /// Drops keys that nothing is lost with, those not used for longest first, up to an eighth of the shard at a time.
+    /// Whether it found so many.
     fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Engine>>) -> bool {
         let enough = (shard.len() / 8).max(1);
-        for also_used in [false, true] {
-            if gone.len() < enough {
-                shard.retain(|_, circuit| {
-                    let goes = gone.len() < enough
-                        && (also_used || !circuit.used.load(Relaxed))
-                        && Arc::strong_count(circuit) == 1
-                        && circuit.knows_nothing();
-                    if goes {
-                        gone.push(circuit.clone());
-                    }
-                    !goes
-                });
+        let tick = self.tick.load(Relaxed);
+        let age = |engine: &Engine| tick.wrapping_sub(engine.used.load(Relaxed));
+        let may_go = |engine: &Arc<Engine>| Arc::strong_count(engine) == 1 && engine.knows_nothing();
+        let mut ages: Vec<u32> = shard.values().filter(|one| may_go(one)).map(|one| age(one)).collect();
+        ages.sort_unstable_by(|one, other| other.cmp(one));
+        let Some(least) = ages.get(enough.min(ages.len()).saturating_sub(1)).copied() else { return false };
+        shard.retain(|_, engine| {
+            let goes = gone.len() < enough && age(engine) >= least && may_go(engine);
+            if goes {
+                gone.push(engine.clone());
             }
-        }
+            !goes
+        });
         gone.len() >= enough
     }
 
-    /// Drops the keys that were not used since the last sweep, and marks the others as unused. Those whose circuit
-    /// is open stay until its wait is over: nobody calls them because it is open.
+    /// Drops the keys that were not used since the last sweep. Those whose circuit is open stay until its wait is over:
+    /// nobody calls them because it is open.
     pub(super) fn sweep(&self, shared: &Arc<Shared>) {
         self.swept_at.store(shared.now(), Relaxed);
+        let last = self.swept.swap(self.tick(), Relaxed);
+        let used_since = |engine: &Engine| engine.used.load(Relaxed).wrapping_sub(last) <= u32::MAX / 2;
         let mut gone = Vec::new();
         // A new circuit of the key would not be in the state that this one is in, and should be.
         let begins = unpoisoned(&self.template).state;
         let held = |state| state != begins && !matches!(state, State::Closed | State::HalfOpen);
         for shard in &self.shards {
             writing(shard).retain(|_, circuit| {
-                let kept = circuit.used.swap(false, Relaxed)
-                    || Arc::strong_count(circuit) > 1
-                    || held(circuit.state());
+                let kept = used_since(circuit) || Arc::strong_count(circuit) > 1 || held(circuit.state());
                 if !kept {
                     gone.push(circuit.clone());
                 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, OnCancel, OpenReason, State, WindowConfig};
-use buttress_core::{BoxError, Event};
+use buttress_core::{BoxError, Event, Note};
 use buttress_kit::listener_panics;
 use tokio::time::advance;
 use tokio_test::task;
@@ -430,4 +430,63 @@ async fn a_classifier_that_panics_is_a_failed_call() {
     assert!(catch_unwind(call).is_err());
     breaker.is(State::Open);
     assert_eq!(breaker.snapshot().failures, 1);
+}
+
+// A listener that answers its own event would otherwise hold the caller for ever.
+#[test]
+fn a_listener_that_answers_its_own_event_lets_the_caller_go() {
+    let (done, watchdog) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let handle: Arc<Mutex<Option<Breaker>>> = Arc::default();
+        let own = handle.clone();
+        let builder = Breaker::builder("x").on_event(move |event| {
+            if let (Event::Note(Note { what: Note::RESET, .. }), Some(breaker)) =
+                (event, &*own.lock().unwrap())
+            {
+                breaker.reset();
+            }
+        });
+        let breaker = builder.build().unwrap();
+        *handle.lock().unwrap() = Some(breaker.clone());
+        (0..100).for_each(|_| breaker.reset());
+        breaker.is(State::Closed);
+        // So that nothing is told when it is dropped.
+        let gone = handle.lock().unwrap().take();
+        drop(gone);
+        done.send(()).unwrap();
+    });
+    watchdog.recv_timeout(Duration::from_secs(20)).expect("held for ever");
+}
+
+// Such a panic gets out of a plain `catch_unwind`, as what it caught is dropped.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_shown_with_a_panic_that_panics_when_dropped_opens_like_any_other() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("again")
+        }
+    }
+    #[derive(Debug)]
+    struct Unshowable;
+    impl std::fmt::Display for Unshowable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::panic_any(Bomb)
+        }
+    }
+    impl std::error::Error for Unshowable {}
+    let (breaker, heard) = Heard::by(tripping_at_once().gate_readiness(true));
+    breaker.force_open();
+    let inner = service_fn(|(): ()| async { Ok::<_, BoxError>(()) });
+    let mut waiting = task::spawn(breaker.wrap(inner));
+    assert!(waiting.enter(|cx, mut svc| svc.poll_ready(cx)).is_pending());
+    breaker.force_half_open().unwrap();
+    assert!(waiting.is_woken());
+    let probe = breaker.try_acquire().unwrap();
+    assert!(waiting.enter(|cx, mut svc| svc.poll_ready(cx)).is_pending());
+    probe.failure_with(&Unshowable);
+    breaker.is(State::Open);
+    assert!(waiting.is_woken());
+    assert_eq!(heard.transitions().last().unwrap(), "half_open>open auto");
+    assert_eq!(breaker.last_error().as_deref(), Some("an error that cannot be shown"));
 }

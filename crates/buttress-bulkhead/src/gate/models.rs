@@ -31,7 +31,12 @@ fn bell() -> (std::sync::Arc<Bell>, Waker) {
 }
 
 fn gate(limit: u32) -> Arc<Gate> {
-    Arc::new(Gate::new(BulkheadConfig { max_concurrent: limit, ..BulkheadConfig::default() }))
+    Arc::new(Gate::new(&BulkheadConfig { max_concurrent: limit, ..BulkheadConfig::default() }))
+}
+
+fn set_limit(gate: &Gate, max_concurrent: u32) {
+    gate.apply(&BulkheadConfig { max_concurrent, ..BulkheadConfig::default() });
+    gate.settle();
 }
 
 /// With its only slot taken.
@@ -44,12 +49,12 @@ fn full_gate() -> Arc<Gate> {
 /// Another thread gives a slot back.
 fn releasing(gate: &Arc<Gate>) -> thread::JoinHandle<()> {
     let gate = gate.clone();
-    thread::spawn(move || gate.release())
+    thread::spawn(move || _ = gate.release())
 }
 
 /// What a task does that is dropped while it waits.
-fn give_up(gate: &Gate, place: Place) {
-    if gate.leave(place.ticket) == Some(Fate::Granted) {
+fn give_up(gate: &Gate, queued: Queued) {
+    if gate.leave(queued.ticket) == Some(WaitResult::Granted) {
         gate.release();
     }
 }
@@ -58,10 +63,10 @@ fn give_up(gate: &Gate, place: Place) {
 fn must_be_called(gate: &Gate, entry: Entry, bell: &Bell) {
     match entry {
         Entry::Taken => {}
-        Entry::Waits(place) => {
+        Entry::Waits(queued, _) => {
             assert!(bell.rang(), "nobody called the waiter");
-            let fate = gate.poll_wait(&mut Some(place.ticket), Waker::noop());
-            assert_eq!(fate, Some(Fate::Granted));
+            let result = gate.poll_wait(&mut Some(queued.ticket), Waker::noop());
+            assert_eq!(result, Poll::Ready(WaitResult::Granted));
         }
         other => panic!("{other:?}"),
     }
@@ -69,7 +74,7 @@ fn must_be_called(gate: &Gate, entry: Entry, bell: &Bell) {
 
 /// Nothing is held, nobody waits, and the way without the lock is open.
 fn must_be_idle(gate: &Gate, limit: u32) {
-    let word = gate.load();
+    let word = gate.slots().load();
     assert_eq!((word.in_flight(), word.limit(), word.is_attended()), (0, limit, false));
     assert!(gate.try_take());
 }
@@ -89,10 +94,10 @@ fn release_and_enter_meet() {
 }
 
 #[test]
-fn release_and_cancelled_head_of_the_line_meet() {
+fn release_and_cancelled_head_of_the_queue_meet() {
     loom::model(|| {
         let gate = full_gate();
-        let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
+        let Entry::Waits(first, _) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
         let second = gate.enter(&waker);
         let release = releasing(&gate);
@@ -108,7 +113,7 @@ fn release_and_cancelled_head_of_the_line_meet() {
 fn release_and_cancelled_only_waiter_meet_a_newcomer() {
     loom::model(|| {
         let gate = full_gate();
-        let Entry::Waits(first) = gate.enter(Waker::noop()) else { panic!() };
+        let Entry::Waits(first, _) = gate.enter(Waker::noop()) else { panic!() };
         let release = releasing(&gate);
         give_up(&gate, first);
         let (bell, waker) = bell();
@@ -176,8 +181,8 @@ fn granted_slot_hands_on_what_was_written() {
         });
         let granted = match gate.enter(Waker::noop()) {
             Entry::Taken => true,
-            Entry::Waits(place) => {
-                gate.poll_wait(&mut Some(place.ticket), Waker::noop()) == Some(Fate::Granted)
+            Entry::Waits(queued, _) => {
+                gate.poll_wait(&mut Some(queued.ticket), Waker::noop()) == Poll::Ready(WaitResult::Granted)
             }
             other => panic!("{other:?}"),
         };
@@ -244,29 +249,29 @@ fn newcomer_never_overtakes_who_waits() {
 fn drain_hears_of_the_end_when_the_last_waiter_goes() {
     loom::model(|| {
         let gate = full_gate();
-        let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+        let Entry::Waits(queued, _) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
-        let mut drainer = None;
-        assert!(!gate.poll_drained(&mut drainer, &waker));
+        let mut parked = None;
+        assert!(!gate.poll_drained(&mut parked, &waker));
         let release = releasing(&gate);
         give_up(&gate, place);
         release.join().unwrap();
         assert!(bell.rang());
-        assert!(gate.poll_drained(&mut drainer, &waker));
+        assert!(gate.poll_drained(&mut parked, &waker));
         must_be_idle(&gate, 1);
     });
 }
 
 #[test]
-fn drain_hears_of_the_end_when_the_line_is_cleared() {
+fn drain_hears_of_the_end_when_the_queue_is_cleared() {
     loom::model(|| {
         let gate = full_gate();
-        let Entry::Waits(place) = gate.enter(Waker::noop()) else { panic!() };
+        let Entry::Waits(queued, _) = gate.enter(Waker::noop()) else { panic!() };
         let (bell, waker) = bell();
-        let mut drainer = None;
-        assert!(!gate.poll_drained(&mut drainer, &waker));
+        let mut parked = None;
+        assert!(!gate.poll_drained(&mut parked, &waker));
         let release = releasing(&gate);
-        gate.clear();
+        gate.clear(drop);
         release.join().unwrap();
         give_up(&gate, place);
         assert!(bell.rang());
@@ -282,14 +287,14 @@ fn drain_and_waiter_both_hear_of_the_only_release() {
         let waiter = gate.enter(&waker);
         let (drain_bell, drain_waker) = bell();
         let release = releasing(&gate);
-        let mut drainer = None;
-        assert!(!gate.poll_drained(&mut drainer, &drain_waker));
+        let mut parked = None;
+        assert!(!gate.poll_drained(&mut parked, &drain_waker));
         release.join().unwrap();
         must_be_called(&gate, waiter, &waiter_bell);
         assert!(!drain_bell.rang());
         gate.release();
         assert!(drain_bell.rang());
-        assert!(gate.poll_drained(&mut drainer, &drain_waker));
+        assert!(gate.poll_drained(&mut parked, &drain_waker));
         must_be_idle(&gate, 1);
     });
 }
@@ -300,11 +305,11 @@ fn drain_and_the_last_release_meet() {
         let gate = full_gate();
         let (bell, waker) = bell();
         let release = releasing(&gate);
-        let mut drainer = None;
-        let at_once = gate.poll_drained(&mut drainer, &waker);
+        let mut parked = None;
+        let at_once = gate.poll_drained(&mut parked, &waker);
         release.join().unwrap();
         assert!(at_once || bell.rang());
-        assert!(gate.poll_drained(&mut drainer, &waker));
+        assert!(gate.poll_drained(&mut parked, &waker));
         must_be_idle(&gate, 1);
     });
 }
@@ -315,7 +320,7 @@ fn raised_limit_and_enter_meet() {
         let gate = full_gate();
         let (bell, waker) = bell();
         let other = gate.clone();
-        let raise = thread::spawn(move || other.reconfigure(|config| config.max_concurrent = 2));
+        let raise = thread::spawn(move || set_limit(&other, 2));
         let entry = gate.enter(&waker);
         raise.join().unwrap();
         must_be_called(&gate, entry, &bell);
@@ -331,7 +336,7 @@ fn lowered_limit_and_release_and_take_meet() {
         let gate = gate(2);
         assert!(gate.try_take());
         let other = gate.clone();
-        let lower = thread::spawn(move || other.reconfigure(|config| config.max_concurrent = 1));
+        let lower = thread::spawn(move || set_limit(&other, 1));
         let taken = gate.try_take();
         gate.release();
         lower.join().unwrap();
@@ -355,11 +360,11 @@ fn close_and_enter_meet() {
         let sent_away = close.join().unwrap();
         match entry {
             Entry::Closed => assert_eq!(sent_away, 0),
-            Entry::Waits(place) => {
+            Entry::Waits(queued, _) => {
                 assert!(bell.rang());
                 assert_eq!(sent_away, 1);
-                let fate = gate.poll_wait(&mut Some(place.ticket), Waker::noop());
-                assert_eq!(fate, Some(Fate::Closed));
+                let result = gate.poll_wait(&mut Some(queued.ticket), Waker::noop());
+                assert_eq!(result, Poll::Ready(WaitResult::Closed));
             }
             other => panic!("{other:?}"),
         }
@@ -370,21 +375,21 @@ fn close_and_enter_meet() {
 }
 
 #[test]
-fn clear_and_release_share_out_the_line() {
+fn clear_and_release_share_out_the_queue() {
     loom::model(|| {
         let gate = full_gate();
         let (bell, waker) = bell();
-        let Entry::Waits(place) = gate.enter(&waker) else { panic!() };
+        let Entry::Waits(queued, _) = gate.enter(&waker) else { panic!() };
         let release = releasing(&gate);
-        let cleared = gate.clear();
+        let cleared = gate.clear(drop);
         release.join().unwrap();
         assert!(bell.rang());
-        match gate.poll_wait(&mut Some(place.ticket), Waker::noop()) {
-            Some(Fate::Granted) => {
+        match gate.poll_wait(&mut Some(queued.ticket), Waker::noop()) {
+            Poll::Ready(WaitResult::Granted) => {
                 assert_eq!(cleared, 0);
                 gate.release();
             }
-            fate => assert_eq!((fate, cleared), (Some(Fate::Cleared), 1)),
+            result => assert_eq!((result, cleared), (Poll::Ready(WaitResult::Cleared), 1)),
         }
         must_be_idle(&gate, 1);
     });

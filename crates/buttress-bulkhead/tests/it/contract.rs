@@ -45,7 +45,6 @@ fn everything_can_be_sent_shared_cloned_and_shown_whatever_the_request_is() {
     future(&svc.oneshot(Vec::new()));
 }
 
-// vector K07
 #[tokio::test(start_paused = true)]
 async fn readied_clone_that_is_never_called_starves_nobody() {
     let bulkhead = bulkhead(1, 1);
@@ -58,7 +57,6 @@ async fn readied_clone_that_is_never_called_starves_nobody() {
     assert_eq!(idle.call(1).await.unwrap(), 1);
 }
 
-// vector K06
 #[tokio::test(start_paused = true)]
 async fn slot_is_free_when_the_call_is_done_not_when_its_future_is_dropped() {
     let bulkhead = bulkhead(1, 0);
@@ -153,7 +151,6 @@ async fn service_that_fails_to_be_ready_fails_the_call_not_the_bulkhead() {
     assert_eq!((snapshot.available, snapshot.failed), (1, 1));
 }
 
-// SX-06
 #[tokio::test(start_paused = true)]
 async fn future_dropped_at_any_await_gives_everything_back() {
     let bulkhead = bulkhead(1, 1);
