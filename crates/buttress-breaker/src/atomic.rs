@@ -136,7 +136,9 @@ impl AtomicCircuit {
             valid_until: AtomicU64::new(0),
             guarded: Mutex::new(Guarded { circuit, rules }),
         };
-        atomic.publish(&mut *unpoisoned(atomic.guarded.lock()));
+        let mut guarded = unpoisoned(atomic.guarded.lock());
+        atomic.publish(&mut guarded);
+        drop(guarded);
         atomic
     }
 
@@ -159,7 +161,7 @@ impl AtomicCircuit {
         (left > 0 && !over).then_some(left)
     }
 
-    /// Whether the circuit, found half-open, is so for too long. To be asked before `blocked_until`.
+    /// Whether the circuit, found half-open, is so for too long. Comes before any look at `blocked_until`.
     #[inline]
     pub(crate) fn is_over(&self, word: StateWord, now: u64) -> bool {
         // Acquire: if this is of a later state, so is `blocked_until` from here on.
@@ -221,7 +223,7 @@ impl AtomicCircuit {
         let granted = circuit.grant(rules, MOST);
         self.blocked_until.store(blocked, Relaxed);
         self.valid_until.store(circuit.valid_until(), Release);
-        // Release: who sees the new word sees the times that belong to it.
+        // Release: a call that sees the new word sees the times that belong to it.
         self.word.store(StateWord::new(circuit.generation(), rules.timed, phase, granted).0, Release);
     }
 }

@@ -30,7 +30,7 @@ impl Breaker {
     /// Makes a breaker with these settings.
     ///
     /// # Errors
-    /// Where the settings cannot work; names the field, its value and why.
+    /// The settings cannot work; names the policy, the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
     }
@@ -53,13 +53,13 @@ impl Breaker {
     ///
     /// ```
     /// # tokio_test::block_on(async {
-    /// use buttress_breaker::Breaker;
-    /// use buttress_core::BoxError;
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, rejection};
     ///
     /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
     /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
     /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
-    /// assert_eq!(buttress_core::rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
     /// # });
     /// ```
     pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
@@ -71,13 +71,14 @@ impl Breaker {
 
     /// Asks for one call and returns a scope guard for it, to be told how the call ended.
     ///
-    /// Dropping the guard untold is a cancelled call, or a failure where a panic drops it.
+    /// Dropping the guard untold is a cancelled call, or a failure if a panic drops it.
     ///
     /// # Errors
-    /// Where the circuit refuses.
+    /// The circuit refuses.
     ///
     /// ```
-    /// use buttress_breaker::{Breaker, State};
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{Breaker, State};
     ///
     /// let breaker = Breaker::builder("disk").consecutive_failures(2).build().unwrap();
     /// for _ in 0..2 {
@@ -139,10 +140,10 @@ impl Breaker {
         self.engine.manual(|circuit, rules, now| circuit.force_open(rules, Some(nanos(wait).max(1)), now));
     }
 
-    /// Lets probes in at once, where the circuit is open or isolated.
+    /// Lets probes in at once, if the circuit is open or isolated.
     ///
     /// # Errors
-    /// Where calls flow: there is nothing to probe. The state stays.
+    /// Calls flow: there is nothing to probe. The state stays.
     pub fn force_half_open(&self) -> Result<(), IllegalTransition> {
         let done = self.engine.manual(|circuit, rules, now| circuit.force_half_open(rules, now));
         done.map_err(|from| IllegalTransition { from, to: State::HalfOpen })

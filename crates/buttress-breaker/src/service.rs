@@ -88,7 +88,7 @@ impl<S, C> BreakerService<S, C> {
     }
 
     /// Gives back what the inner service may have reserved for this instance, or will once its turn comes: only
-    /// dropping that instance does. A clone holds no reservation and stands in no line.
+    /// dropping that instance does. A clone holds no reservation and is in no queue.
     fn leave_inner(&mut self)
     where
         S: Clone,
@@ -141,7 +141,7 @@ impl<S, C> BreakerService<S, C> {
             if let Some(timer) = &mut timer {
                 timer.wake_at(refusal.until.map(|until| engine.shared.instant(until)), cx);
             }
-            // Asked again with the wakers in place: a change before that has woken nobody.
+            // Again, now that the waker is on the list: a change before that has woken nobody.
             match engine.refusing() {
                 None => return Poll::Ready(()),
                 Some(still) if still.until == refusal.until => return Poll::Pending,

@@ -4,19 +4,18 @@
 //! behalf, and hands them in with [`Circuit::end_grant`] before anything else is asked.
 
 mod half_open;
+mod manual;
+mod notice;
 mod trip;
 mod view;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
-use buttress_core::{Name, Note, Transition, Value, Word};
+use buttress_core::{Name, Word};
 use buttress_kit::BackoffState;
 
-pub(crate) use self::view::View;
-use self::{half_open::HalfOpen, trip::RULES};
+use self::{half_open::HalfOpen, notice::Detail, trip::RULES};
+pub(crate) use self::{notice::Notice, view::View};
 use crate::{
     OnCancel, OpenReason, State,
     rules::{Rules, nanos},
@@ -66,44 +65,6 @@ pub(crate) enum Decision {
     Untracked,
     /// Refused; the wait after which another try makes sense, if that is known: only an isolated circuit cannot.
     Refused(Option<u64>),
-}
-
-/// What happened, for those who listen.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Notice {
-    Changed { from: State, to: State, cause: Word, detail: Detail },
-    Note(Note),
-}
-
-/// What is known of a change of state.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Detail {
-    /// What the decision was made on.
-    counts: Counts,
-    /// How long the new state lasts at least, or, on closing, how long ago the circuit left closed; nanoseconds.
-    open_for: Option<u64>,
-    /// Calls refused since the circuit was last closed.
-    rejected: u64,
-}
-
-impl Detail {
-    fn of(counts: Counts) -> Self {
-        Self { counts, ..Self::default() }
-    }
-
-    /// The change of state as it is told.
-    pub(crate) fn transition(&self, from: State, to: State, cause: Word) -> Transition {
-        let mut told = Transition::new(from.as_str(), to.as_str(), cause)
-            .with(words::CALLS, Value::Count(self.counts.calls))
-            .with(words::REJECTED, Value::Count(self.rejected));
-        let (failures, slow) = self.counts.ratios();
-        for (what, ratio) in [(words::FAILURE_RATIO, failures), (words::SLOW_RATIO, slow)] {
-            told.detail.extend(ratio.map(|ratio| (what, Value::Ratio(ratio))));
-        }
-        let open_for = self.open_for.map(Duration::from_nanos);
-        told.detail.extend(open_for.map(|time| (words::OPEN_FOR, Value::Time(time))));
-        told
-    }
 }
 
 /// All results since the start or the last reset.
@@ -376,67 +337,6 @@ impl Circuit {
         if rules.ramp > 0 && !was_closed && cause == words::RULE {
             self.history_mut().ramp_until = now.time.saturating_add(rules.ramp);
         }
-    }
-
-    // ---- by hand
-
-    /// Opens. `wait`: for this long, which does not count as a further opening; else for as long as the settings
-    /// say.
-    pub(crate) fn force_open(&mut self, rules: &Rules, wait: Option<u64>, now: Now) {
-        self.advance_time(rules, now);
-        // Open already: the same wait starts again, it does not grow.
-        let again = (self.state == State::Open).then(|| self.history().wait);
-        self.open(rules, OpenReason::Manual, words::MANUAL, wait.or(again), now);
-    }
-
-    /// Lets probes in. In a state in which calls flow it does nothing, and returns that state.
-    pub(crate) fn force_half_open(&mut self, rules: &Rules, now: Now) -> Result<(), State> {
-        self.advance_time(rules, now);
-        match self.state {
-            State::Open | State::HalfOpen | State::Isolated => {
-                self.half_open(rules, words::MANUAL, now);
-                Ok(())
-            }
-            from => Err(from),
-        }
-    }
-
-    pub(crate) fn force_close(&mut self, rules: &Rules, now: Now) {
-        self.advance_time(rules, now);
-        self.close(rules, words::MANUAL, now);
-    }
-
-    /// Isolates, disables, or only measures.
-    pub(crate) fn force(&mut self, rules: &Rules, to: State, now: Now) {
-        self.advance_time(rules, now);
-        self.transition(to, words::MANUAL, Detail::default(), now);
-    }
-
-    pub(crate) fn reset(&mut self, rules: &Rules, now: Now) {
-        self.force_close(rules, now);
-        self.successes = 0;
-        let history = self.history_mut();
-        history.tally = Tally::default();
-        history.last_failure = None;
-        history.reason = None;
-        history.notices.push(Notice::Note(Note::new(Note::RESET)));
-    }
-
-    /// Takes new settings. The window keeps what it holds unless `reshaped`.
-    pub(crate) fn reconfigure(&mut self, rules: &Rules, reshaped: bool, now: Now) {
-        if reshaped {
-            self.window = Window::new(rules.window);
-            self.window.clear(now.time);
-        }
-        if let Some(history) = self.history.as_mut().filter(|history| history.ramp_until > 0) {
-            // A ramp under way goes on from where a new one with as much time left would be.
-            history.ramp_until = history.ramp_until.min(now.time.saturating_add(rules.ramp));
-        }
-        self.rules_due = true;
-    }
-
-    pub(crate) fn end_ramp(&mut self) {
-        self.history_mut().ramp_until = 0;
     }
 
     pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {

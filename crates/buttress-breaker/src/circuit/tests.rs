@@ -1,6 +1,6 @@
 //! The circuit against a model that keeps everything and computes from it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use buttress_kit::Chance;
 use proptest::prelude::*;

@@ -18,7 +18,6 @@ fn keyed(max: usize) -> KeyedBreaker<u32> {
     Breaker::keyed("tenants").consecutive_failures(1).open_for(secs(60)).max_keys(max).build().unwrap()
 }
 
-// S4-020
 #[tokio::test(start_paused = true)]
 async fn one_key_s_failures_are_no_other_key_s_business() {
     let tenants = keyed(100);

@@ -186,7 +186,6 @@ async fn settings_at_their_limits_work() {
     assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
 }
 
-// C-10
 #[tokio::test(start_paused = true)]
 async fn only_what_is_set_is_a_rule() {
     let breaker = Breaker::builder("x").consecutive_failures(100).build().unwrap();

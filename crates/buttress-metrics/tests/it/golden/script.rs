@@ -452,7 +452,7 @@ async fn bulkheads(metrics: &Metrics) -> Kept {
     drop(full.try_acquire().unwrap());
     let layer = full.layer().classify_with(ignores);
     layer.layer(service_fn(|_: u32| bad())).oneshot(1).await.unwrap_err();
-    full.reset_metrics();
+    full.reset();
 
     // The queue is cleared, the limit changed, and in the end it is closed.
     let steered = seen!(Bulkhead::builder("steered").max_concurrent(1).max_queue(4), metrics);
