@@ -13,6 +13,7 @@ mod first_screen;
 mod fluxus;
 mod fronts;
 mod promql;
+mod nested;
 mod recipes;
 mod six_layers;
 mod soak;

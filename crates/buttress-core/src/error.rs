@@ -277,15 +277,17 @@ pub enum Error<E> {
     Ended(Rejection, E),
 }
 
-impl<E> Error<E> {
-    /// The rejection, if this is one.
+impl<E: StdError + 'static> Error<E> {
+    /// The rejection, if this is one, or the service's own error holds one: a stack inside refused then.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) | Self::Ended(rejection, _) => Some(rejection),
-            Self::Inner(_) => None,
+            Self::Inner(error) => rejection(error),
         }
     }
+}
 
+impl<E> Error<E> {
     /// The service's own error, if there is one.
     pub fn inner(&self) -> Option<&E> {
         match self {
@@ -316,10 +318,12 @@ where
     }
 
     fn sent_before(self) -> Self {
-        match self {
-            Self::Rejected(rejection) => Self::Rejected(rejection.with_sent(true)),
-            Self::Ended(rejection, error) => Self::Ended(rejection.with_sent(true), error),
-            inner @ Self::Inner(_) => inner,
+        let sent = sent(&self);
+        match (self, sent) {
+            (Self::Rejected(rejection), _) => Self::Rejected(rejection.with_sent(true)),
+            (Self::Ended(rejection, error), _) => Self::Ended(rejection.with_sent(true), error),
+            (Self::Inner(error), Some(rejection)) => Self::Ended(rejection, error),
+            (inner @ Self::Inner(_), None) => inner,
         }
     }
 

@@ -71,6 +71,7 @@ fn by_verdict<Res, Err: FromRejection>(
         (Verdict::Failure { .. }, _) => Decision::Handle,
         // A refusal says nothing about the service, and leaves the caller without an answer all the same.
         (_, Err(error)) if error.rejection().is_some() => Decision::Handle,
+        (_, Ok(answer)) if classifier.refusal(answer).is_some() => Decision::Handle,
         _ => Decision::Pass,
     }
 }

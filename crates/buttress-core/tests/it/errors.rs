@@ -173,8 +173,9 @@ fn rejection_is_found_deep_in_the_chain() {
     let typed: BoxError = Box::new(Error::<io::Error>::Rejected(refused()));
     assert_eq!(rejection(&*wrapped(3, typed)), Some(&refused()));
     // In an I/O error, as a connector's refusal comes out of an HTTP client.
-    let io = io::Error::other(io::Error::new(io::ErrorKind::ConnectionRefused, refused()));
-    assert_eq!(rejection(&*wrapped(3, io.into())), Some(&refused()));
+    let io = || io::Error::other(io::Error::new(io::ErrorKind::ConnectionRefused, refused()));
+    assert_eq!(rejection(&*wrapped(3, io().into())), Some(&refused()));
+    assert_eq!(Error::Inner(io()).rejection(), Some(&refused()));
     assert!(rejection(&*wrapped(3, "no refusal".into())).is_none());
 }
 
@@ -385,6 +386,9 @@ fn refusal_after_something_was_sent_says_so_in_every_type() {
     assert_eq!(typed(Error::Rejected(refused())), Some(true));
     assert_eq!(typed(Error::Ended(refused(), io::Error::other("boom"))), Some(true));
     assert_eq!(typed(Error::Inner(io::Error::other("boom"))), None);
+    // A stack inside refused it: what held that refusal is still there.
+    let inner = Error::Inner(io::Error::other(refused())).sent_before();
+    assert!(inner.rejection().unwrap().was_sent() && inner.inner().is_some());
 
     assert!(matches!(Mine::Refused(refused()).sent_before(), Mine::Refused(why) if why.was_sent()));
     assert!(matches!(Mine::NoSuchAccount.sent_before(), Mine::NoSuchAccount));
