@@ -12,6 +12,7 @@ mod first_outage;
 mod first_screen;
 mod fluxus;
 mod fronts;
+mod functions;
 mod promql;
 mod nested;
 mod recipes;
