@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use buttress::breaker::Window;
+use buttress::breaker::WindowConfig;
 use buttress::prelude::*;
 use buttress::{
     Backoff, BoxError, Budget, Classify, FromRejection, HttpClassify, HttpReplay, Rejection, Verdict,
@@ -48,7 +48,7 @@ impl Protected {
         // whether it is over, and three good answers in a row end it.
         let breaker = Breaker::builder("upstream")
             .failure_rate(0.5)
-            .window(Window::time(Duration::from_secs(1)))
+            .window(WindowConfig::time(Duration::from_secs(1)))
             .minimum_calls(20)
             .open_for(Duration::from_millis(500))
             .success_threshold(3)

@@ -8,8 +8,8 @@ use std::{
 };
 
 use allocation_counter::measure;
-use buttress::breaker::{Breaker, BreakerBuilder, OnCancel, Window};
-use buttress::{Error, PolicyKind, Recorder, TypedErrorsLayer, observe::recorder_fn};
+use buttress::breaker::{Breaker, BreakerBuilder, OnCancel, WindowConfig};
+use buttress::{Error, Kind, Recorder, TypedErrorsLayer, observe::recorder_fn};
 use tower::{Layer, Service, service_fn};
 
 type Answer = Result<u32, std::fmt::Error>;
@@ -37,7 +37,7 @@ fn builders() -> Vec<(&'static str, BreakerBuilder)> {
     vec![
         ("default", builder()),
         ("consecutive", builder().consecutive_failures(5)),
-        ("count", builder().failure_rate(0.5).window(Window::count(100))),
+        ("count", builder().failure_rate(0.5).window(WindowConfig::count(100))),
         ("slow", builder().slow_call_duration(Duration::from_secs(1)).slow_call_rate(0.5)),
         ("limit", builder().call_timeout(Duration::from_secs(1))),
         ("gated", builder().gate_readiness(true)),
@@ -49,7 +49,7 @@ fn a_call_that_succeeds_allocates_nothing_ready_or_pending_once_observed_or_not(
     // A call with a limit of its own that has to wait needs a timer. It takes the place that one before it has left.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
-    let observer = |_: PolicyKind, _: &buttress::Name| -> Option<std::sync::Arc<dyn Recorder>> {
+    let observer = |_: Kind, _: &buttress::Name| -> Option<std::sync::Arc<dyn Recorder>> {
         Some(recorder_fn(|event| _ = black_box(event)))
     };
     for observed in [false, true] {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress::bulkhead::Bulkhead;
-use buttress::{BoxError, Error, Event, Name, PolicyKind, Recorder};
+use buttress::{BoxError, Error, Event, Kind, Name, Recorder};
 use tower::{Layer, Service, service_fn};
 
 fn allocations(f: impl FnOnce()) -> u64 {
@@ -49,7 +49,7 @@ impl Recorder for Quiet {
 fn bulkheads() -> [Bulkhead; 2] {
     let alone = Bulkhead::builder("db").build().unwrap();
     let observed = Bulkhead::builder("db")
-        .observe(|_: PolicyKind, _: &Name| Some(Arc::new(Quiet) as Arc<dyn Recorder>))
+        .observe(|_: Kind, _: &Name| Some(Arc::new(Quiet) as Arc<dyn Recorder>))
         .build()
         .unwrap();
     [alone, observed]

@@ -101,7 +101,7 @@ fn no_more_is_kept_of_a_body_than_its_limit() {
     let retry = retry();
     let mut svc = ReplayBodyLayer::new(LIMIT).layer(retry.layer().replay(HttpReplay).layer(fails));
     let most = allocation_counter::measure(|| drive(&mut svc, Request::new(Large { frames_left: 640 })));
-    assert_eq!(retry.snapshot().retries(), 0);
+    assert_eq!(retry.snapshot().retries, 0);
     let bound = LIMIT + FRAME + KIB;
     assert!((LIMIT..=bound).contains(&(most.bytes_max as usize)), "{} bytes", most.bytes_max);
     assert_eq!(most.bytes_current, 0);

@@ -2,41 +2,26 @@
 
 use std::time::Duration;
 
-use buttress::metrics::Metrics;
 use buttress::{
-    Emitter, Event, Name, Outcome, PolicyKind,
+    Event, KINDS, Name, Outcome,
+    bulkhead::words,
+    kit::{Emitter, Listeners},
+    metrics::Metrics,
     observe::{Level, Note},
 };
 
 #[test]
 fn calls_allocate_nothing_while_handles_are_cached() {
-    let metrics = Metrics::default();
-    let policies: Vec<_> = [
-        PolicyKind::Breaker,
-        PolicyKind::Retry,
-        PolicyKind::Timeout,
-        PolicyKind::Bulkhead,
-        PolicyKind::Fallback,
-    ]
-    .into_iter()
-    .map(|kind| {
-        let policy = Emitter::new(kind, Name::new("payments"));
-        policy.observe(&metrics);
-        policy
-    })
-    .collect();
+    let mut listeners = Listeners::default();
+    listeners.observe(Metrics::default());
+    let policies: Vec<_> =
+        KINDS.iter().map(|kind| Emitter::new(kind, Name::new("payments"), &listeners)).collect();
     let call = || {
         for policy in &policies {
             let elapsed = Some(Duration::from_millis(1));
-            policy.emit(Event::Note(Note::Admitted));
-            policy.emit(Event::Level { what: Level::InFlight, value: 1.0 });
-            policy.emit(Event::Done {
-                outcome: Outcome::Success,
-                elapsed,
-                slow: false,
-                attempts: 1,
-                error: None,
-            });
+            policy.emit(Event::Note(&Note::new(words::ADMITTED)));
+            policy.emit(Event::Level(Level::new(words::IN_FLIGHT, 1.0)));
+            policy.done(Outcome::Success, Outcome::Success.as_str(), elapsed, false, 1, None);
         }
     };
     call();

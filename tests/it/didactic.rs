@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use crate::sources::source;
 use buttress::{
     Backoff, BoxError, Breaker, BreakerConfig, Jitter, OnlyErrors, Retry, RetryConfig, Timeout,
     breaker::State,
@@ -27,7 +28,7 @@ const fn secs(n: u64) -> Duration {
 // S4-001, S4-003, S4-004, S4-005, S4-008, S4-009, S4-010
 #[tokio::test(start_paused = true)]
 async fn retry_of_the_example_waits_from_half_a_second_up_to_thirty_and_tells_each() {
-    let mut config = RetryConfig::didactic();
+    let mut config = source::<RetryConfig>("didactic", "retry");
     assert_eq!(config.max_attempts, 4, "max_retries 3 are the calls after the first");
     assert_eq!((config.backoff.base, config.backoff.max, config.backoff.factor), (secs(1), secs(60), 2.0));
     assert_eq!(config.backoff.jitter, Jitter::Proportional(0.1));
@@ -56,7 +57,7 @@ async fn retry_of_the_example_waits_from_half_a_second_up_to_thirty_and_tells_ea
 #[test]
 fn jitter_is_a_share_from_none_to_all_of_the_wait() {
     let with = |share| {
-        let mut config = RetryConfig::didactic();
+        let mut config = source::<RetryConfig>("didactic", "retry");
         config.backoff.jitter = Jitter::Proportional(share);
         Retry::new("tool", config)
     };
@@ -101,7 +102,7 @@ async fn only_io_errors_and_time_outs_are_retried() {
 // S4-012, S4-013, S4-014, S4-017, S4-018
 #[tokio::test(start_paused = true)]
 async fn breaker_opens_at_five_for_a_minute_and_closes_after_two_successes() {
-    let breaker = Breaker::new("api", BreakerConfig::didactic()).unwrap();
+    let breaker = Breaker::new("api", source::<BreakerConfig>("didactic", "breaker")).unwrap();
     for _ in 0..5 {
         assert_eq!(breaker.state(), State::Closed);
         breaker.try_acquire().unwrap().failure();

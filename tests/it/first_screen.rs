@@ -180,7 +180,7 @@ async fn silent_dependency_holds_a_caller_for_the_deadline_at_most() {
     let took = begun.elapsed();
     let rejection = rejection(&*late).unwrap();
     // Two attempts, of which the deadline ended the second.
-    assert_eq!((rejection.code(), rejection.policy()), ("TIMEOUT", "orders"));
+    assert_eq!((rejection.code().as_str(), rejection.policy()), ("TIMEOUT", "orders"));
     assert!(took < CLIENT + SLACK, "{took:?}");
 }
 

@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
+use crate::sources::source;
 use buttress::{
-    Backoff, BoxError, Breaker, BreakerConfig, Budget, CallContext, Chance, Jitter, OnlyErrors,
-    RejectionKind, Retry, RetryConfig, Timeout, breaker::State, context, rejection,
+    Backoff, BoxError, Breaker, BreakerConfig, Budget, CallContext, Chance, Jitter, OnlyErrors, Retry,
+    RetryConfig, Timeout,
+    breaker::{self, State},
+    context, rejection,
 };
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -74,7 +77,7 @@ async fn breaker_around_a_stage_opens_at_three_failures_and_tries_again_after_fi
     for wait in [ms(0), ms(4_999)] {
         advance(wait).await;
         let refused = protected.clone().oneshot(()).await.unwrap_err();
-        assert_eq!(rejection(&*refused).unwrap().kind(), RejectionKind::CircuitOpen);
+        assert_eq!(rejection(&*refused).unwrap().code(), breaker::OPEN);
     }
     assert_eq!(stage.calls(), 3, "the stage is not called while the circuit is open");
     advance(ms(1)).await;
@@ -133,7 +136,7 @@ async fn half_open_closes_whatever_the_number_of_probes_and_of_the_successes_the
         }
         assert_eq!(breaker.state(), State::Closed);
     }
-    let profile = BreakerConfig::fluxus();
+    let profile = source::<BreakerConfig>("fluxus", "breaker");
     assert_eq!((profile.permitted_probes, profile.success_threshold), (1, 1));
 }
 
@@ -154,7 +157,7 @@ async fn waits(backoff: Backoff) -> Vec<u128> {
 #[tokio::test(start_paused = true)]
 async fn retry_calls_three_times_and_waits_as_its_strategy_says() {
     let (stage, start) = (Stage::default(), Instant::now());
-    let retry = Retry::new("stage", RetryConfig::fluxus()).unwrap();
+    let retry = Retry::new("stage", source::<RetryConfig>("fluxus", "retry")).unwrap();
     let error = retry.layer().layer(stage.clone()).oneshot(()).await.unwrap_err();
     assert_eq!((error.to_string().as_str(), stage.calls()), ("boom 3", 3));
     assert_eq!(start.elapsed(), ms(0), "no wait unless one is set");
@@ -206,7 +209,7 @@ impl StdError for Wrapped {
 // S3-014: `errors.As(err, &netErr) && netErr.Temporary()`
 #[tokio::test(start_paused = true)]
 async fn only_temporary_network_errors_are_retried_however_they_are_wrapped() {
-    let retry = Retry::new("stage", RetryConfig::fluxus()).unwrap();
+    let retry = Retry::new("stage", source::<RetryConfig>("fluxus", "retry")).unwrap();
     let temporary =
         OnlyErrors::when(|error| error.downcast_ref::<NetError>().is_some_and(|error| error.temporary));
     let net = |temporary| NetError { temporary };

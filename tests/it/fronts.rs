@@ -30,7 +30,7 @@ async fn wrapped_services_and_calls_share_one_policy() {
     let retry = Retry::builder("fronts").max_attempts(3).build().unwrap();
     retry.wrap(failing()).oneshot(1).await.unwrap_err();
     retry.call(down).await.unwrap_err();
-    assert_eq!(retry.snapshot().retries(), 4);
+    assert_eq!(retry.snapshot().retries, 4);
 
     let timeout = Timeout::builder("fronts").limit(Duration::from_secs(1)).build().unwrap();
     let hang = || std::future::pending::<Result<u32, BoxError>>();

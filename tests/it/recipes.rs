@@ -10,7 +10,7 @@ use std::{
 
 use buttress::{
     Backoff, BoxError, Breaker, Bulkhead, Chance, Fallback, Retry, ServiceBuilderExt, Timeout,
-    breaker::{State, Window},
+    breaker::{State, WindowConfig},
     rejection,
 };
 use tokio::time::{Instant, sleep};
@@ -81,7 +81,7 @@ async fn exponential_retry_inside_a_sampling_breaker_recovers_after_thirty_secon
         .success_threshold(1)
         .build()
         .unwrap();
-    assert_eq!(breaker.config().window, Window::time(secs(10)));
+    assert_eq!(breaker.config().window, WindowConfig::time(secs(10)));
     assert_eq!(retry.config().backoff.waits(&Chance::seeded(1)).nth(9), Some(secs(2))); // the longest wait
     let mut stack =
         ServiceBuilder::new().breaker(breaker.layer()).retrying(retry.layer()).lift_errors().service(service);
@@ -107,7 +107,7 @@ async fn fallback_outside_of_the_breaker_sees_refusals_failures_and_time_outs() 
     let told = seen.clone();
     let skip = fallback.layer().answer_with(move |failed: Result<&'static str, BoxError>| {
         let error = failed.unwrap_err();
-        told.lock().unwrap().push(rejection(&*error).map_or("FAILED", |why| why.code()));
+        told.lock().unwrap().push(rejection(&*error).map_or("FAILED", |why| why.code().as_str()));
         Ok::<_, BoxError>("skipped")
     });
     let mut save = ServiceBuilder::new().fallback(skip).breaker(breaker.layer()).lift_errors().service(

@@ -11,10 +11,8 @@ use std::{
 };
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Chance, Event, Fallback, Name, PolicyKind, Recorder, Retry,
-    ServiceBuilderExt, Timeout,
-    breaker::OnCancel,
-    observe::{Level, Note},
+    Backoff, BoxError, Breaker, Bulkhead, Chance, Event, Fallback, Kind, Name, Recorder, Retry,
+    ServiceBuilderExt, Timeout, breaker::OnCancel, bulkhead::words,
 };
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -34,22 +32,22 @@ struct Heard {
 }
 
 /// One policy's part of it.
-struct Part(Arc<Heard>, PolicyKind);
+struct Part(Arc<Heard>, Kind);
 
 impl Recorder for Part {
     fn record(&self, event: &Event<'_>) {
         let Self(heard, kind) = self;
-        let count = match (*kind, event) {
-            (PolicyKind::Bulkhead, Event::Level { what: Level::InFlight, value }) => {
-                return heard.in_flight.store(value.to_bits(), SeqCst);
+        let count = match (kind.name, event) {
+            ("bulkhead", Event::Level(level)) if level.what == words::IN_FLIGHT => {
+                return heard.in_flight.store(level.value.to_bits(), SeqCst);
             }
-            (PolicyKind::Bulkhead, Event::Level { what: Level::QueueDepth, value }) => {
-                return heard.waiting.store(value.to_bits(), SeqCst);
+            ("bulkhead", Event::Level(level)) if level.what == words::QUEUE_DEPTH => {
+                return heard.waiting.store(level.value.to_bits(), SeqCst);
             }
-            (PolicyKind::Bulkhead, Event::Note(Note::Admitted)) => &heard.admitted,
+            ("bulkhead", Event::Note(note)) if note.what == words::ADMITTED => &heard.admitted,
             // Without an attempt: it was never let in.
-            (PolicyKind::Bulkhead, Event::Done { attempts: 1.., .. }) => &heard.ended,
-            (PolicyKind::Fallback, Event::Done { .. }) => &heard.calls,
+            ("bulkhead", Event::Done { attempts: 1.., .. }) => &heard.ended,
+            ("fallback", Event::Done { .. }) => &heard.calls,
             _ => return,
         };
         count.fetch_add(1, SeqCst);
@@ -77,7 +75,7 @@ impl Six {
 
     fn observer(heard: &Arc<Heard>) -> impl buttress::Observer + use<> {
         let heard = heard.clone();
-        move |kind: PolicyKind, _: &Name| Some(Arc::new(Part(heard.clone(), kind)) as Arc<dyn Recorder>)
+        move |kind: Kind, _: &Name| Some(Arc::new(Part(heard.clone(), kind)) as Arc<dyn Recorder>)
     }
 
     fn around<S>(

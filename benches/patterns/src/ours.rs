@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buttress::{
     Breaker, Budget, Bulkhead, Fallback, LiftErrorsLayer, Retry, ServiceBuilderExt, Timeout,
-    TypedErrorsLayer, breaker::Window,
+    TypedErrorsLayer, breaker::WindowConfig,
 };
 use tower::{Layer, ServiceBuilder};
 
@@ -35,11 +35,11 @@ fn breaker_of(rule: Rule) -> Breaker {
     let made = Breaker::builder("bench");
     let made = match rule {
         Rule::Consecutive => made.consecutive_failures(5).failure_rate(None),
-        Rule::Count => made.failure_rate(0.5).window(Window::count(100)),
-        Rule::Time => made.failure_rate(0.5).window(Window::time(Duration::from_secs(10))),
+        Rule::Count => made.failure_rate(0.5).window(WindowConfig::count(100)),
+        Rule::Time => made.failure_rate(0.5).window(WindowConfig::time(Duration::from_secs(10))),
         Rule::SlowCalls => made
             .failure_rate(0.5)
-            .window(Window::count(100))
+            .window(WindowConfig::count(100))
             .slow_call_duration(Duration::from_secs(1))
             .slow_call_rate(0.5),
     };

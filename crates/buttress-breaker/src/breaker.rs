@@ -1,10 +1,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Name, Rejection, Standard, observe::Events};
+use buttress_core::{ConfigError, Event, Kind, Level, Levels, Name, Rejection, Standard};
+use buttress_kit::{
+    Events, Handle, Health,
+    handle::{Data, Patch, Prepared},
+};
 
 use crate::{
-    BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, IllegalTransition, Permit, Snapshot,
-    State, builder::BreakerBuilder, config::nanos, engine::Shared,
+    BreakerBuilder, BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, BreakerSnapshot,
+    IllegalTransition, KIND, Permit, State, engine::Engine, rules::nanos, shared::Shared,
 };
 
 /// A circuit breaker: engine and handle in one. Clones share the circuit; keep one to see and steer it.
@@ -14,19 +18,19 @@ use crate::{
 #[derive(Clone)]
 pub struct Breaker {
     // Behind the handle, not in the services: axum builds those again for every connection.
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Arc<Engine>,
 }
 
 impl Breaker {
     /// Begins a breaker with the default settings. `name` is what rejections, events and metrics call it.
     pub fn builder(name: impl Into<Name>) -> BreakerBuilder {
-        BreakerBuilder::new(name.into())
+        BreakerBuilder::new(name)
     }
 
     /// Makes a breaker with these settings.
     ///
     /// # Errors
-    /// Where the settings cannot work; names the field, its value and why.
+    /// The settings cannot work; names the policy, the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
     }
@@ -49,31 +53,32 @@ impl Breaker {
     ///
     /// ```
     /// # tokio_test::block_on(async {
-    /// use buttress_breaker::Breaker;
-    /// use buttress_core::BoxError;
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, rejection};
     ///
     /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
     /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
     /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
-    /// assert_eq!(buttress_core::rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
     /// # });
     /// ```
     pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
     where
         F: FnOnce() -> Fut,
     {
-        BreakerFuture::of(self.shared.clone(), Standard, f)
+        BreakerFuture::of(&self.engine, self.engine.admit(), f)
     }
 
     /// Asks for one call and returns a scope guard for it, to be told how the call ended.
     ///
-    /// Dropping the guard untold is a cancelled call, or a failure where a panic drops it.
+    /// Dropping the guard untold is a cancelled call, or a failure if a panic drops it.
     ///
     /// # Errors
-    /// Where the circuit refuses.
+    /// The circuit refuses.
     ///
     /// ```
-    /// use buttress_breaker::{Breaker, State};
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{Breaker, State};
     ///
     /// let breaker = Breaker::builder("disk").consecutive_failures(2).build().unwrap();
     /// for _ in 0..2 {
@@ -83,26 +88,25 @@ impl Breaker {
     /// assert_eq!(breaker.state(), State::Open);
     /// assert_eq!(breaker.try_acquire().unwrap_err().code(), "CIRCUIT_OPEN");
     /// ```
-    #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejection> {
-        self.shared.admit()
+        Permit::of(self.engine.clone(), self.engine.admit())
     }
 
     /// The name.
     pub fn name(&self) -> &Name {
-        self.shared.common.emitter.name()
+        self.engine.shared.emitter.name()
     }
 
     /// The settings in force.
-    pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.common.config()
+    pub fn config(&self) -> BreakerConfig {
+        self.engine.shared.live.get()
     }
 
     /// The state, as a call made now would find it: an open circuit whose wait is over is half-open.
     ///
-    /// Takes no lock, but where the circuit was half-open for longer than `half_open_timeout`.
+    /// Takes no lock, unless the circuit was half-open for longer than `half_open_timeout`.
     pub fn state(&self) -> State {
-        self.shared.state()
+        self.engine.state()
     }
 
     /// Whether calls are refused until a wait is over: the state is open.
@@ -111,76 +115,43 @@ impl Breaker {
     }
 
     /// Everything there is to know, at one moment.
-    pub fn snapshot(&self) -> Snapshot {
-        self.shared.snapshot()
-    }
-
-    /// Whether the service behind it looks well: closed, and no rate at its threshold.
-    pub fn health(&self) -> Health {
-        let snapshot = self.snapshot();
-        let config = self.config();
-        let rules = config.rules();
-        let over = |ratio: Option<f64>, rate: Option<f64>| match (ratio, rate) {
-            (Some(ratio), Some(rate)) => ratio >= rate,
-            _ => false,
-        };
-        let healthy = matches!(snapshot.state, State::Closed | State::Disabled | State::MetricsOnly)
-            && !over(snapshot.failure_ratio, rules.failure_rate)
-            && !over(snapshot.slow_ratio, rules.slow_rate);
-        Health {
-            state: snapshot.state,
-            healthy,
-            failure_rate: snapshot.failure_ratio,
-            slow_call_rate: snapshot.slow_ratio,
-            metrics: snapshot,
-        }
+    pub fn snapshot(&self) -> BreakerSnapshot {
+        BreakerSnapshot::of(&self.engine)
     }
 
     /// The text of the error that opened the circuit last, until it closes or is reset.
     pub fn last_error(&self) -> Option<Arc<str>> {
-        self.shared.looked(|view, _| view.last_error())
+        self.engine.with_view(|view, _| view.last_error())
     }
 
     /// Owned copies of refusals, transitions and resets, from now on.
     pub fn events(&self) -> Events {
-        self.shared.common.emitter.events()
+        self.engine.shared.emitter.events()
     }
 
     /// Opens the circuit, as if a rule had said so: it recovers after the wait.
     pub fn force_open(&self) {
-        self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.force_open(rules, None, at);
-        });
+        self.engine.manual(|circuit, rules, now| circuit.force_open(rules, None, now));
     }
 
     /// Opens the circuit for this long, whatever the settings say. Does not count as an opening that makes the
     /// next wait longer.
     pub fn force_open_for(&self, wait: Duration) {
-        self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.force_open(rules, Some(nanos(wait).max(1)), at);
-        });
+        self.engine.manual(|circuit, rules, now| circuit.force_open(rules, Some(nanos(wait).max(1)), now));
     }
 
-    /// Lets probes in at once, where the circuit is open or isolated.
+    /// Lets probes in at once, if the circuit is open or isolated.
     ///
     /// # Errors
-    /// Where calls flow: there is nothing to probe. The state stays.
+    /// Calls flow: there is nothing to probe. The state stays.
     pub fn force_half_open(&self) -> Result<(), IllegalTransition> {
-        let done = self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.force_half_open(rules, at)
-        });
+        let done = self.engine.manual(|circuit, rules, now| circuit.force_half_open(rules, now));
         done.map_err(|from| IllegalTransition { from, to: State::HalfOpen })
     }
 
     /// Closes the circuit, with an empty window.
     pub fn force_close(&self) {
-        self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.force_close(rules, at);
-        });
+        self.engine.manual(|circuit, rules, now| circuit.force_close(rules, now));
     }
 
     /// Refuses every call until [`force_close`](Self::force_close), [`reset`](Self::reset) or another change by
@@ -204,36 +175,104 @@ impl Breaker {
     }
 
     fn force(&self, to: State) {
-        self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.force(rules, to, at);
-        });
+        self.engine.manual(|circuit, rules, now| circuit.force(rules, to, now));
     }
 
     /// Begins anew: closed, nothing counted, no last error. What calls already made come to changes nothing.
     pub fn reset(&self) {
-        self.shared.by_hand(|opened, at| {
-            let (circuit, rules) = opened.parts();
-            circuit.reset(rules, at);
-            self.shared.forget();
-        });
+        self.engine.reset();
     }
 
     /// Takes new settings at once. The window keeps what it holds unless its own shape changes; state, counts and
     /// calls under way stay as they are; a wait that has begun keeps its length.
     ///
     /// # Errors
-    /// Where the settings cannot work; then the old ones stay.
+    /// The settings cannot work; then the old ones stay. Or this is one key of a keyed breaker.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        if self.shared.common.is_keyed() {
-            let why = "all keys have the same settings: reconfigure the keyed breaker";
-            return Err(ConfigError::new("config", "of one key", why));
-        }
-        config.validate()?;
-        let rules = Arc::new(config.rules());
-        self.shared.common.set_config(config);
-        self.shared.take_rules(rules);
+        self.check_unkeyed()?;
+        self.engine.shared.live.replace(config, |_, config| self.put(config))?;
+        self.engine.shared.tell_settings();
         Ok(())
+    }
+
+    fn check_unkeyed(&self) -> Result<(), ConfigError> {
+        if !self.engine.shared.is_keyed() {
+            return Ok(());
+        }
+        let why = "all keys have the same settings: reconfigure the keyed breaker";
+        Err(ConfigError::new("config", "of one key", why).of(&KIND, self.name()))
+    }
+
+    /// Puts settings in force, with their lock held.
+    fn put(&self, config: &BreakerConfig) {
+        self.engine.shared.settings.set(config);
+        self.engine.take_rules(Arc::new(config.rules()));
+    }
+}
+
+impl Handle for Breaker {
+    fn pattern() -> Kind {
+        &KIND
+    }
+
+    fn kind(&self) -> Kind {
+        &KIND
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+
+    fn snapshot_data(&self) -> Data<'_> {
+        Box::new(self.snapshot())
+    }
+
+    fn config_data(&self) -> Data<'_> {
+        Box::new(self.config())
+    }
+
+    /// [`Down`](Health::Down) while calls are refused, [`Degraded`](Health::Degraded) while probes are let in, or with
+    /// a share of failures or slow calls that is at its threshold.
+    fn health(&self) -> Health {
+        let BreakerSnapshot { state, healthy, .. } = self.snapshot();
+        match state {
+            State::Open | State::Isolated => Health::Down,
+            _ if healthy => Health::Up,
+            _ => Health::Degraded,
+        }
+    }
+
+    fn reset(&self) {
+        self.reset();
+    }
+
+    fn events(&self) -> Events {
+        self.events()
+    }
+
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+        self.check_unkeyed()?;
+        let shared = &self.engine.shared;
+        shared.live.prepare(patch, |_, config| self.put(config), || shared.tell_settings())
+    }
+}
+
+impl BreakerBuilder {
+    /// Makes the breaker.
+    ///
+    /// # Errors
+    /// The settings cannot work; names the policy, the field, its value and why.
+    pub fn build(self) -> Result<Breaker, ConfigError> {
+        let (config, emitter, chance, _) = self.checked(&KIND)?;
+        let (rules, state) = (Arc::new(config.rules()), config.initial_state);
+        let engine = Engine::new(Shared::new(config, emitter, chance, false), rules, state);
+        let emitter = &engine.shared.emitter;
+        emitter.set_levels(Arc::downgrade(&(engine.clone() as Arc<dyn Levels>)));
+        if emitter.is_on() {
+            // So that observers of the whole process know of it before its first call.
+            emitter.emit(Event::Level(Level::state(engine.state().as_str())));
+        }
+        Ok(Breaker { engine })
     }
 }
 

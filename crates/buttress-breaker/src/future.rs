@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Classify, FromRejection, Rejection, RejectionKind, Standard, Verdict};
+use buttress_core::{Classify, FromRejection, Outcome, Rejection, Standard, Verdict};
+use buttress_kit::call::{InFlight, begin};
 use pin_project_lite::pin_project;
 
 use crate::{
-    Permit,
-    config::nanos,
-    engine::{Pass, Shared},
-    permit::{Entering, Held},
+    engine::{Admission, Engine},
+    permit::outcome,
+    rules::nanos,
     timer::Timer,
+    words,
 };
 
 pin_project! {
@@ -22,22 +23,27 @@ pin_project! {
     ///
     /// # Cancellation
     /// Dropping it cancels the call; `on_cancel` says what that means to the circuit.
+    #[must_use = "futures do nothing unless polled"]
     pub struct BreakerFuture<F, C = Standard> {
-        permit: Permit,
+        // Dropped in this order: the call is gone before its end is told.
         #[pin]
-        call: Call<F>,
+        phase: Phase<F>,
+        flight: InFlight<Arc<Engine>>,
         classify: C,
-        // Runs only where a call with a limit of its own has to wait.
+        // Runs only if a call with a limit of its own has to wait.
         limit: Timer,
     }
 }
 
 pin_project! {
-    #[project = CallProj]
-    enum Call<F> {
-        Made { #[pin] call: F },
-        // Refused, or ended at the breaker's own limit.
-        None,
+    #[project = PhaseProj]
+    enum Phase<F> {
+        Calling { #[pin] call: F },
+        // The wait only: the rejection is built at the first poll, so that the future of a call that is let in has
+        // nothing more to drop.
+        Refused { wait: u64 },
+        // Ended at the breaker's own limit.
+        TimedOut,
     }
 }
 
@@ -50,41 +56,46 @@ impl<F> BreakerFuture<F> {
         self.classify(classify)
     }
 
+    /// Makes the call, if it was let in.
+    pub(crate) fn of(engine: &Arc<Engine>, admission: Admission, make: impl FnOnce() -> F) -> Self {
+        if admission.refused {
+            return Self::refused(engine.clone(), admission, Standard);
+        }
+        Self::admitted(engine, admission, || (make(), Standard))
+    }
+
     /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
     pub fn classify<D>(self, classify: D) -> BreakerFuture<F, D> {
-        let Self { permit, call, limit, .. } = self;
-        BreakerFuture { permit, call, classify, limit }
+        let Self { phase, flight, limit, .. } = self;
+        BreakerFuture { phase, flight, classify, limit }
     }
 }
 
 impl<F, C> BreakerFuture<F, C> {
-    /// The future of a call that was let in and made.
-    #[inline(always)]
-    pub(crate) fn made(call: F, shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
-        let permit = Permit::held_by(Held::Idle, shared, pass);
-        Self { permit, call: Call::Made { call }, classify, limit: Timer::default() }
-    }
-
-    /// The future of a call that was refused. It holds what the rejection is made of when it is polled: one more
-    /// thing to drop in here, and the compiler moves whole futures back and forth at every call.
-    #[inline(always)]
-    pub(crate) fn refused(shared: Arc<Shared>, pass: Pass, classify: C) -> Self {
-        shared.count_refusal(pass.time);
-        let permit = Permit::held_by(Held::Refused, shared, pass);
-        Self { permit, call: Call::None, classify, limit: Timer::default() }
-    }
-
-    /// Makes a call, if it is let in.
+    /// The future of a call that was let in: makes it.
     #[inline]
-    pub(crate) fn of(shared: Arc<Shared>, classify: C, call: impl FnOnce() -> F) -> Self {
-        let pass = shared.enter();
-        if pass.refused {
-            return Self::refused(shared, pass, classify);
-        }
-        let entering = Entering::new(&shared, pass);
-        let call = call();
-        entering.done();
-        Self::made(call, shared, pass, classify)
+    pub(crate) fn admitted(
+        engine: &Arc<Engine>,
+        admission: Admission,
+        make: impl FnOnce() -> (F, C),
+    ) -> Self {
+        let ((call, classify), entered) = begin(admission).enter(&**engine, make);
+        let flight = entered.in_flight(engine.clone());
+        Self { phase: Phase::Calling { call }, flight, classify, limit: Timer::default() }
+    }
+
+    /// The future of a call that was refused.
+    #[inline]
+    pub(crate) fn refused(engine: Arc<Engine>, admission: Admission, classify: C) -> Self {
+        let wait = admission.time;
+        engine.count_refusal(wait);
+        let flight = InFlight::idle(engine);
+        Self { phase: Phase::Refused { wait }, flight, classify, limit: Timer::default() }
+    }
+
+    /// Whether the call was refused.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.phase, Phase::Refused { .. })
     }
 }
 
@@ -96,33 +107,29 @@ where
 {
     type Output = Result<T, E>;
 
-    // Inlined into whoever awaits it, as the service's `call` is, so that the future is made where it stays. What
-    // waits, fails or was refused goes on outside.
-    #[inline(always)]
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.as_mut().project();
-        let permit = this.permit;
+        let flight = this.flight;
         // What is told once is not told again, whatever the inner future does when it is polled too often.
-        if let (CallProj::Made { call }, true) = (this.call.project(), permit.held < Held::Settled) {
-            // Until the verdict is in: a drop in between is a panic, of the call or of the classifier.
-            permit.held = Held::Busy;
+        if let (PhaseProj::Calling { call }, Some(admission)) = (this.phase.project(), flight.ticket()) {
+            // Until the verdict is in: the call and the classifier are somebody else's code.
+            let inside = flight.inside();
             // The call first: one that has finished wins over a limit that has passed.
             match call.poll(cx) {
                 Poll::Ready(Ok(value)) => {
-                    match this.classify.classify(Ok(&value)) {
-                        Verdict::Success => permit.succeed(),
-                        verdict => permit.settle(verdict, false, None),
-                    }
+                    inside.end(outcome(this.classify.classify(Ok(&value))));
                     return Poll::Ready(Ok(value));
                 }
                 Poll::Ready(Err(error)) => {
-                    let verdict = this.classify.classify(Err(&error));
-                    fail(permit, verdict, &error);
+                    let failure = Failure::of(this.classify.classify(Err(&error)), &error);
+                    inside.leave();
+                    failure.end(flight);
                     return Poll::Ready(Err(error));
                 }
-                Poll::Pending => permit.held = Held::Idle,
+                Poll::Pending => inside.leave(),
             }
-            if permit.started().is_none() {
+            if admission.began().is_none() {
                 return Poll::Pending;
             }
         }
@@ -131,62 +138,74 @@ where
 }
 
 impl<F, C> BreakerFuture<F, C> {
-    /// Goes on where the inner call is pending, or there is none.
-    #[inline(never)]
+    /// Goes on if the inner call is pending, or there is none.
     fn poll_on<T, E: FromRejection>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let mut this = self.project();
-        let permit = this.permit;
-        if permit.held == Held::Refused {
-            return Poll::Ready(Err(E::from_rejection(permit.rejection())));
+        let (engine, admission) = (this.flight.policy(), this.flight.ticket());
+        if let PhaseProj::Refused { wait } = this.phase.as_mut().project() {
+            return Poll::Ready(Err(E::from_rejection(engine.rejection(*wait))));
         }
-        assert!(permit.held != Held::Settled, "polled after it resolved");
-        let Some(why) = poll_limit(permit, this.limit, cx) else { return Poll::Pending };
-        permit.time_out(&why);
-        this.call.set(Call::None);
+        let admission = admission.expect("polled after it resolved");
+        let Some(why) = poll_limit(engine, admission, this.limit, cx) else { return Poll::Pending };
+        if let Some(call) = this.flight.take() {
+            this.flight.policy().end_with(call, Outcome::TimedOut, true, Some(&why));
+        }
+        this.phase.set(Phase::TimedOut);
         Poll::Ready(Err(E::from_rejection(why)))
     }
 }
 
-#[cold]
-fn fail<E: FromRejection>(permit: &mut Permit, verdict: Verdict, error: &E) {
-    if verdict.is_failure() {
-        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
-        permit.settle(verdict, timed_out, error.as_error());
-    } else {
-        permit.settle(verdict, false, None);
-    }
+/// What an error comes to.
+struct Failure<'a> {
+    outcome: Outcome,
+    timed_out: bool,
+    error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
-/// The rejection, once the breaker's own limit has passed. The timer is made when it is first needed.
-fn poll_limit(permit: &Permit, limit: &mut Timer, cx: &mut Context<'_>) -> Option<Rejection> {
-    let started = permit.started()?;
-    let shared = &permit.shared().common;
-    let end = match limit.end() {
-        Some(end) => end,
-        None => shared.instant(started.saturating_add(nanos(shared.call_timeout()?))),
-    };
-    match limit.poll_until(end, cx) {
-        Poll::Pending => None,
-        Poll::Ready(()) => {
-            let limit = end.saturating_duration_since(shared.instant(started));
-            let elapsed = Duration::from_nanos(shared.now().saturating_sub(started));
-            Some(Rejection::timed_out(RejectionKind::CircuitTimeout, shared.emitter.name(), limit, elapsed))
+impl<'a> Failure<'a> {
+    fn of<E: FromRejection>(verdict: Verdict, error: &'a E) -> Self {
+        if !verdict.is_failure() {
+            return Self { outcome: outcome(verdict), timed_out: false, error: None };
+        }
+        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
+        Self { outcome: Outcome::Failure, timed_out, error: error.as_error() }
+    }
+
+    fn end(self, flight: &mut InFlight<Arc<Engine>>) {
+        if let Some(call) = flight.take() {
+            flight.policy().end_with(call, self.outcome, self.timed_out, self.error);
         }
     }
 }
 
-impl<F, C> BreakerFuture<F, C> {
-    /// Whether the call was refused.
-    pub fn is_refused(&self) -> bool {
-        self.permit.held == Held::Refused
+/// The rejection, once the breaker's own limit has passed. The timer is made when it is first needed.
+fn poll_limit(
+    engine: &Engine,
+    admission: Admission,
+    limit: &mut Timer,
+    cx: &mut Context<'_>,
+) -> Option<Rejection> {
+    let began = admission.began()?;
+    let shared = &engine.shared;
+    let end = match limit.end() {
+        Some(end) => end,
+        None => shared.instant(began.saturating_add(nanos(shared.call_timeout()?))),
+    };
+    match limit.poll_until(end, cx) {
+        Poll::Pending => None,
+        Poll::Ready(()) => {
+            let limit = end.saturating_duration_since(shared.instant(began));
+            let elapsed = Duration::from_nanos(shared.now().saturating_sub(began));
+            Some(engine.with_name(|name| Rejection::timed_out(words::CALL_TIMEOUT, name, limit, elapsed)))
+        }
     }
 }
 
 impl<F, C> fmt::Debug for BreakerFuture<F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.permit.held {
-            Held::Refused => "refused",
-            Held::Settled => "ended",
+        let phase = match (&self.phase, self.flight.ticket()) {
+            (Phase::Refused { .. }, _) => "refused",
+            (_, None) => "ended",
             _ => "admitted",
         };
         f.debug_struct("BreakerFuture").field("phase", &phase).finish_non_exhaustive()

@@ -24,8 +24,8 @@ impl<C> BreakerLayer<C> {
     /// With this closure for what is a failure.
     ///
     /// ```
-    /// use buttress_breaker::Breaker;
-    /// use buttress_core::{BoxError, Verdict};
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, Verdict};
     ///
     /// let breaker = Breaker::builder("quota").build().unwrap();
     /// let layer = breaker.layer().classify_with(|outcome: Result<&u16, &BoxError>| match outcome {
@@ -42,7 +42,7 @@ impl<C> BreakerLayer<C> {
     }
 
     /// The breaker.
-    pub fn breaker(&self) -> &Breaker {
+    pub fn handle(&self) -> &Breaker {
         &self.breaker
     }
 }

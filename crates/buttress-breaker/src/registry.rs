@@ -2,18 +2,16 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
-use buttress_core::{
-    ConfigError, Event, Name, Recorder,
-    observe::{Cause, TransitionDetail},
-};
+use buttress_core::{ConfigError, Event, Name, Recorder, Transition};
+use buttress_kit::unpoisoned;
 use tokio::sync::broadcast;
 
-use crate::{Breaker, BreakerBuilder, Health, State};
+use crate::{Breaker, BreakerBuilder, BreakerSnapshot, State};
 
 /// How many changes of state wait for a subscriber that does not read.
 const MAILBOX: usize = 1024;
@@ -85,7 +83,7 @@ impl Registry {
         let name = name.into();
         let entry = self.entry(&name)?;
         // Not under the lock of the registry: the settings are somebody else's code.
-        let making = unpoisoned(&entry.making);
+        let making = unpoisoned(entry.making.lock());
         if let Some(breaker) = entry.breaker.get() {
             return Ok(breaker.clone());
         }
@@ -108,7 +106,7 @@ impl Registry {
 
     fn entry(&self, name: &Name) -> Result<Arc<Entry>, ConfigError> {
         let max_names = self.shared.max_names;
-        let mut entries = unpoisoned(&self.shared.entries);
+        let mut entries = unpoisoned(self.shared.entries.lock());
         if let Some(entry) = entries.get(name.as_str()) {
             return Ok(entry.clone());
         }
@@ -123,26 +121,29 @@ impl Registry {
     pub fn insert(&self, breaker: &Breaker) -> Option<Breaker> {
         let entry = Arc::new(Entry { breaker: breaker.clone().into(), ..Entry::default() });
         self.shared.follow(&entry, breaker);
-        let old = unpoisoned(&self.shared.entries).insert(breaker.name().as_str().into(), entry)?;
-        let _made = unpoisoned(&old.making);
+        let old = unpoisoned(self.shared.entries.lock()).insert(breaker.name().as_str().into(), entry)?;
+        let _made = unpoisoned(old.making.lock());
         old.breaker.get().cloned()
     }
 
     /// The breaker of this name.
     pub fn get(&self, name: &str) -> Option<Breaker> {
-        unpoisoned(&self.shared.entries).get(name)?.breaker.get().cloned()
+        unpoisoned(self.shared.entries.lock()).get(name)?.breaker.get().cloned()
     }
 
     /// Takes the breaker of this name out. Those who hold it go on using it.
     pub fn remove(&self, name: &str) -> Option<Breaker> {
-        let entry = unpoisoned(&self.shared.entries).remove(name)?;
-        let _made = unpoisoned(&entry.making);
+        let entry = unpoisoned(self.shared.entries.lock()).remove(name)?;
+        let _made = unpoisoned(entry.making.lock());
         entry.breaker.get().cloned()
     }
 
     /// All breakers, by name.
     pub fn all(&self) -> Vec<Breaker> {
-        unpoisoned(&self.shared.entries).values().filter_map(|entry| entry.breaker.get().cloned()).collect()
+        unpoisoned(self.shared.entries.lock())
+            .values()
+            .filter_map(|entry| entry.breaker.get().cloned())
+            .collect()
     }
 
     /// How many there are.
@@ -157,7 +158,7 @@ impl Registry {
 
     /// Takes all of them out.
     pub fn clear(&self) {
-        unpoisoned(&self.shared.entries).clear();
+        unpoisoned(self.shared.entries.lock()).clear();
     }
 
     /// Resets all of them.
@@ -170,7 +171,7 @@ impl Registry {
     /// How all of them are.
     pub fn health(&self) -> RegistryHealth {
         let breakers: Vec<_> =
-            self.all().iter().map(|breaker| (breaker.name().clone(), breaker.health())).collect();
+            self.all().iter().map(|breaker| (breaker.name().clone(), breaker.snapshot())).collect();
         let healthy = breakers.iter().filter(|(_, health)| health.healthy).count();
         let mut by_state = ByState::default();
         for (_, health) in &breakers {
@@ -190,7 +191,7 @@ impl Registry {
         let unhealthy = breakers.iter().filter(|(_, health)| !health.healthy);
         let unhealthy = unhealthy.map(|(name, _)| name.clone()).collect();
         let mut top_failure_rates: Vec<_> =
-            breakers.into_iter().filter_map(|(name, health)| Some((name, health.failure_rate?))).collect();
+            breakers.into_iter().filter_map(|(name, health)| Some((name, health.failure_ratio?))).collect();
         top_failure_rates.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         top_failure_rates.truncate(TOP);
         RegistryMetrics { by_state, top_failure_rates, unhealthy }
@@ -200,7 +201,7 @@ impl Registry {
     pub fn subscribe(&self) -> StateChanges {
         // Subscribed first: who is added from here on sees that somebody listens.
         let changes = self.shared.changes.subscribe();
-        let entries: Vec<_> = unpoisoned(&self.shared.entries).values().cloned().collect();
+        let entries: Vec<_> = unpoisoned(self.shared.entries.lock()).values().cloned().collect();
         for entry in entries {
             if let Some(breaker) = entry.breaker.get() {
                 self.shared.follow(&entry, breaker);
@@ -211,7 +212,7 @@ impl Registry {
 
     /// A name whose settings could not work must not stay behind.
     fn forget_unmade(&self, name: &Name, entry: &Arc<Entry>) {
-        let mut entries = unpoisoned(&self.shared.entries);
+        let mut entries = unpoisoned(self.shared.entries.lock());
         let same = entries.get(&**name).is_some_and(|kept| Arc::ptr_eq(kept, entry));
         // Somebody may be making it right now, or have made it.
         let unmade = entry.making.try_lock().is_ok() && entry.breaker.get().is_none();
@@ -228,7 +229,7 @@ impl Shared {
             return;
         }
         let (name, changes) = (breaker.name().clone(), self.changes.clone());
-        breaker.shared.common.emitter.add(Arc::new(Follow { name, changes }));
+        breaker.engine.shared.emitter.add(Arc::new(Follow { name, changes }));
     }
 }
 
@@ -239,9 +240,10 @@ struct Follow {
 
 impl Recorder for Follow {
     fn record(&self, event: &Event<'_>) {
-        if let Event::Transition { from, to, cause, detail } = *event {
+        if let Event::Transition(transition) = *event {
             // Nobody listens any more: nothing to do.
-            let _ = self.changes.send(StateChange { name: self.name.clone(), from, to, cause, detail });
+            let _ =
+                self.changes.send(StateChange { name: self.name.clone(), transition: transition.clone() });
         }
     }
 }
@@ -259,13 +261,12 @@ pub struct RegistryHealth {
     /// How many are in which state.
     pub by_state: ByState,
     /// Each of them, by name.
-    pub breakers: Vec<(Name, Health)>,
+    pub breakers: Vec<(Name, BreakerSnapshot)>,
 }
 
 /// How many breakers are in which state. Isolated ones count as open; disabled ones, and those that only
 /// measure, as closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct ByState {
     /// Calls flow.
@@ -294,14 +295,8 @@ pub struct RegistryMetrics {
 pub struct StateChange {
     /// Whose.
     pub name: Name,
-    /// The state before.
-    pub from: &'static str,
-    /// The state now.
-    pub to: &'static str,
-    /// Who or what did it.
-    pub cause: Cause,
-    /// What was known at that moment.
-    pub detail: TransitionDetail,
+    /// From which state to which, why, and what was known at that moment.
+    pub transition: Transition,
 }
 
 /// The changes of state of all breakers of a registry; made by [`Registry::subscribe`].
@@ -359,8 +354,4 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.all()).finish()
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,18 +1,14 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
+use buttress_kit::wakers::Parked;
 use tower_service::Service;
 
-use crate::{
-    Breaker, BreakerFuture,
-    engine::{Common, FREE, Pass, Refusal},
-    permit::Entering,
-    timer::Timer,
-};
+use crate::{Breaker, BreakerFuture, engine::Refusal, shared::Shared, timer::Timer};
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
 ///
@@ -23,27 +19,27 @@ pub struct BreakerService<S, C = Standard> {
     classify: C,
     /// The inner service said `Ok` to this very instance and was not called since.
     inner_ready: bool,
-    /// For how long calls are refused, as it was when readiness was asked for; used where the inner service was
-    /// not asked. So a refusal takes one look at the clock, and never says "try again" too early.
-    refused_for: u64,
-    /// The generation of the circuit in which that was so.
-    refused_in: u64,
+    /// What `poll_ready` found if it did not ask the inner service, for the `call` that follows: so a refusal reads
+    /// the clock once.
+    found: Option<Refusal>,
     waiting: Option<Waiting>,
 }
 
 /// How a service that is not ready hears that it may be by now.
 struct Waiting {
-    common: Arc<Common>,
-    place: usize,
+    shared: Arc<Shared>,
+    parked: Option<Parked>,
     /// Behind the readiness gate, the end of the open wait, or of a probe's lease; else the end of half-open.
     timer: Timer,
-    /// The inner service was asked and said "not yet": this instance may stand in its line.
-    in_line: bool,
+    /// The inner service was asked and said "not yet": this instance may be in its queue.
+    queued: bool,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.common.unpark(self.place);
+        if let Some(parked) = self.parked.take() {
+            self.shared.wakers.unpark(parked);
+        }
     }
 }
 
@@ -55,47 +51,44 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        let (refused_for, refused_in) = (0, FREE);
-        Self { inner, breaker, classify, inner_ready: false, refused_for, refused_in, waiting: None }
+        Self { inner, breaker, classify, inner_ready: false, found: None, waiting: None }
     }
 
     /// The breaker.
-    pub fn breaker(&self) -> &Breaker {
+    pub fn handle(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// The service behind it.
+    /// The inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The service behind it. A readiness it had is used up.
+    /// The inner service. A readiness it had is used up.
     pub fn get_mut(&mut self) -> &mut S {
         self.inner_ready = false;
         &mut self.inner
     }
 
-    /// The service behind it.
+    /// The inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
 
     /// Keeps the waker until the next transition.
     fn park(&mut self, cx: &Context<'_>) {
-        let common = &self.breaker.shared.common;
-        match &self.waiting {
-            Some(waiting) => _ = common.park(Some(waiting.place), cx.waker()),
-            None => {
-                let place = common.park(None, cx.waker());
-                let waiting =
-                    Waiting { common: common.clone(), place, timer: Timer::default(), in_line: false };
-                self.waiting = Some(waiting);
-            }
-        }
+        let shared = &self.breaker.engine.shared;
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            shared: shared.clone(),
+            parked: None,
+            timer: Timer::default(),
+            queued: false,
+        });
+        shared.wakers.park(&mut waiting.parked, cx.waker());
     }
 
     /// Gives back what the inner service may have reserved for this instance, or will once its turn comes: only
-    /// dropping that instance does. A clone holds no reservation and stands in no line.
+    /// dropping that instance does. A clone holds no reservation and is in no queue.
     fn leave_inner(&mut self)
     where
         S: Clone,
@@ -103,73 +96,53 @@ impl<S, C> BreakerService<S, C> {
         self.inner = self.inner.clone();
         self.inner_ready = false;
         if let Some(waiting) = &mut self.waiting {
-            waiting.in_line = false;
+            waiting.queued = false;
         }
     }
 
-    #[cold]
-    fn stop_waiting(&mut self) {
-        self.waiting = None;
-    }
-
-    #[inline(never)]
     fn poll_refusing(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
     where
         S: Clone,
     {
-        if self.waiting.is_some() || self.breaker.shared.common.gated() {
+        if self.waiting.is_some() || self.breaker.engine.shared.is_gated() {
             return self.poll_waiting(cx);
         }
-        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
+        let Some(refusal) = self.breaker.engine.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         // The inner service is left alone, ready or not.
-        self.ready_to_refuse(refusal);
+        self.found = Some(refusal);
         Poll::Ready(Asked::Refuses)
     }
 
-    fn ready_to_refuse(&mut self, refusal: Refusal) {
-        (self.refused_for, self.refused_in) = (refusal.wait, refusal.generation);
-    }
-
-    /// What to tell whoever calls though the inner service is not ready.
-    fn refusal(&mut self) -> Pass {
-        let shared = &self.breaker.shared;
-        // Once, and not where the state has changed since: what was found then is not so any more.
-        let found_in = std::mem::replace(&mut self.refused_in, FREE);
-        let still = found_in == shared.front.word().generation();
-        Pass::refused(if still { self.refused_for } else { shared.wait_if_called_unready() })
-    }
-
-    /// Goes on where the service was not ready before, or must not be now.
-    #[cold]
+    /// Goes on if the service was not ready before, or must not be now.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Asked>
     where
         S: Clone,
     {
-        let Some(refusal) = self.breaker.shared.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
-        let gated = self.breaker.shared.common.gated();
+        let Some(refusal) = self.breaker.engine.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
+        let gated = self.breaker.engine.shared.is_gated();
         // A refusal is not called inside, and behind the gate nothing is for as long as the circuit refuses.
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.in_line) || gated && self.inner_ready {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.queued) || gated && self.inner_ready {
             self.leave_inner();
         }
         if gated {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.ready_to_refuse(refusal);
+        self.found = Some(refusal);
         Poll::Ready(Asked::Refuses)
     }
 
     /// Waits for the circuit, behind the readiness gate.
     fn poll_gate(&mut self, mut refusal: Refusal, cx: &mut Context<'_>) -> Poll<()> {
         self.park(cx);
-        let shared = &self.breaker.shared;
+        let engine = &self.breaker.engine;
         let mut timer = self.waiting.as_mut().map(|waiting| &mut waiting.timer);
         loop {
             if let Some(timer) = &mut timer {
-                timer.wake_at(refusal.until.map(|until| shared.common.instant(until)), cx);
+                timer.wake_at(refusal.until.map(|until| engine.shared.instant(until)), cx);
             }
-            // Asked again with the wakers in place: a change before that has woken nobody.
-            match shared.refusing() {
+            // Again, now that the waker is on the list: a change before that has woken nobody.
+            match engine.refusing() {
                 None => return Poll::Ready(()),
                 Some(still) if still.until == refusal.until => return Poll::Pending,
                 Some(other) => refusal = other,
@@ -177,7 +150,6 @@ impl<S, C> BreakerService<S, C> {
         }
     }
 
-    #[cold]
     fn poll_unready(&mut self, cx: &mut Context<'_>) -> Poll<()>
     where
         S: Clone,
@@ -186,15 +158,15 @@ impl<S, C> BreakerService<S, C> {
         // any longer.
         self.park(cx);
         if let Some(waiting) = &mut self.waiting {
-            waiting.in_line = true;
+            waiting.queued = true;
             // Time opens it too, and maybe nobody comes by to find that.
-            waiting.timer.wake_at(self.breaker.shared.half_open_until(), cx);
+            waiting.timer.wake_at(self.breaker.engine.half_open_until(), cx);
         }
-        match self.breaker.shared.refusing() {
-            Some(refusal) if !self.breaker.shared.common.gated() => {
+        match self.breaker.engine.refusing() {
+            Some(refusal) if !self.breaker.engine.shared.is_gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.ready_to_refuse(refusal);
+                self.found = Some(refusal);
                 Poll::Ready(())
             }
             _ => Poll::Pending,
@@ -212,9 +184,9 @@ where
     type Error = S::Error;
     type Future = BreakerFuture<S::Future, C>;
 
-    #[inline(always)]
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        if !self.breaker.shared.flows() {
+        if !self.breaker.engine.flows() {
             match ready!(self.poll_refusing(cx)) {
                 Asked::Refuses => return Poll::Ready(Ok(())),
                 Asked::NotAnyMore => {}
@@ -223,37 +195,28 @@ where
         match self.inner.poll_ready(cx) {
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
-                if self.waiting.is_some() {
-                    self.stop_waiting();
-                }
+                self.waiting = None;
                 Poll::Ready(ready)
             }
             Poll::Pending => self.poll_unready(cx).map(Ok),
         }
     }
 
-    // Inlined into the caller, so that the future is made where it stays: every copy of it costs more than the
-    // whole decision. For the same reason the decision is plain data, and the permit is made after the call.
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
-        let was_ready = std::mem::take(&mut self.inner_ready);
-        // Not ready: the circuit refused when readiness was asked for, so the inner service was not asked. Whatever
-        // the state is by now, it cannot be called.
-        let pass = if was_ready { self.breaker.shared.enter() } else { self.refusal() };
-        let shared = &self.breaker.shared;
-        if pass.refused {
+        let engine = &self.breaker.engine;
+        let found = self.found.take();
+        let was_ready = mem::take(&mut self.inner_ready);
+        let admission = if was_ready { engine.admit() } else { engine.refuse_unready(found) };
+        if admission.refused {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no
                 // reservation.
                 self.inner = self.inner.clone();
             }
-            return BreakerFuture::refused(shared.clone(), pass, self.classify.clone());
+            return BreakerFuture::refused(engine.clone(), admission, self.classify.clone());
         }
-        let entering = Entering::new(shared, pass);
-        let call = self.inner.call(req);
-        let classify = self.classify.clone();
-        entering.done();
-        BreakerFuture::made(call, shared.clone(), pass, classify)
+        BreakerFuture::admitted(engine, admission, || (self.inner.call(req), self.classify.clone()))
     }
 }
 

@@ -1,8 +1,7 @@
 use std::fmt;
 
 /// The state of a circuit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum State {
@@ -42,8 +41,7 @@ impl fmt::Display for State {
 }
 
 /// Why a circuit opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OpenReason {
@@ -92,7 +90,7 @@ impl OpenReason {
 pub struct IllegalTransition {
     /// The state it was in, and stays in.
     pub from: State,
-    /// The state that was asked for.
+    /// The state that was wanted.
     pub to: State,
 }
 

@@ -1,6 +1,6 @@
 //! The calls the rules look at: plain data, fixed memory, O(1) a call.
 
-use crate::{Window, config::nanos};
+use crate::{WindowConfig, rules::nanos};
 
 /// What a window holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,24 +13,34 @@ pub(crate) struct Counts {
     pub(crate) abandoned: u64,
 }
 
+impl Counts {
+    /// The shares of failures and of slow calls, if there were calls.
+    pub(crate) fn ratios(self) -> (Option<f64>, Option<f64>) {
+        let share = |part: u64| (self.calls > 0).then(|| part as f64 / self.calls as f64);
+        (share(self.failures), share(self.slow))
+    }
+}
+
 /// A window's memory.
 #[derive(Debug)]
-pub(crate) enum Kept {
+pub(crate) enum Window {
     /// No rule looks at a window.
     None,
     Count(Box<Ring>),
     Time(Box<Buckets>),
 }
 
-impl Kept {
-    pub(crate) fn new(window: Option<Window>) -> Self {
+impl Window {
+    pub(crate) fn new(window: Option<WindowConfig>) -> Self {
         match window {
             None => Self::None,
-            Some(Window::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
-            Some(Window::Time { duration, buckets }) => {
+            Some(WindowConfig::Count { calls }) => Self::Count(Box::new(Ring::new(calls))),
+            Some(WindowConfig::Time { duration, buckets }) => {
                 Self::Time(Box::new(Buckets::new(nanos(duration), buckets)))
             }
-            Some(Window::Interval { duration }) => Self::Time(Box::new(Buckets::new(nanos(duration), 1))),
+            Some(WindowConfig::Interval { duration }) => {
+                Self::Time(Box::new(Buckets::new(nanos(duration), 1)))
+            }
         }
     }
 
@@ -52,7 +62,7 @@ impl Kept {
     }
 
     /// When the present bucket ends: until then, calls may be recorded without a look at the clock.
-    pub(crate) fn settled_until(&self) -> u64 {
+    pub(crate) fn valid_until(&self) -> u64 {
         match self {
             Self::Time(buckets) => buckets.end(),
             _ => u64::MAX,
@@ -60,15 +70,15 @@ impl Kept {
     }
 
     /// Records `calls` that succeeded in time, one after the other.
-    pub(crate) fn successes(&mut self, calls: u64) {
+    pub(crate) fn add_successes(&mut self, calls: u64) {
         match self {
             Self::None => {}
-            Self::Count(ring) => ring.successes(calls),
+            Self::Count(ring) => ring.add_successes(calls),
             Self::Time(buckets) => buckets.add(Counts { calls, ..Counts::default() }),
         }
     }
 
-    pub(crate) fn call(&mut self, failed: bool, slow: bool) {
+    pub(crate) fn add_call(&mut self, failed: bool, slow: bool) {
         match self {
             Self::None => {}
             Self::Count(ring) => ring.push(failed, slow),
@@ -78,11 +88,19 @@ impl Kept {
         }
     }
 
-    /// Records a call that was dropped. A count window keeps no place for it: it would push out what means
+    /// Records a call that was dropped. A count window keeps no room for it: it would push out what means
     /// something.
-    pub(crate) fn abandoned(&mut self) {
+    pub(crate) fn add_abandoned(&mut self) {
         if let Self::Time(buckets) = self {
             buckets.add(Counts { abandoned: 1, ..Counts::default() });
+        }
+    }
+
+    /// After so many successes nothing of what is in it is left, however little time passes.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Count(ring) => ring.size(),
+            _ => u64::MAX,
         }
     }
 
@@ -125,10 +143,10 @@ impl Ring {
     fn push(&mut self, failed: bool, slow: bool) {
         self.failed.set(self.head, failed);
         self.slow.set(self.head, slow);
-        self.moved(1);
+        self.move_on(1);
     }
 
-    fn successes(&mut self, calls: u64) {
+    fn add_successes(&mut self, calls: u64) {
         let fresh = calls.min(self.size);
         // All successes already: nothing to overwrite. That is the ring of a service that works.
         if self.failed.ones > 0 || self.slow.ones > 0 {
@@ -138,10 +156,10 @@ impl Ring {
                 bits.clear_range(0, fresh.saturating_sub(to_end));
             }
         }
-        self.moved(fresh);
+        self.move_on(fresh);
     }
 
-    fn moved(&mut self, by: u64) {
+    fn move_on(&mut self, by: u64) {
         self.head = self.head.saturating_add(by) % self.size;
         self.len = self.len.saturating_add(by).min(self.size);
     }
@@ -257,7 +275,6 @@ mod tests {
 
     use super::*;
 
-    // S1-015
     #[test]
     fn ring_of_any_size_holds_the_last_calls_however_they_come() {
         let chance = Chance::seeded(1);
@@ -268,7 +285,7 @@ mod tests {
                 let bits = chance.bits();
                 if bits % 3 == 0 {
                     let calls = bits / 3 % (2 * u64::from(size));
-                    ring.successes(calls);
+                    ring.add_successes(calls);
                     model.extend((0..calls).map(|_| (false, false)));
                 } else {
                     let call = (bits & 64 != 0, bits & 128 != 0);
@@ -287,7 +304,6 @@ mod tests {
         }
     }
 
-    // vector fault B27, B28
     #[test]
     fn buckets_take_one_step_each_however_long_nothing_happened() {
         let mut buckets = Buckets::new(10_000, 10);

@@ -1,8 +1,9 @@
 //! Answers with another service.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use buttress_core::{ReadyInCall, ReadyInCallFuture, Replay};
+use buttress_kit::unpoisoned;
 use tower_service::Service;
 
 use crate::{Answer, Capture, Fallback, Readiness, answer::answer};
@@ -55,8 +56,7 @@ where
         _fallback: &Fallback,
     ) -> Result<Self::Future, Result<Res, Err>> {
         let Some(req) = captured else { return Err(failed) };
-        // Only its `clone` runs under the lock; a panic in that changes nothing.
-        let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let backup = unpoisoned(self.backup.lock()).clone();
         Ok(ReadyInCallFuture::new(backup, req))
     }
 }

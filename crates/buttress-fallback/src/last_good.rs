@@ -3,16 +3,16 @@
 use std::{
     future::{Ready, ready},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
 };
 
+use buttress_kit::{KeyedMap, keyed::Keeper};
 use tokio::time::Instant;
 
 use crate::{
     Answer, Capture, Fallback,
     answer::{answer, through},
-    store::{Put, Store},
 };
 
 /// What is known of a stored answer; handed to the marker of
@@ -27,22 +27,32 @@ pub struct Stale {
 /// Answers with the last good answer for the same key, marked; made by
 /// [`FallbackLayer::last_good`](crate::FallbackLayer::last_good).
 pub struct LastGood<K, Res, F, M> {
-    store: Arc<Mutex<Store<K, Res>>>,
+    stored: Arc<KeyedMap<K, Stored<Res>>>,
     closures: Arc<(F, M)>,
 }
 
-impl<K: Hash + Eq + Clone, Res, F, M> LastGood<K, Res, F, M> {
-    pub(crate) fn new(key: F, mark: M) -> Self {
-        Self { store: Arc::new(Mutex::new(Store::new())), closures: Arc::new((key, mark)) }
+struct Stored<Res> {
+    res: Res,
+    since: StdInstant,
+}
+
+impl<K, Res, F, M> LastGood<K, Res, F, M> {
+    pub(crate) fn new(max_keys: usize, key: F, mark: M) -> Self {
+        let stored = KeyedMap::new(max_keys, None, Instant::now().into_std());
+        Self { stored: Arc::new(stored), closures: Arc::new((key, mark)) }
     }
 }
 
-answer!(LastGood<K, Res, F, M> { store, closures });
+answer!(LastGood<K, Res, F, M> { stored, closures });
 through!(LastGood<K, Res, F, M>);
 
-impl<K, Res, F, M> LastGood<K, Res, F, M> {
-    fn store(&self) -> MutexGuard<'_, Store<K, Res>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+/// Tells of the answers that had to go to make room.
+struct Evicted<'a>(&'a Fallback);
+
+impl<V> Keeper<V> for Evicted<'_> {
+    fn went(&self, value: V) {
+        drop(value);
+        self.0.tell_evicted();
     }
 }
 
@@ -57,23 +67,17 @@ impl<Req, K, Res, F: Fn(&Req) -> K, M> Capture<Req> for LastGood<K, Res, F, M> {
 impl<Res, Err, K, F, M> Answer<K, Res, Err> for LastGood<K, Res, F, M>
 where
     Res: Clone,
-    K: Hash + Eq + Clone,
+    K: Hash + Eq,
     M: Fn(&mut Res, Stale),
 {
     type Future = Ready<Result<Res, Err>>;
 
     fn good(&self, key: K, res: &Res, fallback: &Fallback) {
-        let max_keys = fallback.max_keys();
-        let res = res.clone();
-        let now = Instant::now().into_std();
-        // What has to go is dropped, and told, after the lock is given back.
-        let Put { replaced, mut evicted } = self.store().put(key, res, now, max_keys);
-        drop(replaced);
-        while let Some(gone) = evicted {
-            drop(gone);
-            fallback.tell_evicted();
-            evicted = self.store().evict_beyond(max_keys);
-        }
+        let since = Instant::now().into_std();
+        let stored = Stored { res: res.clone(), since };
+        self.stored.set_max(fallback.max_keys());
+        // There is always room: no answer has to stay.
+        drop(self.stored.put(key, stored, &Evicted(fallback), since));
     }
 
     fn answer(
@@ -82,9 +86,11 @@ where
         failed: Result<Res, Err>,
         fallback: &Fallback,
     ) -> Result<Self::Future, Result<Res, Err>> {
-        let max_age = fallback.max_age();
-        let now = Instant::now().into_std();
-        let found = self.store().get(&key, now, max_age).map(|(res, age)| (res.clone(), age));
+        let (now, max_age) = (Instant::now().into_std(), fallback.max_age());
+        let found = self.stored.find(&key, |stored| {
+            let age = now.saturating_duration_since(stored.since);
+            (age <= max_age).then(|| (stored.res.clone(), age))
+        });
         let Some((mut res, age)) = found else { return Err(failed) };
         (self.closures.1)(&mut res, Stale { age });
         fallback.tell_stale(age);

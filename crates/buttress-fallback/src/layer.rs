@@ -127,7 +127,8 @@ impl<A, C> FallbackLayer<A, C> {
         Res: Clone,
         M: Fn(&mut Res, Stale),
     {
-        self.with_answer(LastGood::new(key, mark))
+        let last_good = LastGood::new(self.fallback.max_keys(), key, mark);
+        self.with_answer(last_good)
     }
 
     fn with_answer<T>(self, answer: T) -> FallbackLayer<T, C> {

@@ -17,12 +17,15 @@
 //! # }
 //! ```
 //!
-//! # Never a false success
-//! A fallback says something useful about not having an answer: cached data that says how old it is, a default
-//! that is right for every caller, an empty list where "none" is true, a shorter page. It is no place for a
-//! pretended success: a payment that was not made, an order that was not stored. So stored answers are only
-//! given after they have been marked (the marker is an argument, not an option), and what the fallback did is
-//! counted apart from the primary's successes.
+//! # When not
+//! For a pretended success: a payment that was not made, an order that was not stored. A fallback says something useful
+//! about not having an answer: cached data that says how old it is, a default that is right for every caller, an empty
+//! list if "none" is true, a shorter page. So stored answers are only given after they have been marked (the marker is
+//! an argument, not an option), and what the fallback did is counted apart from the primary's successes.
+//!
+//! # Place in a stack
+//! Outermost, so that it sees what is left after retry and the total timeout. Several fallbacks stack: the
+//! inner one is asked first.
 //!
 //! # The answers
 //! | on [`FallbackLayer`] | answers with | needs | readiness |
@@ -47,9 +50,11 @@
 //! if it has no answer (nothing stored, or too old; the request cannot be had again), the primary's failure is,
 //! unchanged.
 //!
-//! # Place in a stack
-//! Outermost, so that it sees what is left after retry and the total timeout. Several fallbacks stack: the
-//! inner one is asked first.
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
+//! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
 //!
 //! # Settings
 //! | setting | default | |
@@ -57,15 +62,9 @@
 //! | `max_age` | 5 min | stored answers older than this are not given |
 //! | `max_keys` | 1024 | answers stored, at most; the one not used for longest goes first |
 //!
-//! # What is told
-//! | event | when |
-//! |---|---|
-//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
-//! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
-//!
 //! # Cost
 //! A call that succeeds allocates nothing and takes no lock. `last_good` is the exception: it stores a clone of
-//! each good answer, under a lock held for one table operation.
+//! each good answer, and locks a part of the table for that.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
@@ -79,7 +78,6 @@ mod last_good;
 mod layer;
 mod sealed;
 mod service;
-mod store;
 pub mod words;
 
 pub use crate::{

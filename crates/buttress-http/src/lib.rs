@@ -42,7 +42,7 @@
 //! # use tower::{ServiceBuilder, ServiceExt};
 //! use buttress_http::{HttpReplay, ReplayBody, ReplayBodyLayer};
 //!
-//! # let retry = Retry::new("storage", RetryConfig::fluxus())?;
+//! # let retry = Retry::new("storage", RetryConfig::fixed(3, std::time::Duration::ZERO))?;
 //! # let (mut writer, upload) = Channel::<Bytes>::new(2);
 //! # writer.send_data("one, ".into()).await?;
 //! # writer.send_data("two".into()).await?;

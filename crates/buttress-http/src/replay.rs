@@ -68,7 +68,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{ServiceBuilder, ServiceExt};
 ///
-/// let retry = Retry::new("storage", RetryConfig::fluxus())?;
+/// let retry = Retry::new("storage", RetryConfig::fixed(3, std::time::Duration::ZERO))?;
 /// let stack = ServiceBuilder::new()
 ///     .layer(ReplayBodyLayer::new(64 * 1024))
 ///     .layer(retry.layer().replay(HttpReplay))

@@ -73,9 +73,8 @@ impl Emitter {
 
     /// Owned copies of refusals, changes of state and rarer notes, from now on.
     pub fn events(&self) -> Events {
-        let events = self.0.subscribers.add();
-        observe::watch();
-        events
+        let source: Weak<Shared> = Arc::downgrade(&self.0);
+        Events::of(source)
     }
 
     /// How many events some listener was not told, for lack of room or time.

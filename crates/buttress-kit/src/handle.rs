@@ -16,7 +16,7 @@ pub type Data<'a> = Box<dyn erased_serde::Serialize + 'a>;
 /// What registry, reload, health, pages and command line treat all policies by. Each handle implements it.
 ///
 /// A handle's own methods are typed and come first; the names here differ from theirs.
-pub trait Handle: AsAny + Send + Sync {
+pub trait Handle: AsAny + Send + Sync + 'static {
     /// What handles of this type are.
     fn pattern() -> Kind
     where

@@ -6,6 +6,7 @@
 //! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
 //!   only admit or refuse.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
+//! - [`Registry`]: policies of all patterns, by kind and name.
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
@@ -35,6 +36,7 @@ mod mode;
 mod once;
 pub mod queue;
 mod recorders;
+mod registry;
 mod settings;
 mod sync;
 mod through;
@@ -62,6 +64,7 @@ pub use crate::{
     once::{CallOnce, Repeat},
     queue::Queue,
     recorders::{caught, listener_panics},
+    registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,

@@ -54,6 +54,9 @@ fn shared(kinds: &[Kind], kind: Kind, metric: &Metric) -> Option<String> {
     if metric.name == BUILD_INFO {
         return Some("its name is that of buttress-metrics".into());
     }
+    if kind.metrics.iter().filter(|other| other.name == metric.name).count() > 1 {
+        return Some("the kind has it twice".into());
+    }
     let all = kinds.iter().flat_map(|other| other.metrics.iter().map(|theirs| (*other, theirs)));
     let mut same = all.filter(|(_, theirs)| theirs.name == metric.name);
     same.find_map(|(other, theirs)| {

@@ -1,7 +1,7 @@
 //! Log lines for what happens to policies, through `tracing`.
 //!
 //! ```
-//! # mod buttress { pub use buttress_metrics as metrics; }
+//! # mod buttress { pub mod metrics { pub use buttress_metrics::*; } }
 //! buttress::metrics::trace::install();
 //! ```
 //!

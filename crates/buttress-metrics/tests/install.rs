@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use buttress_core::{Emitter, Event, Name, Outcome, PolicyKind};
+use buttress_core::{Event, Name, Outcome};
+use buttress_kit::{Emitter, Listeners};
 use buttress_metrics::Metrics;
 use buttress_test::MetricsProbe;
+use buttress_timeout::KIND;
 
 #[test]
 fn install_counts_once_however_often_it_is_called_and_finds_a_recorder_that_comes_late() {
     let builder = || Metrics::builder().prefix("acme_");
-    let before = Emitter::new(PolicyKind::Timeout, Name::new("before"));
+    let emitter = |name: &str| Emitter::new(&KIND, Name::new(name), &Listeners::default());
+    let before = emitter("before");
     builder().install().unwrap();
     builder().install().unwrap(); // the same settings
     buttress_metrics::install(); // by a library, say
@@ -17,15 +20,15 @@ fn install_counts_once_however_often_it_is_called_and_finds_a_recorder_that_come
     assert_eq!(other.field(), "metrics");
     assert!(builder().max_names(0).install().is_err());
 
-    let done =
-        Event::Done { outcome: Outcome::Success, elapsed: None, slow: false, attempts: 1, error: None };
-    let after = Emitter::new(PolicyKind::Timeout, Name::new("after"));
+    let (outcome, result) = (Outcome::Success, Outcome::Success.as_str());
+    let done = Event::Done { outcome, result, elapsed: None, slow: false, attempts: 1, error: None };
+    let after = emitter("after");
     before.emit(done);
     after.emit(done); // nowhere to go yet
 
     let probe = MetricsProbe::off_the_record(); // the events are made by hand
     metrics::set_global_recorder(probe.clone()).unwrap();
-    buttress_metrics::describe_all();
+    buttress_metrics::describe_all(&[&KIND]);
     assert!(probe.descriptions().contains_key("acme_timeout_operations_total"));
     // Real time: a handle's age is that.
     #[allow(clippy::disallowed_methods)]

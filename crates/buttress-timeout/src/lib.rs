@@ -1,7 +1,6 @@
 //! Ends calls that take too long: in total, per attempt, per request, by name.
 //!
-//! A timeout starts when `call` is called and drops the inner future when its limit is reached. It costs one
-//! clock read; a timer is made only for a call that is not ready at its first poll.
+//! A timeout starts when `call` is called and drops the inner future when its limit is reached.
 //!
 //! ```
 //! # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
@@ -28,6 +27,12 @@
 //! # }
 //! ```
 //!
+//! # When not
+//! - Around work that cannot be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task:
+//!   the caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has to be
+//!   moved into the work.
+//! - As proof that nothing happened. The request was sent, and the rejection says so.
+//!
 //! # Place in a stack
 //! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
 //! layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
@@ -38,9 +43,6 @@
 //!   too, put an owning layer inside (a bulkhead, or
 //!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
 //! - The response as the service returns it. A body that is streamed later is not covered.
-//! - Work that can be cancelled. Dropping the inner future cannot stop `spawn_blocking` or a spawned task: the
-//!   caller gets its answer at the limit and the work runs on. A permit that must last as long as the work has
-//!   to be moved into the work.
 //!
 //! # Who wins
 //! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
@@ -62,18 +64,22 @@
 //! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on timeout only; errors of the
 //! inner service pass through unchanged.
 //!
-//! # Settings
-//! | setting | default | |
-//! |---|---|---|
-//! | `limit` | 5 s | above zero, up to 1000 years; per request through [`TimeoutLayer::limit_by`] |
-//! | `propagate` | `true` | sets and obeys the deadline in [`CallContext`] |
-//!
 //! # What is told
 //! | event | when |
 //! |---|---|
 //! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, `failure`, `panicked`, `timeout` or `cancelled` |
 //! | [`Refused`](buttress_core::Event::Refused) | the deadline from outside had passed before the call |
 //! | [`Note`](buttress_core::Event::Note) | new settings; a reset |
+//!
+//! # Settings
+//! | setting | default | |
+//! |---|---|---|
+//! | `limit` | 5 s | above zero, up to 1000 years; per request through [`TimeoutLayer::limit_by`] |
+//! | `propagate` | `true` | sets and obeys the deadline in [`CallContext`] |
+//!
+//! # Cost
+//! One clock read, and a second one if somebody listens. A timer is made only for a call that is not ready at its first
+//! poll; nothing is allocated in either case.
 //!
 //! # Panics
 //! A call that is not ready at its first poll needs a tokio runtime with time enabled.

@@ -1,11 +1,12 @@
 use std::{
     collections::BTreeMap,
     fmt, mem,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
 use buttress_core::{ConfigError, FromRejection, Name};
+use buttress_kit::unpoisoned;
 
 use crate::{Race, Timeout, TimeoutConfig, TimeoutFuture};
 
@@ -193,13 +194,12 @@ impl Timeouts {
         }))
     }
 
-    // A panic while the lock is held cannot leave the map half-changed, so poison says nothing.
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Box<str>, Timeout>> {
-        self.shared.named.read().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.shared.named.read())
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Box<str>, Timeout>> {
-        self.shared.named.write().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(self.shared.named.write())
     }
 }
 

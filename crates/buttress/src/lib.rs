@@ -49,7 +49,7 @@
 //! assert_eq!(prices.ready().await?.call(3).await?, 300);
 //! let error = prices.ready().await?.call(7).await.unwrap_err();
 //! assert_eq!(rejection(&*error).unwrap().code(), "TIMEOUT");
-//! assert_eq!(retry.snapshot().retries(), 2);
+//! assert_eq!(retry.snapshot().retries, 2);
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "default"))]
@@ -58,6 +58,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+mod kinds;
 pub mod prelude;
 mod run;
 
@@ -122,12 +123,17 @@ pub use buttress_retry::{Retry, RetryConfig, RetryLayer};
 #[cfg(feature = "timeout")]
 pub use buttress_timeout::{Timeout, TimeoutConfig, TimeoutLayer};
 
-pub use crate::{builder::ServiceBuilderExt, run::Run};
+pub use crate::{builder::ServiceBuilderExt, kinds::KINDS, run::Run};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code of the page on metrics, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/metrics.md")]
+struct MetricsPage;
 
 /// The code of the page for the first outage, compiled and run.
 #[cfg(all(doctest, feature = "full"))]

@@ -1,20 +1,19 @@
 //! The circuit against a model that keeps everything and computes from it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use buttress_kit::Chance;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BreakerConfig, Comparison, Window, front::Front};
+use crate::{BreakerConfig, Comparison, WindowConfig, atomic::AtomicCircuit};
 
-fn at(now: u64) -> Moment {
-    Moment { now, unit: 0.5, refused: 0 }
+fn at(time: u64) -> Now {
+    Now { time, unit: 0.5, refused: 0 }
 }
 
 const MS: u64 = 1_000_000;
 
-// vector fault B11
 #[test]
 fn generations_wrap_and_no_stale_result_ever_matches() {
     let config = BreakerConfig { consecutive_failures: Some(1), ..BreakerConfig::default() };
@@ -23,20 +22,20 @@ fn generations_wrap_and_no_stale_result_ever_matches() {
     circuit.set_generation(GENERATIONS - 1);
     let mut stale = Vec::new();
     for _ in 0..3 {
-        let Admission::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
+        let Decision::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
         stale.push(ticket);
         circuit.force_open(&rules, None, at(0));
         for ticket in &stale {
-            circuit.settle(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
         }
         circuit.force_close(&rules, at(0));
         for ticket in &stale {
-            circuit.settle(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
             assert_eq!(circuit.state(), State::Closed);
         }
     }
     assert!(circuit.generation() < 10);
-    assert_eq!(circuit.look(0).tally().failures, 0);
+    assert_eq!(circuit.view(0).tally().failures, 0);
 }
 
 /// Settings as a table of small numbers, so that every rule is met often.
@@ -47,9 +46,9 @@ struct Setup {
 
 fn setups() -> impl Strategy<Value = Setup> {
     let window = prop_oneof![
-        (1_u32..12).prop_map(Window::count),
+        (1_u32..12).prop_map(WindowConfig::count),
         (1_u64..8, 1_u32..5).prop_map(|(width, buckets)| {
-            Window::time(Duration::from_millis(width * u64::from(buckets))).buckets(buckets)
+            WindowConfig::time(Duration::from_millis(width * u64::from(buckets))).buckets(buckets)
         }),
     ];
     const RATES: [f64; 6] = [0.2, 0.25, 0.3, 0.5, 2.0 / 3.0, 1.0];
@@ -185,7 +184,7 @@ impl Model {
         self.half_open_until = now.saturating_add(limit);
     }
 
-    fn end_trial(&mut self, now: u64) {
+    fn end_half_open(&mut self, now: u64) {
         if self.state == State::HalfOpen && now >= self.half_open_until {
             if self.config.half_open_timeout_closes {
                 self.go(State::Closed);
@@ -196,7 +195,7 @@ impl Model {
     }
 
     fn catch_up(&mut self, now: u64) {
-        self.end_trial(now);
+        self.end_half_open(now);
         if self.state == State::Open && now >= self.open_until {
             self.half_open(now);
         }
@@ -250,11 +249,11 @@ impl Model {
     fn window(&self, now: u64) -> Vec<Happened> {
         let ended = self.all.iter().copied();
         match self.config.window {
-            Window::Count { calls } => {
+            WindowConfig::Count { calls } => {
                 let settled: Vec<_> = ended.filter(|one| !one.abandoned).collect();
                 settled[settled.len().saturating_sub(calls as usize)..].to_vec()
             }
-            Window::Time { duration, buckets } => {
+            WindowConfig::Time { duration, buckets } => {
                 let width = duration.as_nanos() as u64 / u64::from(buckets);
                 let oldest = (now / width + 1).saturating_sub(u64::from(buckets));
                 ended.filter(|one| one.when / width >= oldest).collect()
@@ -272,7 +271,7 @@ impl Model {
             && config.slow_call_rate.is_none();
         let failure_rate = if only { Some(config.failure_rate.unwrap_or(0.5)) } else { config.failure_rate };
         let size = match config.window {
-            Window::Count { calls } => calls as usize,
+            WindowConfig::Count { calls } => calls as usize,
             _ => usize::MAX,
         };
         let default = if rated || only { 20.min(size) } else { 0 };
@@ -292,7 +291,7 @@ impl Model {
         if config.on_cancel == OnCancel::WhenAll && run > 0 {
             let stand_in = match config.window {
                 _ if !windowed => Some(run),
-                Window::Count { .. } => (calls == 0 || run >= size).then_some(run),
+                WindowConfig::Count { .. } => (calls == 0 || run >= size).then_some(run),
                 _ => (calls == 0).then_some(window.len()),
             };
             if let Some(all) = stand_in.filter(|all| *all > 1) {
@@ -347,7 +346,7 @@ impl Model {
     }
 
     fn end(&mut self, ticket: (u64, u64), ending: Ending, slow: bool, now: u64) {
-        self.end_trial(now);
+        self.end_half_open(now);
         if ticket.0 != self.era {
             return;
         }
@@ -377,10 +376,10 @@ impl Model {
     }
 }
 
-/// Runs the model beside the circuit; `front` puts the lock-free front between, as calls do.
+/// Runs the model beside the circuit; `atomic` puts the lock-free front between, as calls do.
 fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
     let rules = Arc::new(setup.config.rules());
-    let front = Front::new(Circuit::new(State::Closed, &rules, at(0)), rules.clone());
+    let atomic = AtomicCircuit::new(Circuit::new(State::Closed, &rules, at(0)), rules.clone());
     let mut model = Model {
         config: setup.config.clone(),
         state: State::Closed,
@@ -397,26 +396,26 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
         match *op {
             Op::Pass(ms) => now += ms * MS,
             Op::Admit => {
-                let admission = front.open(false).admit(at(now));
+                let admission = atomic.lock().admit(at(now));
                 let expected = model.admit(now);
                 match (admission, expected) {
-                    (Admission::Admitted(ticket), Some(own)) => calls.push_back((ticket, own)),
-                    (Admission::Free, Some((u64::MAX, 0))) | (Admission::Refused(_), None) => {}
+                    (Decision::Admitted(ticket), Some(own)) => calls.push_back((ticket, own)),
+                    (Decision::Untracked, Some((u64::MAX, 0))) | (Decision::Refused(_), None) => {}
                     other => return Err(TestCaseError::fail(format!("{op:?}: {other:?}"))),
                 }
             }
             Op::End(which, ending, slow) => {
                 if let Some((ticket, own)) = calls.remove(which) {
                     let plain = ending == Ending::Success && !slow && ticket.lease == 0;
-                    if !(plain && now < front.settled_until() && front.success(ticket.generation)) {
-                        front.open(false).settle(ticket, now, ending, slow, at(now));
+                    if !(plain && now < atomic.valid_until() && atomic.success(ticket.generation)) {
+                        atomic.lock().record(ticket, now, ending, slow, at(now));
                     }
                     model.end(own, ending, slow, now);
                 }
             }
             by_hand => {
                 model.catch_up(now);
-                let mut opened = front.open(false);
+                let mut opened = atomic.lock();
                 let (circuit, rules) = opened.parts();
                 match by_hand {
                     Op::ForceOpen => {
@@ -451,16 +450,16 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                 }
             }
         }
-        prop_assert_eq!(front.word().state(), model.state, "after {:?} at {}", op, now);
+        prop_assert_eq!(atomic.word().state(), model.state, "after {:?} at {}", op, now);
         // Not each time: to look is to take the successes counted so far out of the front.
         if n % 7 > 0 && n + 1 < ops.len() {
             continue;
         }
-        let mut opened = front.open(false);
+        let mut opened = atomic.lock();
         let (circuit, rules) = opened.parts();
         prop_assert_eq!(circuit.found(rules, now).0, model.found(now), "after {:?} at {}", op, now);
         if matches!(model.state, State::Closed | State::MetricsOnly) && rules.window.is_some() {
-            let seen = circuit.look(now).window();
+            let seen = circuit.view(now).window();
             let window = model.window(now);
             let settled = window.iter().filter(|one| !one.abandoned);
             let counts = (
@@ -477,7 +476,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
-    // S1-006..S1-015, C-10..C-17: any settings, any order of things
+    // Any settings, any order of things.
     #[test]
     fn agrees_with_a_model_that_keeps_everything(setup in setups(), ops in ops()) {
         same(&setup, &ops)?;
@@ -502,8 +501,10 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                 slow_call_duration: Some(Duration::from_millis(1)),
                 minimum_calls: maybe(8).map(|calls| calls - 1),
                 window: match below(2) {
-                    0 => Window::count(1 + below(11) as u32),
-                    _ => Window::time(Duration::from_millis(12)).buckets([1, 2, 3, 4][below(4) as usize]),
+                    0 => WindowConfig::count(1 + below(11) as u32),
+                    _ => {
+                        WindowConfig::time(Duration::from_millis(12)).buckets([1, 2, 3, 4][below(4) as usize])
+                    }
                 },
                 comparison: [Comparison::AtLeast, Comparison::Above][below(2) as usize],
                 open_for: Some(Duration::from_millis(5)),

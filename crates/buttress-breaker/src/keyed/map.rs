@@ -4,25 +4,26 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use buttress_core::observe::Note;
+use buttress_core::Note;
 
 use crate::{
     State,
-    circuit::Said,
-    config::{Rules, nanos},
-    engine::{Common, Shared},
+    engine::Engine,
+    rules::{Rules, nanos},
+    shared::Shared,
+    words,
 };
 
 /// Fewer keys than this are in one shard, so that the cap is met exactly.
 const SHARDED_FROM: usize = 1_024;
 const SHARDS: usize = 16;
 
-type Circuits<K> = HashMap<K, Arc<Shared>, RandomState>;
+type Circuits<K> = HashMap<K, Arc<Engine>, RandomState>;
 
 /// After a search that found little room in a shard, none is made for this long: 100 ms.
 const SEARCH_AGAIN: u64 = 100_000_000;
@@ -37,9 +38,14 @@ pub(super) struct Keys<K> {
     max_per_shard: usize,
     idle_for: u64,
     swept_at: AtomicU64,
+    /// Grows with each key that comes, and each sweep. A circuit that is used takes it down: so there is an order of
+    /// use, as exact as keys come, and uses write nothing that others read.
+    tick: AtomicU32,
+    /// The tick of the last sweep.
+    swept: AtomicU32,
     template: Mutex<Template>,
     /// What calls go through whose key has no circuit: it admits everything and records nothing.
-    free: Arc<Shared>,
+    free: Arc<Engine>,
     untracked: AtomicU64,
 }
 
@@ -52,7 +58,7 @@ struct Template {
 
 impl<K: Hash + Eq + Clone> Keys<K> {
     pub(super) fn new(
-        common: &Arc<Common>,
+        shared: &Arc<Shared>,
         rules: Arc<Rules>,
         state: State,
         max: usize,
@@ -67,8 +73,10 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             len: AtomicUsize::new(0),
             max_per_shard: max / shards,
             idle_for: nanos(idle_for),
-            swept_at: AtomicU64::new(common.now()),
-            free: Shared::one(common.clone(), rules.clone(), State::Disabled),
+            swept_at: AtomicU64::new(shared.now()),
+            tick: AtomicU32::new(0),
+            swept: AtomicU32::new(0),
+            free: Engine::new(shared.clone(), rules.clone(), State::Disabled),
             template: Mutex::new(Template { rules, state }),
             untracked: AtomicU64::new(0),
         }
@@ -91,28 +99,34 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         }
     }
 
-    pub(super) fn find<Q>(&self, key: &Q) -> Option<Arc<Shared>>
+    pub(super) fn find<Q>(&self, key: &Q) -> Option<Arc<Engine>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let found = reading(self.shard(key)).get(key).cloned()?;
-        if !found.used.load(Relaxed) {
-            found.used.store(true, Relaxed);
+        let tick = self.tick.load(Relaxed);
+        // A plain look first: most uses change nothing.
+        if found.used.load(Relaxed) != tick {
+            found.used.store(tick, Relaxed);
         }
         Some(found)
     }
 
+    /// The next tick.
+    fn tick(&self) -> u32 {
+        self.tick.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
     /// Makes the circuit of a key. `None`: every key matters, and there is no room for another one.
-    #[cold]
-    pub(super) fn make<Q>(&self, key: &Q, common: &Arc<Common>) -> Option<Arc<Shared>>
+    pub(super) fn make<Q>(&self, key: &Q, shared: &Arc<Shared>) -> Option<Arc<Engine>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let now = common.now();
+        let now = shared.now();
         if now.saturating_sub(self.swept_at.load(Relaxed)) >= self.idle_for {
-            self.sweep(common);
+            self.sweep(shared);
         }
         let place = self.place(key);
         let full_until = &self.full_until[place];
@@ -130,58 +144,58 @@ impl<K: Hash + Eq + Clone> Keys<K> {
                     // A search looks at every key of the shard: a flood must not have one made for each of its own.
                     full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
                 }
-                self.evicted(&gone, common);
             }
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(&self.template).clone();
-                let circuit = Shared::one(common.clone(), rules, state);
-                // Before anybody can find it, and change its state.
-                common.later(Said::Key { state, came: true });
+                let circuit = Engine::new(shared.clone(), rules, state);
+                circuit.used.store(self.tick(), Relaxed);
                 shard.insert(key.to_owned(), circuit.clone());
                 self.len.fetch_add(1, Relaxed);
-                Some(circuit)
+                Some((circuit, state))
             } else {
                 None
             }
         };
-        common.tell();
-        made
+        self.evicted(&gone, shared);
+        let (made, state) = made?;
+        shared.add_keys(state, 1);
+        shared.tell_keys(state);
+        Some(made)
     }
 
-    /// Drops keys that nothing is lost with, up to an eighth of the shard at a time: the unused ones, and where
-    /// that is not enough, others. Whether it found so many.
-    fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Shared>>) -> bool {
+    /// Drops keys that nothing is lost with, those not used for longest first, up to an eighth of the shard at a time.
+    /// Whether it found so many.
+    fn make_room(&self, shard: &mut Circuits<K>, gone: &mut Vec<Arc<Engine>>) -> bool {
         let enough = (shard.len() / 8).max(1);
-        for also_used in [false, true] {
-            if gone.len() < enough {
-                shard.retain(|_, circuit| {
-                    let goes = gone.len() < enough
-                        && (also_used || !circuit.used.load(Relaxed))
-                        && Arc::strong_count(circuit) == 1
-                        && circuit.knows_nothing();
-                    if goes {
-                        gone.push(circuit.clone());
-                    }
-                    !goes
-                });
+        let tick = self.tick.load(Relaxed);
+        let age = |engine: &Engine| tick.wrapping_sub(engine.used.load(Relaxed));
+        let may_go = |engine: &Arc<Engine>| Arc::strong_count(engine) == 1 && engine.knows_nothing();
+        let mut ages: Vec<u32> = shard.values().filter(|one| may_go(one)).map(|one| age(one)).collect();
+        ages.sort_unstable_by(|one, other| other.cmp(one));
+        let Some(least) = ages.get(enough.min(ages.len()).saturating_sub(1)).copied() else { return false };
+        shard.retain(|_, engine| {
+            let goes = gone.len() < enough && age(engine) >= least && may_go(engine);
+            if goes {
+                gone.push(engine.clone());
             }
-        }
+            !goes
+        });
         gone.len() >= enough
     }
 
-    /// Drops the keys that were not used since the last sweep, and marks the others as unused. Those whose circuit
-    /// is open stay until its wait is over: nobody calls them because it is open.
-    pub(super) fn sweep(&self, common: &Arc<Common>) {
-        self.swept_at.store(common.now(), Relaxed);
+    /// Drops the keys that were not used since the last sweep. Those whose circuit is open stay until its wait is over:
+    /// nobody calls them because it is open.
+    pub(super) fn sweep(&self, shared: &Arc<Shared>) {
+        self.swept_at.store(shared.now(), Relaxed);
+        let last = self.swept.swap(self.tick(), Relaxed);
+        let used_since = |engine: &Engine| engine.used.load(Relaxed).wrapping_sub(last) <= u32::MAX / 2;
         let mut gone = Vec::new();
         // A new circuit of the key would not be in the state that this one is in, and should be.
         let begins = unpoisoned(&self.template).state;
         let held = |state| state != begins && !matches!(state, State::Closed | State::HalfOpen);
         for shard in &self.shards {
             writing(shard).retain(|_, circuit| {
-                let kept = circuit.used.swap(false, Relaxed)
-                    || Arc::strong_count(circuit) > 1
-                    || held(circuit.state());
+                let kept = used_since(circuit) || Arc::strong_count(circuit) > 1 || held(circuit.state());
                 if !kept {
                     gone.push(circuit.clone());
                 }
@@ -189,20 +203,20 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             });
         }
         self.search_again();
-        self.evicted(&gone, common);
-        common.tell();
+        self.evicted(&gone, shared);
     }
 
-    /// Counts those that were dropped. To be told with no lock held.
-    fn evicted(&self, gone: &[Arc<Shared>], common: &Common) {
+    /// Counts those that were dropped, and tells it. With no lock held.
+    fn evicted(&self, gone: &[Arc<Engine>], shared: &Shared) {
         self.len.fetch_sub(gone.len(), Relaxed);
         for circuit in gone {
-            circuit.leave();
-            common.later(Said::Note(Note::Evicted));
+            shared.tell_keys(circuit.leave());
+            shared.note(Note::new(words::EVICTED));
+            shared.emitter.deliver();
         }
     }
 
-    pub(super) fn remove<Q>(&self, key: &Q) -> Option<Arc<Shared>>
+    pub(super) fn remove<Q>(&self, key: &Q) -> Option<Arc<Engine>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -211,11 +225,26 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         let removed = writing(&self.shards[place]).remove(key)?;
         self.full_until[place].store(0, Relaxed);
         self.len.fetch_sub(1, Relaxed);
-        removed.leave();
+        removed.shared.tell_keys(removed.leave());
         Some(removed)
     }
 
-    pub(super) fn all(&self) -> Vec<(K, Arc<Shared>)> {
+    /// How many keys are in each of these states.
+    pub(super) fn count(&self, states: [State; 6]) -> [u64; 6] {
+        let mut counts = [0; 6];
+        for shard in &self.shards {
+            for engine in reading(shard).values() {
+                let state = engine.state();
+                let place = states.iter().position(|one| *one == state);
+                if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+                    *count += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    pub(super) fn all(&self) -> Vec<(K, Arc<Engine>)> {
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(reading(shard).iter().map(|(key, one)| (key.clone(), one.clone())));
@@ -227,7 +256,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         *unpoisoned(&self.template) = Template { rules, state };
     }
 
-    pub(super) fn untracked(&self) -> Arc<Shared> {
+    pub(super) fn untracked(&self) -> Arc<Engine> {
         self.untracked.fetch_add(1, Relaxed);
         self.free.clone()
     }

@@ -1,36 +1,44 @@
 //! One circuit for each key: tenant, host, endpoint.
 
-mod builder;
 mod map;
 mod service;
 
-use std::{borrow::Borrow, fmt, hash::Hash, sync::Arc};
-
-use buttress_core::{ByFn, ConfigError, Name, Rejection, observe::Events};
-
-pub use self::{
-    builder::KeyedBuilder,
-    service::{KeyedLayer, KeyedService},
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::Hash,
+    sync::{Arc, OnceLock},
 };
+
+use buttress_core::{ByFn, ConfigError, Kind, Levels, Name, Rejection};
+use buttress_kit::{
+    self as kit, Events, Handle,
+    handle::{Data, Patch, Prepared},
+};
+use serde::Serialize;
+
+pub use self::service::{KeyedLayer, KeyedService};
 use crate::{
-    Breaker, BreakerConfig, BreakerFuture, Permit, State,
-    engine::{Common, Shared},
+    Breaker, BreakerBuilder, BreakerConfig, BreakerFuture, KEYED, KIND, Permit, State,
+    engine::{Admission, Engine},
     keyed::map::Keys,
+    shared::{STATES, Shared},
 };
 
 /// A circuit breaker for each key, with one set of settings. Clones share the circuits.
 ///
-/// Keys come from requests, so their number is bounded: there are never more than `max_keys`. Where there is no
-/// room, keys go that nothing would be lost with (closed, no failure seen, longest unused first); where every key
-/// matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up
-/// keys neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
+/// Keys come from requests, so their number is bounded: there are never more than `max_keys`. If there is no room, keys
+/// go that nothing would be lost with (closed, no failure in the window), the one not used for longest first; if every
+/// key matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up keys
+/// neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
 ///
 /// Observers hear how many keys are in which state, never which: a label must not have as many values as there
 /// are users. [`get`](Self::get) shows one key's circuit, [`keys_in`](Self::keys_in) lists them by state.
 ///
 /// ```
 /// # tokio_test::block_on(async {
-/// use buttress_breaker::{Breaker, State};
+/// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+/// use buttress::{Breaker, State};
 /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 ///
 /// let tenants = Breaker::keyed("tenants").consecutive_failures(1).build().unwrap();
@@ -45,18 +53,39 @@ use crate::{
 /// # });
 /// ```
 pub struct KeyedBreaker<K> {
-    shared: Arc<Keyed<K>>,
+    inner: Arc<Inner<K>>,
 }
 
-struct Keyed<K> {
-    common: Arc<Common>,
+struct Inner<K> {
+    shared: Arc<Shared>,
     keys: Keys<K>,
+    /// How a key is shown, if it is.
+    shown: OnceLock<fn(&K) -> String>,
 }
 
 impl Breaker {
     /// Begins a breaker that has a circuit for each key.
-    pub fn keyed(name: impl Into<Name>) -> KeyedBuilder {
-        KeyedBuilder::new(name.into())
+    pub fn keyed(name: impl Into<Name>) -> BreakerBuilder<kit::Keyed> {
+        BreakerBuilder::new(name)
+    }
+}
+
+impl BreakerBuilder<kit::Keyed> {
+    /// Makes the breaker.
+    ///
+    /// # Errors
+    /// The settings cannot work; names the policy, the field, its value and why.
+    pub fn build<K>(self) -> Result<KeyedBreaker<K>, ConfigError>
+    where
+        K: Hash + Eq + Clone,
+    {
+        self.form.validate().map_err(|why| why.of(&KIND, &self.parts.name))?;
+        let (config, emitter, chance, form) = self.checked(&KEYED)?;
+        let (rules, state) = (Arc::new(config.rules()), config.initial_state);
+        let shared = Shared::new(config, emitter, chance, true);
+        let keys = Keys::new(&shared, rules, state, form.max_keys, form.idle_for);
+        shared.emitter.set_levels(Arc::downgrade(&(shared.clone() as Arc<dyn Levels>)));
+        Ok(KeyedBreaker { inner: Arc::new(Inner { shared, keys, shown: OnceLock::new() }) })
     }
 }
 
@@ -81,13 +110,14 @@ where
     /// Asks for one call of this key.
     ///
     /// # Errors
-    /// Where its circuit refuses.
+    /// Its circuit refuses.
     pub fn try_acquire<Q>(&self, key: &Q) -> Result<Permit, Rejection>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.shared.circuit(key).admit()
+        let (engine, admission) = self.inner.admit(key);
+        Permit::of(engine, admission)
     }
 
     /// Makes one call of this key under its circuit. As [`Breaker::call`].
@@ -97,7 +127,18 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         F: FnOnce() -> Fut,
     {
-        BreakerFuture::of(self.shared.circuit(key), buttress_core::Standard, f)
+        let (engine, admission) = self.inner.admit(key);
+        BreakerFuture::of(&engine, admission, f)
+    }
+
+    /// Shows keys in refusals, by [`Rejection::key`]. Never in metrics, nor in the refusal's text: a key may be a
+    /// secret. The text is made once for each key, at its first refusal.
+    pub fn show_keys(self) -> Self
+    where
+        K: fmt::Display,
+    {
+        self.inner.shown.get_or_init(|| |key| key.to_string());
+        self
     }
 
     /// The circuit of this key, if it has one: to see and steer it. Its settings are those of all.
@@ -106,7 +147,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.shared.keys.find(key).map(|shared| Breaker { shared })
+        self.inner.keys.find(key).map(|engine| Breaker { engine })
     }
 
     /// Forgets a key and its circuit. Calls under way end as they will, and change nothing.
@@ -115,20 +156,18 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let shared = self.shared.keys.remove(key)?;
-        self.shared.common.tell();
-        Some(Breaker { shared })
+        self.inner.keys.remove(key).map(|engine| Breaker { engine })
     }
 
     /// The keys whose circuit is in this state.
     pub fn keys_in(&self, state: State) -> Vec<K> {
-        let all = self.shared.keys.all();
+        let all = self.inner.keys.all();
         all.into_iter().filter(|(_, one)| one.state() == state).map(|(key, _)| key).collect()
     }
 
     /// How many keys have a circuit.
     pub fn len(&self) -> usize {
-        self.shared.keys.len()
+        self.inner.keys.len()
     }
 
     /// Whether no key has one.
@@ -138,77 +177,154 @@ where
 
     /// How many calls were let through without a circuit, because there was no room for their key.
     pub fn untracked(&self) -> u64 {
-        self.shared.keys.untracked_calls()
+        self.inner.keys.untracked_calls()
     }
 
-    /// Forgets the keys that were not used since the sweep before this one, except those whose circuit is open or
-    /// in a state it was put in by hand. Also happens by itself, as new keys
-    /// come, about every `idle_for`.
+    /// Forgets the keys that were not used since the sweep before this one, but those whose circuit is open or in a
+    /// state that it was put in by hand. Happens by itself, as new keys come, about every `idle_for`.
     pub fn sweep(&self) {
-        self.shared.keys.sweep(&self.shared.common);
+        self.inner.keys.sweep(&self.inner.shared);
     }
 
     /// Resets the circuits of all keys.
-    pub fn reset_all(&self) {
-        for (_, shared) in self.shared.keys.all() {
-            Breaker { shared }.reset();
+    pub fn reset(&self) {
+        for (_, engine) in self.inner.keys.all() {
+            engine.reset();
         }
-        self.shared.keys.search_again();
+        self.inner.keys.search_again();
     }
 
     /// The name.
     pub fn name(&self) -> &Name {
-        self.shared.common.emitter.name()
+        self.inner.shared.emitter.name()
     }
 
     /// The settings in force.
-    pub fn config(&self) -> Arc<BreakerConfig> {
-        self.shared.common.config()
+    pub fn config(&self) -> BreakerConfig {
+        self.inner.shared.live.get()
     }
 
     /// Owned copies of refusals and resets, from now on.
     pub fn events(&self) -> Events {
-        self.shared.common.emitter.events()
+        self.inner.shared.emitter.events()
     }
 
     /// Takes new settings, for every key. As [`Breaker::reconfigure`].
     ///
     /// # Errors
-    /// Where the settings cannot work; then the old ones stay.
+    /// The settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        config.validate()?;
-        let rules = Arc::new(config.rules());
-        // First for the keys to come, then for those that are here: none can slip through in between.
-        self.shared.keys.set_template(rules.clone(), config.initial_state);
-        self.shared.common.set_config(config);
-        for (_, one) in self.shared.keys.all() {
-            one.take_rules(rules.clone());
-        }
+        self.inner.shared.live.replace(config, |_, config| self.inner.put(config))?;
+        self.inner.shared.tell_settings();
         Ok(())
+    }
+
+    /// How many keys there are, and in which states.
+    pub fn snapshot(&self) -> KeyedBreakerSnapshot {
+        let [closed, open, half_open, isolated, disabled, metrics_only] = self.inner.keys.count(STATES);
+        let (keys, untracked) = (self.len(), self.untracked());
+        KeyedBreakerSnapshot { keys, untracked, closed, open, half_open, isolated, disabled, metrics_only }
     }
 }
 
-impl<K: Hash + Eq + Clone> Keyed<K> {
-    /// The circuit of a key, made where there is none; the one that lets everything pass, where there is no room.
-    fn circuit<Q>(&self, key: &Q) -> Arc<Shared>
+/// The keys of a [`KeyedBreaker`], at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeyedBreakerSnapshot {
+    /// How many have a circuit.
+    pub keys: usize,
+    /// Calls that were let through without a circuit, because there was no room for their key.
+    pub untracked: u64,
+    /// Those whose circuit is closed.
+    pub closed: u64,
+    /// Those whose circuit is open.
+    pub open: u64,
+    /// Those whose circuit is half-open.
+    pub half_open: u64,
+    /// Those whose circuit is isolated.
+    pub isolated: u64,
+    /// Those whose circuit is disabled.
+    pub disabled: u64,
+    /// Those whose circuit only measures.
+    pub metrics_only: u64,
+}
+
+impl<K: Hash + Eq + Clone> Inner<K> {
+    /// The circuit of a key and what it says to a call: made if there is none; the one that lets everything pass, if
+    /// there is no room.
+    fn admit<Q>(&self, key: &Q) -> (Arc<Engine>, Admission)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let circuit = self.keys.find(key).or_else(|| self.keys.make(key, &self.common));
-        circuit.unwrap_or_else(|| self.keys.untracked())
+        let engine = self.keys.find(key).or_else(|| self.keys.make(key, &self.shared));
+        let engine = engine.unwrap_or_else(|| self.keys.untracked());
+        let admission = engine.admit();
+        if let (true, Some(show)) = (admission.refused, self.shown.get()) {
+            engine.show_key(|| show(&key.to_owned()));
+        }
+        (engine, admission)
+    }
+
+    /// Puts settings in force, with their lock held.
+    fn put(&self, config: &BreakerConfig) {
+        let rules = Arc::new(config.rules());
+        // First for the keys to come, then for those that are here: none can slip through in between.
+        self.keys.set_template(rules.clone(), config.initial_state);
+        self.shared.settings.set(config);
+        for (_, engine) in self.keys.all() {
+            engine.take_rules(rules.clone());
+        }
+    }
+}
+
+impl<K> Handle for KeyedBreaker<K>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    fn pattern() -> Kind {
+        &KEYED
+    }
+
+    fn kind(&self) -> Kind {
+        &KEYED
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+
+    fn snapshot_data(&self) -> Data<'_> {
+        Box::new(self.snapshot())
+    }
+
+    fn config_data(&self) -> Data<'_> {
+        Box::new(self.config())
+    }
+
+    fn reset(&self) {
+        self.reset();
+    }
+
+    fn events(&self) -> Events {
+        self.events()
+    }
+
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+        let Inner { shared, .. } = &*self.inner;
+        shared.live.prepare(patch, |_, config| self.inner.put(config), || shared.tell_settings())
     }
 }
 
 impl<K> Clone for KeyedBreaker<K> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { inner: self.inner.clone() }
     }
 }
 
 impl<K> fmt::Debug for KeyedBreaker<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.shared.common.emitter.name();
-        f.debug_struct("KeyedBreaker").field("name", name).field("keys", &self.shared.keys.len()).finish()
+        let name = self.inner.shared.emitter.name();
+        f.debug_struct("KeyedBreaker").field("name", name).field("keys", &self.inner.keys.len()).finish()
     }
 }

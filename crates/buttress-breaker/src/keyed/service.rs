@@ -8,7 +8,7 @@ use std::{
 use buttress_core::{Classify, FromRejection, KeyOf, Standard, Verdict};
 use tower_service::Service;
 
-use crate::{BreakerFuture, KeyedBreaker, permit::Entering};
+use crate::{BreakerFuture, KeyedBreaker};
 
 /// Puts the circuit of each request's key before every service it wraps; made by [`KeyedBreaker::layer_by`].
 pub struct KeyedLayer<K, L, C = Standard> {
@@ -27,6 +27,11 @@ impl<K, L, C> KeyedLayer<K, L, C> {
     /// With this rule for what is a failure.
     pub fn classify<D>(self, classify: D) -> KeyedLayer<K, L, D> {
         KeyedLayer { keyed: self.keyed, key: self.key, classify }
+    }
+
+    /// The breaker.
+    pub fn handle(&self) -> &KeyedBreaker<K> {
+        &self.keyed
     }
 
     /// With this closure for what is a failure.
@@ -58,6 +63,28 @@ pub struct KeyedService<S, K, L, C = Standard> {
     classify: C,
 }
 
+impl<S, K, L, C> KeyedService<S, K, L, C> {
+    /// The breaker.
+    pub fn handle(&self) -> &KeyedBreaker<K> {
+        &self.keyed
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, K, L, C, Req> Service<Req> for KeyedService<S, K, L, C>
 where
     S: Service<Req> + Clone,
@@ -76,18 +103,13 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let circuit = self.key.with_key(&req, |key| self.keyed.shared.circuit(key));
-        let pass = circuit.enter();
-        if pass.refused {
+        let (engine, admission) = self.key.with_key(&req, |key| self.keyed.inner.admit(key));
+        if admission.refused {
             // Readied and not called: see `BreakerService`.
             self.inner = self.inner.clone();
-            return BreakerFuture::refused(circuit, pass, self.classify.clone());
+            return BreakerFuture::refused(engine, admission, self.classify.clone());
         }
-        let entering = Entering::new(&circuit, pass);
-        let call = self.inner.call(req);
-        let classify = self.classify.clone();
-        entering.done();
-        BreakerFuture::made(call, circuit, pass, classify)
+        BreakerFuture::admitted(&engine, admission, || (self.inner.call(req), self.classify.clone()))
     }
 }
 

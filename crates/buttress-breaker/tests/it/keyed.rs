@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use buttress_breaker::{Breaker, KeyedBreaker, State};
-use buttress_core::{
-    BoxError, Event, KeyOf,
-    observe::{Level, Note},
-    rejection,
+use buttress_breaker::{
+    Breaker, KeyedBreaker, State,
+    words::{EVICTED, KEYS},
 };
+use buttress_core::{BoxError, Event, KeyOf, Level, Note, rejection};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::support::*;
@@ -19,7 +18,6 @@ fn keyed(max: usize) -> KeyedBreaker<u32> {
     Breaker::keyed("tenants").consecutive_failures(1).open_for(secs(60)).max_keys(max).build().unwrap()
 }
 
-// S4-020
 #[tokio::test(start_paused = true)]
 async fn one_key_s_failures_are_no_other_key_s_business() {
     let tenants = keyed(100);
@@ -124,11 +122,11 @@ async fn observers_hear_numbers_and_never_keys() {
         .consecutive_failures(1)
         .max_keys(2)
         .on_event(move |event| match event {
-            Event::Level { what: Level::Keys(state), value } => {
+            Event::Level(Level { what: KEYS, of: Some(state), value, .. }) => {
                 to.lock().unwrap().push(format!("{state} {value}"));
             }
-            Event::Transition { .. } => panic!("of which key?"),
-            Event::Note(Note::Evicted) => to.lock().unwrap().push("evicted".to_owned()),
+            Event::Transition(_) => panic!("of which key?"),
+            Event::Note(Note { what: EVICTED, .. }) => to.lock().unwrap().push("evicted".to_owned()),
             _ => {}
         })
         .build()
@@ -137,7 +135,7 @@ async fn observers_hear_numbers_and_never_keys() {
     tenants.try_acquire(&1).unwrap().failure();
     tenants.try_acquire(&2).unwrap().success();
     tenants.try_acquire(&3).unwrap().success();
-    tenants.reset_all();
+    tenants.reset();
     tenants.remove(&1).unwrap();
     let expected = [
         "closed 1", "closed 0", "open 1", "closed 1", "closed 0", "evicted", "closed 1", "open 0",
@@ -150,7 +148,7 @@ async fn observers_hear_numbers_and_never_keys() {
 async fn new_settings_are_for_all_keys_and_not_for_one() {
     let tenants: KeyedBreaker<u32> = Breaker::keyed("x").consecutive_failures(5).build().unwrap();
     tenants.try_acquire(&1).unwrap().failure();
-    let mut config = tenants.config().as_ref().clone();
+    let mut config = tenants.config();
     config.consecutive_failures = Some(2);
     let one = tenants.get(&1).unwrap();
     assert_eq!(one.reconfigure(config.clone()).unwrap_err().field(), "config");
@@ -196,7 +194,7 @@ fn counts() -> (Counts, impl Fn(&Event<'_>) + Send + Sync + 'static) {
     let counts = Counts::default();
     let to = counts.clone();
     let listener = move |event: &Event<'_>| {
-        if let Event::Level { what: Level::Keys(state), value } = event {
+        if let Event::Level(Level { what: KEYS, of: Some(state), value, .. }) = event {
             to.lock().unwrap().insert((*state).to_owned(), *value);
         }
     };
@@ -284,7 +282,7 @@ async fn a_flood_over_a_full_map_costs_no_search_for_each_of_its_keys() {
     assert!(tenants.get(&7_000_000).is_some());
     tenants.try_acquire(&8_000_000).unwrap().success();
     assert!(tenants.get(&8_000_000).is_none());
-    tenants.reset_all();
+    tenants.reset();
     tenants.try_acquire(&8_000_000).unwrap().success();
     assert!(tenants.get(&8_000_000).is_some());
 }
@@ -320,4 +318,92 @@ async fn a_key_that_cannot_be_found_leaves_everything_usable() {
     assert!(std::panic::catch_unwind(call).is_err());
     assert_eq!(svc.ready().await.unwrap().call(3).await.unwrap(), 3);
     assert_eq!((keyed.len(), keyed.get(&2).unwrap().snapshot().failures), (1, 0));
+}
+
+// A key may be a secret: it is in the refusal only if the breaker was told to show it, and never in its text.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_in_its_refusals_only_if_keys_are_shown() {
+    for shows in [false, true] {
+        let hosts: KeyedBreaker<String> =
+            Breaker::keyed("hosts").consecutive_failures(1).call_timeout(secs(1)).build().unwrap();
+        let hosts = if shows { hosts.show_keys() } else { hosts };
+        let key = shows.then_some("a.example");
+        hosts.try_acquire("a.example").unwrap().failure();
+        for _ in 0..2 {
+            let refused = hosts.try_acquire("a.example").unwrap_err();
+            assert_eq!((refused.policy(), refused.key()), ("hosts", key));
+            assert!(!format!("{refused} {refused:?}").contains("a.example"));
+        }
+        let inner = service_fn(|_: String| std::future::pending::<Result<(), BoxError>>());
+        let mut svc = hosts.layer_by(|host: &String| host.clone()).layer(inner);
+        let refused = svc.ready().await.unwrap().call("a.example".to_owned()).await.unwrap_err();
+        assert_eq!(rejection(&*refused).unwrap().key(), key);
+        // Who was never refused has no name to show.
+        hosts.try_acquire("b.example").unwrap().success();
+        let slow = svc.ready().await.unwrap().call("b.example".to_owned()).await.unwrap_err();
+        assert_eq!(rejection(&*slow).unwrap().key(), None);
+    }
+}
+
+// The map must be as it was, and so must the numbers that are told.
+#[test]
+fn a_key_that_cannot_be_copied_is_counted_in_no_state() {
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    struct Key(u32);
+    impl Clone for Key {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 13, "no copy");
+            Self(self.0)
+        }
+    }
+    let (counts, listener) = counts();
+    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").on_event(listener).build().unwrap();
+    for _ in 0..5 {
+        let call = std::panic::AssertUnwindSafe(|| keyed.try_acquire(&Key(13)).map(drop));
+        std::panic::catch_unwind(call).unwrap_err();
+    }
+    keyed.try_acquire(&Key(1)).unwrap().success();
+    keyed.try_acquire(&Key(2)).unwrap().success();
+    assert_eq!((counts.lock().unwrap()["closed"], keyed.len()), (2.0, 2));
+}
+
+// Made-up keys must push out each other, not keys in constant use, whose window is what keeps a few failures from
+// opening them.
+#[tokio::test(start_paused = true)]
+async fn a_flood_forgets_and_opens_no_key_in_constant_use() {
+    for max in [30, 100, 1_500] {
+        let keyed: KeyedBreaker<u32> =
+            Breaker::keyed("x").failure_rate(0.5).minimum_calls(10).max_keys(max).build().unwrap();
+        for round in 0..2_000 {
+            for hot in 0..20 {
+                keyed.try_acquire(&hot).unwrap().success();
+            }
+            keyed.try_acquire(&(1_000_000 + round)).unwrap().success();
+        }
+        for hot in 0..20 {
+            (0..10).for_each(|_| keyed.try_acquire(&hot).unwrap().failure());
+            let seen = keyed.get(&hot).unwrap().snapshot();
+            assert_eq!((seen.state, seen.successes, seen.failures), (State::Closed, 2_000, 10), "{max}");
+        }
+        assert!(keyed.len() <= max);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_keys_that_may_go_the_one_not_used_for_longest_goes() {
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").max_keys(8).build().unwrap();
+    for key in 0..8 {
+        keyed.try_acquire(&key).unwrap().success();
+    }
+    for next in 8..200 {
+        // All but the oldest.
+        for key in next - 7..next {
+            keyed.try_acquire(&key).unwrap().success();
+        }
+        keyed.try_acquire(&next).unwrap().success();
+        // Not by `get`, which would be a use.
+        let mut there = keyed.keys_in(State::Closed);
+        there.sort_unstable();
+        assert_eq!(there, (next - 7..=next).collect::<Vec<_>>());
+    }
 }

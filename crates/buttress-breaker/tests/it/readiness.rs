@@ -59,7 +59,6 @@ async fn a_readiness_error_passes_unchanged_and_counts_as_no_call() {
     assert_eq!(breaker.snapshot().total, 0);
 }
 
-// S1-071
 #[tokio::test(start_paused = true)]
 async fn parked_caller_is_refused_at_once_by_force_open() {
     let breaker = Breaker::builder("x").build().unwrap();
@@ -150,7 +149,7 @@ async fn gated_readiness_waits_and_is_woken_by_hand_and_by_time() {
     assert_ready_ok!(svc.poll_ready());
     breaker.isolate();
     assert_pending!(svc.poll_ready());
-    let mut other = breaker.config().as_ref().clone();
+    let mut other = breaker.config();
     other.gate_readiness = false;
     breaker.reconfigure(other).unwrap();
     assert!(svc.is_woken());

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, Window};
-use buttress_core::{ConfigError, Mode};
-use buttress_kit::{Backoff, Jitter};
+use buttress_breaker::{
+    Breaker, BreakerConfig, Comparison, KeyedBreaker, OnCancel, Ramp, State, WindowConfig,
+};
+use buttress_core::ConfigError;
+use buttress_kit::{Backoff, Handle, Health, Jitter, Mode, erased_serde};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -36,7 +39,7 @@ async fn works(change: impl FnOnce(&mut BreakerConfig)) {
         let _ = breaker.try_acquire().map(buttress_breaker::Permit::success);
     }
     breaker.snapshot();
-    breaker.health();
+    Handle::health(&breaker);
     breaker.reset();
     breaker.is(State::Closed);
 }
@@ -68,16 +71,16 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         ("slow_call_duration", |c| {
             (c.slow_call_duration, c.call_timeout) = (Some(secs(2)), Some(secs(2)));
         }),
-        ("window.count", |c| c.window = Window::count(0)),
-        ("window.count", |c| c.window = Window::count(u32::MAX)),
-        ("window.time", |c| c.window = Window::time(Duration::ZERO)),
-        ("window.time", |c| c.window = Window::time(Duration::MAX)),
-        ("window.interval", |c| c.window = Window::interval(Duration::ZERO)),
-        ("window.interval", |c| c.window = Window::interval(Duration::MAX)),
-        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(0)),
-        ("window.buckets", |c| c.window = Window::time(secs(1)).buckets(u32::MAX)),
-        ("minimum_calls", |c| (c.window, c.minimum_calls) = (Window::count(10), Some(11))),
-        ("failure_count", |c| (c.window, c.failure_count) = (Window::count(10), Some(11))),
+        ("window.count", |c| c.window = WindowConfig::count(0)),
+        ("window.count", |c| c.window = WindowConfig::count(u32::MAX)),
+        ("window.time", |c| c.window = WindowConfig::time(Duration::ZERO)),
+        ("window.time", |c| c.window = WindowConfig::time(Duration::MAX)),
+        ("window.interval", |c| c.window = WindowConfig::interval(Duration::ZERO)),
+        ("window.interval", |c| c.window = WindowConfig::interval(Duration::MAX)),
+        ("window.buckets", |c| c.window = WindowConfig::time(secs(1)).buckets(0)),
+        ("window.buckets", |c| c.window = WindowConfig::time(secs(1)).buckets(u32::MAX)),
+        ("minimum_calls", |c| (c.window, c.minimum_calls) = (WindowConfig::count(10), Some(11))),
+        ("failure_count", |c| (c.window, c.failure_count) = (WindowConfig::count(10), Some(11))),
         ("open_for", |c| c.open_for = Some(Duration::ZERO)),
         ("open_for", |c| c.open_for = Some(Duration::MAX)),
         ("open_backoff.base", |c| c.open_backoff = Backoff::none()),
@@ -131,12 +134,12 @@ async fn settings_at_their_limits_work() {
     works(|c| c.failure_rate = Some(1.0)).await;
     works(|c| c.minimum_calls = Some(0)).await;
     works(|c| c.minimum_calls = Some(u32::MAX)).await;
-    works(|c| c.window = Window::count(1)).await;
-    works(|c| c.window = Window::count(1 << 20)).await;
-    works(|c| c.window = Window::time(Duration::from_millis(1)).buckets(1_024)).await;
-    works(|c| c.window = Window::time(long).buckets(1)).await;
-    works(|c| c.window = Window::interval(Duration::from_millis(1))).await;
-    works(|c| c.window = Window::interval(long)).await;
+    works(|c| c.window = WindowConfig::count(1)).await;
+    works(|c| c.window = WindowConfig::count(1 << 20)).await;
+    works(|c| c.window = WindowConfig::time(Duration::from_millis(1)).buckets(1_024)).await;
+    works(|c| c.window = WindowConfig::time(long).buckets(1)).await;
+    works(|c| c.window = WindowConfig::interval(Duration::from_millis(1))).await;
+    works(|c| c.window = WindowConfig::interval(long)).await;
     works(|c| c.comparison = Comparison::Above).await;
     works(|c| c.slow_call_duration = Some(Duration::from_nanos(1))).await;
     works(|c| (c.slow_call_duration, c.slow_call_rate) = (Some(long), Some(1.0))).await;
@@ -183,7 +186,6 @@ async fn settings_at_their_limits_work() {
     assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
 }
 
-// C-10
 #[tokio::test(start_paused = true)]
 async fn only_what_is_set_is_a_rule() {
     let breaker = Breaker::builder("x").consecutive_failures(100).build().unwrap();
@@ -200,7 +202,7 @@ async fn only_what_is_set_is_a_rule() {
 fn settings_are_read_from_text_and_written_back() {
     let text = r#"{"consecutive_failures":5,"window":{"time":"1m","buckets":6},"open_for":"30s","half_open_timeout":"10s","on_cancel":"ignore"}"#;
     let read: BreakerConfig = serde_json::from_str(text).unwrap();
-    assert_eq!(read.window, Window::time(secs(60)).buckets(6));
+    assert_eq!(read.window, WindowConfig::time(secs(60)).buckets(6));
     assert_eq!((read.consecutive_failures, read.open_for), (Some(5), Some(secs(30))));
     assert_eq!((read.on_cancel, read.success_threshold), (OnCancel::Ignore, 2));
     assert_eq!(read.half_open_timeout, Some(secs(10)));
@@ -223,14 +225,86 @@ fn settings_are_read_from_text_and_written_back() {
     }
     for profile in [
         BreakerConfig::default(),
-        BreakerConfig::blipee(),
-        BreakerConfig::opossum(),
-        BreakerConfig::fluxus(),
-        BreakerConfig::didactic(),
+        profile("blipee"),
+        profile("opossum"),
+        profile("fluxus"),
+        profile("didactic"),
         serde_json::from_str(r#"{"window":{"interval":"30s"}}"#).unwrap(),
         serde_json::from_str(r#"{"window":{"count":30}}"#).unwrap(),
     ] {
         let text = serde_json::to_string(&profile).unwrap();
         assert_eq!(serde_json::from_str::<BreakerConfig>(&text).unwrap(), profile);
     }
+}
+
+fn patch(handle: &dyn Handle, settings: &serde_json::Value) -> Result<(), ConfigError> {
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(settings))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_is_for_what_it_names_and_for_all_keys_at_once() {
+    let breaker = Breaker::builder("x").consecutive_failures(5).open_for(secs(9)).build().unwrap();
+    patch(&breaker, &json!({ "consecutive_failures": 2, "open_backoff": { "max": "5m" } })).unwrap();
+    let config = breaker.config();
+    assert_eq!((config.consecutive_failures, config.open_for), (Some(2), Some(secs(9))));
+    assert_eq!(config.open_backoff, BreakerConfig::default().open_backoff.with_max(secs(300)));
+    breaker.fail(2);
+    breaker.is(State::Open);
+    let why = patch(&breaker, &json!({ "failure_rate": 3.0 })).unwrap_err();
+    assert_eq!((why.policy(), why.field()), (Some("breaker \"x\""), "failure_rate"));
+    assert_eq!(breaker.config(), config);
+
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("y").consecutive_failures(5).build().unwrap();
+    keyed.try_acquire(&1).unwrap().failure();
+    patch(&keyed, &json!({ "consecutive_failures": 1 })).unwrap();
+    for key in [1, 2] {
+        keyed.try_acquire(&key).unwrap().failure();
+    }
+    assert_eq!(keyed.snapshot().open, 2);
+    assert_eq!(patch(&keyed.get(&1).unwrap(), &json!({})).unwrap_err().field(), "config");
+}
+
+// Between the check and the commit nobody else changes the settings, and nothing is told before all is done.
+#[tokio::test(start_paused = true)]
+async fn what_is_prepared_is_in_force_once_committed() {
+    let (breaker, heard) = Heard::by(Breaker::builder("x").open_for(secs(1)).gate_readiness(true));
+    breaker.force_open();
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let mut svc = tokio_test::task::spawn(tower::Layer::layer(&breaker.layer(), inner));
+    assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
+    let reconfigured = || heard.count("Note { what: \"reconfigured\", value: None }");
+    let settings = json!({ "gate_readiness": false });
+    drop(breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap());
+    assert!(breaker.config().gate_readiness && !svc.is_woken());
+    let tell = breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap().commit();
+    assert_eq!((breaker.config().gate_readiness, reconfigured()), (false, 0));
+    tell();
+    assert_eq!(reconfigured(), 1);
+    assert!(svc.is_woken());
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_handle_shows_what_it_does_as_data() {
+    let breaker = Breaker::builder("x").consecutive_failures(1).open_for(secs(5)).build().unwrap();
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").build().unwrap();
+    let handles: [&dyn Handle; 2] = [&breaker, &keyed];
+    assert!(handles.iter().all(|handle| handle.kind().name == "breaker" && &**handle.name() == "x"));
+    assert_eq!(handles[0].health(), Health::Up);
+    breaker.fail(1);
+    keyed.try_acquire(&1).unwrap().success();
+    pass(ms(1_500)).await;
+    let shown = handles.map(|handle| serde_json::to_value(handle.snapshot_data()).unwrap());
+    let (one, all) = (&shown[0], &shown[1]);
+    assert_eq!(
+        (&one["state"], &one["failures"], &one["last_failure"]),
+        (&json!("open"), &json!(1), &json!("1s 500ms"))
+    );
+    assert_eq!((&one["next_probe_in"], &one["last_error"]), (&json!("3s 500ms"), &json!("the call failed")));
+    assert_eq!((&all["keys"], &all["closed"], &all["open"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(serde_json::to_value(handles[0].config_data()).unwrap()["open_for"], json!("5s"));
+    assert_eq!(handles[0].health(), Health::Down);
+    pass(secs(5)).await;
+    assert_eq!(handles[0].health(), Health::Degraded);
+    handles[0].reset();
+    assert_eq!(handles[0].health(), Health::Up);
 }

@@ -3,8 +3,8 @@
 use std::{fmt::Debug, rc::Rc};
 
 use buttress_breaker::{
-    Breaker, BreakerBuilder, BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, Health, Permit,
-    Snapshot,
+    Breaker, BreakerBuilder, BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, BreakerSnapshot,
+    KeyedBreakerSnapshot, Permit,
 };
 use buttress_core::{BoxError, Error, Verdict};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -18,8 +18,8 @@ fn types_are_what_tower_s_users_need() {
     all::<BreakerConfig>();
     all::<BreakerLayer>();
     all::<BreakerService<u8>>();
-    all::<Snapshot>();
-    all::<Health>();
+    all::<BreakerSnapshot>();
+    all::<KeyedBreakerSnapshot>();
     thread_safe::<Permit>();
     fn builds<T: Clone + Debug>() {}
     builds::<BreakerBuilder>();
@@ -38,7 +38,7 @@ fn a_future_adds_little_to_the_one_it_wraps() {
     assert!(own - inner <= 48, "{own} around {inner}");
 }
 
-// S1-088: ten of them infer with nothing annotated
+// Ten of them infer with nothing annotated
 #[tokio::test(start_paused = true)]
 async fn ten_layers_infer_with_nothing_annotated() {
     let breaker = Breaker::builder("x").build().unwrap();

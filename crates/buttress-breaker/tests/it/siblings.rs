@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OnCancel, Permit, State, Window};
+use buttress_breaker::{Breaker, BreakerBuilder, Comparison, OnCancel, Permit, State, WindowConfig};
 use buttress_core::{BoxError, LiftErrorsLayer, Verdict};
 use buttress_kit::{Backoff, Jitter};
 use tokio_test::task;
@@ -67,7 +67,7 @@ use State::{Closed, Disabled, HalfOpen, Isolated, MetricsOnly, Open};
 
 #[tokio::test(start_paused = true)]
 async fn resilience4j() {
-    let r4j = named("r4j").window(Window::time(secs(20))).minimum_calls(5).failure_rate(0.5);
+    let r4j = named("r4j").window(WindowConfig::time(secs(20))).minimum_calls(5).failure_rate(0.5);
     let r4j = r4j.slow_call_duration(secs(4)).slow_call_rate(0.5).permitted_probes(4);
     let r4j = r4j.half_open_sample(4).half_open_failure_rate(0.5).open_for(secs(5));
     let cases = [
@@ -125,7 +125,7 @@ async fn resilience4j() {
 // Over the last ten calls, with a sample of three, and at most a second of half-open.
 #[tokio::test(start_paused = true)]
 async fn resilience4j_by_count_and_with_a_longest_half_open_state() {
-    let by_count = named("r4j").window(Window::count(10)).minimum_calls(10).failure_rate(0.5);
+    let by_count = named("r4j").window(WindowConfig::count(10)).minimum_calls(10).failure_rate(0.5);
     let by_count = by_count.permitted_probes(3).half_open_sample(3).half_open_failure_rate(0.5);
     let cases = [
         ("FFFFFFFFF", Closed),
@@ -176,7 +176,7 @@ async fn resilience4j_open_for_and_growth() {
 
 #[tokio::test(start_paused = true)]
 async fn polly() {
-    let polly = named("polly").failure_rate(0.5).minimum_calls(4).window(Window::time(secs(30)));
+    let polly = named("polly").failure_rate(0.5).minimum_calls(4).window(WindowConfig::time(secs(30)));
     let cases = [
         ("FFF", Closed),
         ("SFFS", Open),
@@ -196,7 +196,7 @@ async fn polly() {
     ];
     check(polly.open_for(secs(10)).success_threshold(1), &cases).await;
     // The defaults: a tenth of at least a hundred.
-    let default = named("polly").failure_rate(0.1).minimum_calls(100).window(Window::time(secs(30)));
+    let default = named("polly").failure_rate(0.1).minimum_calls(100).window(WindowConfig::time(secs(30)));
     let [most, all_but_one] = ["S".repeat(91), "S".repeat(89)];
     let cases = [
         (&*format!("{all_but_one} FFFFFFFFFF"), Closed),
@@ -215,7 +215,7 @@ async fn polly() {
 async fn failsafe() {
     let once = named("defaults").consecutive_failures(1).open_for(secs(60)).success_threshold(1);
     check(once, &[("F x ______ S", Closed), ("F _____ x", Open), ("F ______ F x", Open)]).await;
-    let two_of_three = named("2 of 3").failure_count(2).window(Window::count(3)).open_for(secs(1));
+    let two_of_three = named("2 of 3").failure_count(2).window(WindowConfig::count(3)).open_for(secs(1));
     let cases =
         [("FSF", Open), ("FSSF", Closed), ("FSSFF", Open), ("SSSSS FF", Open), ("FSSSFSSSFSSS", Closed)];
     check(two_of_three.half_open_sample(3), &cases).await;
@@ -239,11 +239,12 @@ async fn failsafe() {
         ("F . PPPP x -- x", Open),
     ];
     check(three_of_four.success_threshold(3).permitted_probes(4), &cases).await;
-    let in_period = named("3 in 10 s").failure_count(3).window(Window::time(secs(10))).open_for(secs(1));
+    let in_period =
+        named("3 in 10 s").failure_count(3).window(WindowConfig::time(secs(10))).open_for(secs(1));
     let cases =
         [("FF SSSS F", Open), ("FF _ FF", Closed), ("F .... F ... F", Open), ("F ..... F ..... F", Closed)];
     check(in_period, &cases).await;
-    let rate = named("rate").failure_rate(0.5).minimum_calls(4).window(Window::time(secs(10)));
+    let rate = named("rate").failure_rate(0.5).minimum_calls(4).window(WindowConfig::time(secs(10)));
     let rate = rate.open_for(secs(1)).half_open_sample(4).half_open_failure_rate(0.5).permitted_probes(4);
     let cases = [
         ("FFF", Closed),
@@ -269,7 +270,7 @@ async fn gobreaker() {
         ("FFFFFF ______ S", Closed),
     ];
     check(default, &cases).await;
-    let custom = named("custom").failure_rate(0.6).minimum_calls(3).window(Window::interval(secs(30)));
+    let custom = named("custom").failure_rate(0.6).minimum_calls(3).window(WindowConfig::interval(secs(30)));
     let custom = custom.open_for(secs(90)).permitted_probes(3).success_threshold(3);
     let cases = [
         ("SFF", Open),
@@ -310,19 +311,20 @@ async fn opossum_cockatiel_hystrix_and_sentinel() {
     check(row, &[("FF S FF", Closed), ("FFF x . P x +", Closed), ("FFF . F x . S", Closed)]).await;
     // `SamplingBreaker { threshold: 0.2, duration: 5 s, minimumRps: 1 }`
     let sampling = named("sampling").failure_rate(0.2).comparison(Comparison::Above).minimum_calls(5);
-    let sampling = sampling.window(Window::time(secs(5)).buckets(5)).open_for(secs(1));
+    let sampling = sampling.window(WindowConfig::time(secs(5)).buckets(5)).open_for(secs(1));
     check(sampling, &[("FFFF", Closed), ("SSSS F", Closed), ("SSSS FF", Open), ("SF . SF . S", Open)]).await;
     let hystrix = named("hystrix").failure_rate(0.5).minimum_calls(4).open_for(secs(5)).success_threshold(1);
     let cases = [("SSFF", Open), ("SSSF", Closed), ("FFFF ..... P xxx + SFFF", Open), ("FFF", Closed)];
     check(hystrix, &cases).await;
     // A tumbling second, and a slow ratio; an opening by count.
     let slow = named("sentinel").slow_call_duration(secs(4)).slow_call_rate(0.5).minimum_calls(5);
-    let slow = slow.comparison(Comparison::Above).window(Window::time(secs(60)).buckets(1));
+    let slow = slow.comparison(Comparison::Above).window(WindowConfig::time(secs(60)).buckets(1));
     check(slow.clone(), &[("sss SS", Open), ("ss SS S", Closed)]).await;
     // The probe's own time decides, not only whether it failed.
     let probe = slow.minimum_calls(1).slow_call_rate(0.6).open_for(secs(2)).success_threshold(1);
     check(probe, &[("s .. s x", Open), ("s .. S", Closed), ("s .. F x", Open), ("s .. DD x", Open)]).await;
-    let count = named("count").failure_count(3).window(Window::time(secs(1)).buckets(1)).minimum_calls(5);
+    let count =
+        named("count").failure_count(3).window(WindowConfig::time(secs(1)).buckets(1)).minimum_calls(5);
     check(count, &[("SS FFF", Open), ("SS FF . F", Closed), ("FFFF", Closed), ("FFFF S", Open)]).await;
 }
 

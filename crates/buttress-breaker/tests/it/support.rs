@@ -5,9 +5,22 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, BreakerBuilder, State};
-use buttress_core::{Event, Rejection, observe::Note};
+use buttress_breaker::{Breaker, BreakerBuilder, BreakerConfig, State, words::EXCEEDED};
+use buttress_core::{Event, Note, Rejection, Value};
 use tokio::time::advance;
+
+/// The breaker's settings of another system.
+pub(crate) fn profile(name: &str) -> BreakerConfig {
+    let text = match name {
+        "blipee" => include_str!("../../../../tests/data/sources/blipee.toml"),
+        "didactic" => include_str!("../../../../tests/data/sources/didactic.toml"),
+        "fluxus" => include_str!("../../../../tests/data/sources/fluxus.toml"),
+        "opossum" => include_str!("../../../../tests/data/sources/opossum.toml"),
+        other => panic!("{other}"),
+    };
+    let source: toml::Table = text.parse().unwrap();
+    source["breaker"].clone().try_into().unwrap()
+}
 
 pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -80,13 +93,15 @@ impl Heard {
         let breaker = builder
             .on_event(move |event| {
                 let text = match event {
-                    Event::Transition { from, to, cause, .. } => format!("{from}>{to} {}", cause.as_str()),
+                    Event::Transition(change) => format!("{}>{} {}", change.from, change.to, change.cause),
                     Event::Done { outcome, .. } => format!("done {}", outcome.as_str()),
                     Event::Refused { rejection, shadow } => {
                         format!("refused {}{}", rejection.code(), if *shadow { " shadow" } else { "" })
                     }
-                    Event::Note(Note::Reset) => "reset".to_owned(),
-                    Event::Note(Note::Exceeded(rule)) => format!("exceeded {rule}"),
+                    Event::Note(Note { what: Note::RESET, .. }) => "reset".to_owned(),
+                    Event::Note(Note { what: EXCEEDED, value, .. }) => {
+                        format!("exceeded {}", value.as_ref().and_then(Value::as_text).unwrap())
+                    }
                     Event::Note(note) => format!("{note:?}"),
                     _ => return,
                 };

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_breaker::{Breaker, Permit, State, Window};
+use buttress_breaker::{Breaker, KeyedBreaker, Permit, State, WindowConfig};
 use buttress_core::{BoxError, Verdict};
-use buttress_kit::Chance;
+use buttress_kit::{Chance, Mode};
 use tokio_test::task;
 use tower::{Layer, ServiceExt, limit::GlobalConcurrencyLimitLayer, service_fn};
 
@@ -20,7 +20,7 @@ use crate::support::*;
 // 1 000 new settings during a million calls; results land in the generation they were admitted in.
 #[test]
 fn a_thousand_reconfigurations_lose_no_count_and_not_the_window() {
-    let window = Window::count(1 << 20);
+    let window = WindowConfig::count(1 << 20);
     let build = Breaker::builder("x").window(window).failure_rate(1.0).minimum_calls(1 << 20);
     let breaker = build.build().unwrap();
     let threads = 4;
@@ -40,7 +40,7 @@ fn a_thousand_reconfigurations_lose_no_count_and_not_the_window() {
                 }
             });
         }
-        let mut config = breaker.config().as_ref().clone();
+        let mut config = breaker.config();
         for n in 0..1_000 {
             config.failure_rate = Some(if n % 2 == 0 { 0.9 } else { 1.0 });
             config.success_threshold = 1 + n % 7;
@@ -244,11 +244,11 @@ async fn life(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn the_window_survives_new_settings_and_goes_with_a_new_shape() {
-    let builder = Breaker::builder("x").window(Window::count(10)).failure_rate(1.0).minimum_calls(4);
+    let builder = Breaker::builder("x").window(WindowConfig::count(10)).failure_rate(1.0).minimum_calls(4);
     let breaker = builder.build().unwrap();
     breaker.fail(3);
     breaker.ok(3);
-    let mut config = breaker.config().as_ref().clone();
+    let mut config = breaker.config();
     config.failure_rate = Some(0.5);
     breaker.reconfigure(config.clone()).unwrap();
     assert_eq!(breaker.snapshot().window.calls, 6);
@@ -260,26 +260,77 @@ async fn the_window_survives_new_settings_and_goes_with_a_new_shape() {
     breaker.is(State::Open);
     breaker.reset();
     breaker.fail(3);
-    config.window = Window::count(20);
+    config.window = WindowConfig::count(20);
     breaker.reconfigure(config.clone()).unwrap();
     assert_eq!(breaker.snapshot().window.calls, 0);
     assert_eq!(breaker.snapshot().failures, 3);
-    config.window = Window::count(0);
+    config.window = WindowConfig::count(0);
     assert_eq!(breaker.reconfigure(config).unwrap_err().field(), "window.count");
-    assert_eq!(breaker.config().window, Window::count(20));
+    assert_eq!(breaker.config().window, WindowConfig::count(20));
 }
 
 // New settings that a success must be asked about.
 #[tokio::test(start_paused = true)]
 async fn a_success_opens_where_new_settings_say_so() {
-    let builder = Breaker::builder("x").window(Window::count(10)).failure_rate(0.9).minimum_calls(4);
+    let builder = Breaker::builder("x").window(WindowConfig::count(10)).failure_rate(0.9).minimum_calls(4);
     let breaker = builder.build().unwrap();
     breaker.fail(3);
     breaker.ok(2);
-    let mut config = breaker.config().as_ref().clone();
+    let mut config = breaker.config();
     config.failure_rate = Some(0.5);
     breaker.reconfigure(config).unwrap();
     breaker.is(State::Closed);
     breaker.ok(1);
     breaker.is(State::Open);
+}
+
+// Mode, limits and rules are read in different ways; what `config` names must be what holds, in all of them.
+#[test]
+fn two_reconfigurations_at_once_never_mix() {
+    let breaker = Breaker::builder("x").build().unwrap();
+    let settings = [(1, Mode::Shadow), (100, Mode::Enforce)].map(|(failures, mode)| {
+        let mut config = breaker.config();
+        (config.consecutive_failures, config.mode) = (Some(failures), mode);
+        config
+    });
+    for _ in 0..2_000 {
+        thread::scope(|scope| {
+            for config in &settings {
+                scope.spawn(|| breaker.reconfigure(config.clone()).unwrap());
+            }
+        });
+        let config = breaker.config();
+        breaker.force_open();
+        assert_eq!(breaker.try_acquire().is_ok(), config.mode == Mode::Shadow);
+        breaker.reset();
+        breaker.fail(1);
+        let opens = config.consecutive_failures == Some(1);
+        assert_eq!(breaker.state(), if opens { State::Open } else { State::Closed });
+        breaker.reset();
+    }
+}
+
+#[test]
+fn two_reconfigurations_at_once_are_in_force_for_all_keys_alike() {
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").build().unwrap();
+    let settings = [1, 2].map(|failures| {
+        let mut config = keyed.config();
+        config.consecutive_failures = Some(failures);
+        config
+    });
+    for round in 0..500 {
+        thread::scope(|scope| {
+            for config in &settings {
+                scope.spawn(|| keyed.reconfigure(config.clone()).unwrap());
+            }
+            scope.spawn(|| keyed.try_acquire(&round).unwrap().success());
+        });
+        let opens = keyed.config().consecutive_failures == Some(1);
+        for key in [round, u32::MAX] {
+            keyed.try_acquire(&key).unwrap().failure();
+            assert_eq!(keyed.get(&key).unwrap().is_open(), opens);
+        }
+        keyed.reset();
+        keyed.remove(&round);
+    }
 }

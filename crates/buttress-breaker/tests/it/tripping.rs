@@ -1,10 +1,9 @@
 //! When a closed circuit opens.
 
-use buttress_breaker::{Breaker, BreakerConfig, Comparison, OpenReason, State, Window};
+use buttress_breaker::{Breaker, BreakerConfig, Comparison, OpenReason, State, WindowConfig};
 
 use crate::support::*;
 
-// S1-006, S1-007, S3-001, S3-005, S4-012, C-10
 #[tokio::test(start_paused = true)]
 async fn failures_in_a_row_open_and_a_success_starts_the_count_again() {
     let breaker = Breaker::builder("stage").consecutive_failures(3).open_for(secs(5)).build().unwrap();
@@ -17,7 +16,6 @@ async fn failures_in_a_row_open_and_a_success_starts_the_count_again() {
     assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::ConsecutiveFailures));
 }
 
-// S3-006, S1-009, S4-013, C-15
 #[tokio::test(start_paused = true)]
 async fn open_refuses_until_exactly_the_wait_is_over() {
     let breaker = Breaker::builder("stage").consecutive_failures(1).open_for(secs(5)).build().unwrap();
@@ -30,11 +28,10 @@ async fn open_refuses_until_exactly_the_wait_is_over() {
     breaker.ok(1);
 }
 
-// S1-008, S1-011, C-11, vector r4j-cb-01
 #[tokio::test(start_paused = true)]
 async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
     let breaker = Breaker::builder("api")
-        .window(Window::time(secs(20)))
+        .window(WindowConfig::time(secs(20)))
         .minimum_calls(5)
         .failure_rate(0.5)
         .open_for(secs(5))
@@ -52,11 +49,10 @@ async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
     assert_eq!((seen.rejected, seen.open_reason), (1, Some(OpenReason::FailureRate)));
 }
 
-// S1-013, S1-014, C-22, vector r4j-cb-03
 #[tokio::test(start_paused = true)]
 async fn slow_calls_open_although_most_succeed() {
     let breaker = Breaker::builder("api")
-        .window(Window::time(secs(60)))
+        .window(WindowConfig::time(secs(60)))
         .minimum_calls(5)
         .failure_rate(0.5)
         .slow_call_duration(secs(4))
@@ -76,10 +72,10 @@ async fn slow_calls_open_although_most_succeed() {
     assert_eq!(seen.open_reason, Some(OpenReason::SlowCallRate));
 }
 
-// S1-015, vector B23, polly-win-02
 #[tokio::test(start_paused = true)]
 async fn failures_older_than_the_window_do_not_count() {
-    let breaker = Breaker::builder("api").window(Window::time(secs(10))).failure_rate(1.0).build().unwrap();
+    let breaker =
+        Breaker::builder("api").window(WindowConfig::time(secs(10))).failure_rate(1.0).build().unwrap();
     breaker.fail(10);
     assert_eq!(breaker.snapshot().window.calls, 10);
     pass(secs(20)).await;
@@ -88,17 +84,17 @@ async fn failures_older_than_the_window_do_not_count() {
     assert_eq!((seen.calls, seen.failures), (1, 0));
 }
 
-// vector fsg-cb-02, fsg-cb-03
 #[tokio::test(start_paused = true)]
 async fn k_of_the_last_n_open() {
-    let two_of_three = || Breaker::builder("x").failure_count(2).window(Window::count(3)).build().unwrap();
+    let two_of_three =
+        || Breaker::builder("x").failure_count(2).window(WindowConfig::count(3)).build().unwrap();
     let breaker = two_of_three();
     breaker.fail(1);
     breaker.ok(1);
     breaker.is(State::Closed);
     breaker.fail(1);
     breaker.is(State::Open);
-    let breaker = Breaker::builder("x").failure_count(3).window(Window::count(4)).build().unwrap();
+    let breaker = Breaker::builder("x").failure_count(3).window(WindowConfig::count(4)).build().unwrap();
     for _ in 0..20 {
         breaker.ok(1);
         breaker.fail(1);
@@ -106,11 +102,10 @@ async fn k_of_the_last_n_open() {
     }
 }
 
-// vector coc-cb-02, coc-cb-03
 #[tokio::test(start_paused = true)]
 async fn above_is_not_at() {
     let strict = || {
-        let window = Window::count(100);
+        let window = WindowConfig::count(100);
         let builder = Breaker::builder("x").window(window).minimum_calls(50).failure_rate(0.5);
         builder.comparison(Comparison::Above).build().unwrap()
     };
@@ -126,7 +121,6 @@ async fn above_is_not_at() {
     breaker.is(State::Open);
 }
 
-// C-21
 #[tokio::test(start_paused = true)]
 async fn default_is_half_of_at_least_twenty_calls_in_ten_seconds() {
     let breaker = Breaker::new("api", BreakerConfig::default()).unwrap();
@@ -142,7 +136,8 @@ async fn default_is_half_of_at_least_twenty_calls_in_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_look_at_the_end_of_a_bucket_changes_no_decision() {
     for look in [false, true] {
-        let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(5).window(Window::time(secs(10)));
+        let builder =
+            Breaker::builder("x").failure_rate(0.5).minimum_calls(5).window(WindowConfig::time(secs(10)));
         let breaker = builder.build().unwrap();
         breaker.ok(20);
         pass(secs(5)).await;

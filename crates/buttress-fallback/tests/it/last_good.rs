@@ -1,4 +1,7 @@
 use std::{
+    cell::Cell,
+    hash::{Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -9,6 +12,7 @@ use std::{
 use buttress_core::{BoxError, Event, Note, Value, Verdict};
 use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer, LastGood, Stale, words};
 use tokio::time;
+use tokio_test::task;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::ms;
@@ -181,6 +185,51 @@ async fn stale_answers_and_evictions_are_told() {
         *heard.lock().unwrap(),
         [Note::with(words::STALE, Value::Time(ms(20))), Note::new(words::EVICTED)]
     );
+}
+
+/// A key whose `Hash` panics when it is asked so many times more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key(u32);
+
+thread_local! {
+    static FUSE: Cell<u32> = const { Cell::new(u32::MAX) };
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let left = FUSE.get();
+        FUSE.set(left.wrapping_sub(1));
+        assert_ne!(left, 0, "in hash");
+        self.0.hash(state);
+    }
+}
+
+// Known from an eviction: the answer was gone, its place in the table was not, and a later call of another key panicked.
+#[tokio::test(start_paused = true)]
+async fn panic_of_a_keys_hash_harms_no_other_call() {
+    for fuse in 0..8 {
+        let fallback = storing(60_000, 3);
+        let layer = fallback.layer().last_good(|ask: &(u32, bool)| Key(ask.0), |_: &mut u32, _| {});
+        let mut svc = layer.layer(service_fn(|(n, ok): (u32, bool)| async move {
+            if ok { Ok(n) } else { Err(BoxError::from("down")) }
+        }));
+        for n in 0..3 {
+            svc.call((n, true)).await.unwrap();
+        }
+        FUSE.set(fuse);
+        let stored = catch_unwind(AssertUnwindSafe(|| task::spawn(svc.call((3, true))).poll().is_ready()));
+        FUSE.set(u32::MAX);
+        assert!(stored.unwrap_or(true));
+        let mut held = 0;
+        for n in 0..4 {
+            held += usize::from(svc.call((n, false)).await.is_ok_and(|got| got == n));
+        }
+        assert_eq!(held, 3, "fuse {fuse}");
+        for n in 4..20 {
+            svc.call((n, true)).await.unwrap();
+            assert_eq!(svc.call((n, false)).await.unwrap(), n);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

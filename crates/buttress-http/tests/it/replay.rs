@@ -81,7 +81,7 @@ async fn body_above_the_limit_goes_out_once_and_the_error_comes_out_unchanged() 
         });
     let error = svc.clone().oneshot(put(Frames::of(640, 16 * KIB))).await.unwrap_err();
     assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), "reset after 1 MiB");
-    assert_eq!((calls.load(Relaxed), retry.snapshot().stopped("not_replayable")), (1, 1));
+    assert_eq!((calls.load(Relaxed), retry.snapshot().stopped.not_replayable), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn request_that_may_not_be_repeated_goes_out_once() {
             Err::<Response<()>, BoxError>("reset".into())
         });
     svc.oneshot(Request::post("/").body(Full::from("order")).unwrap()).await.unwrap_err();
-    assert_eq!(retry.snapshot().retries(), 0);
+    assert_eq!(retry.snapshot().retries, 0);
 }
 
 /// A server over HTTP/2 that refuses the first stream when its headers and so much of the body are there, and answers
@@ -214,7 +214,7 @@ async fn uploaded_in_streams(after: usize) -> (usize, bool) {
         }
     });
     let answer = svc.oneshot(put(stream)).await.unwrap();
-    assert_eq!((answer.status().as_u16(), retry.snapshot().retries()), (200, 1));
+    assert_eq!((answer.status().as_u16(), retry.snapshot().retries), (200, 1));
     writer.await.unwrap();
     drop(answer);
     connection.abort();
@@ -328,7 +328,7 @@ where
             send_on(clients.lock().unwrap().pop_front().unwrap(), req)
         }));
     assert_eq!(svc.oneshot(put(body)).await.unwrap().status(), 200);
-    assert_eq!(retry.snapshot().retries(), 1);
+    assert_eq!(retry.snapshot().retries, 1);
     closing.await.unwrap();
     reading.await.unwrap().unwrap()
 }

@@ -3,3 +3,4 @@
 mod delivery;
 mod events;
 mod listeners;
+mod registry;

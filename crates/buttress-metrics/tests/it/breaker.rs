@@ -1,22 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
-use buttress_core::{
-    Event, Name, Outcome, PolicyKind, Rejection,
-    observe::{Cause, Level, Levels, TransitionDetail},
-};
+use buttress_breaker::{KEYED, KIND, words};
+use buttress_core::{Event, Level, Levels, Name, Observer, Outcome, Rejection};
+use buttress_kit::{Emitter, Listeners};
 use buttress_metrics::Metrics;
 
 use crate::{Seen, done, done_after, policy};
 
 const STATES: [&str; 6] = ["closed", "open", "half_open", "isolated", "disabled", "metrics_only"];
-
-fn transition(from: &'static str, to: &'static str) -> Event<'static> {
-    Event::Transition { from, to, cause: Cause::Rule, detail: TransitionDetail::default() }
-}
-
-fn level(what: Level, value: f64) -> Event<'static> {
-    Event::Level { what, value }
-}
 
 fn state_of(seen: &Seen) -> Vec<&'static str> {
     STATES
@@ -28,12 +19,11 @@ fn state_of(seen: &Seen) -> Vec<&'static str> {
         .collect()
 }
 
-// S1-076, C-30, S0-027 (calls, successes, failures, time-outs and refusals of a breaker, as counters)
 #[test]
 fn every_call_is_counted_once_by_its_result() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
+    let breaker = policy(&KIND, "payments", &Metrics::default());
     for outcome in [
         Outcome::Success,
         Outcome::Success,
@@ -45,8 +35,7 @@ fn every_call_is_counted_once_by_its_result() {
     ] {
         breaker.emit(done(outcome));
     }
-    let why = Rejection::new("CIRCUIT_OPEN", &Name::new("payments"));
-    breaker.emit(Event::Refused { rejection: &why, shadow: false });
+    breaker.refuse(words::OPEN, false);
 
     let calls =
         |result| seen.counter("circuit_breaker_calls_total", &[("name", "payments"), ("result", result)]);
@@ -62,10 +51,10 @@ fn every_call_is_counted_once_by_its_result() {
 fn call_cut_short_by_the_breaker_is_a_failure_and_not_a_refusal_too() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
+    let breaker = policy(&KIND, "payments", &Metrics::default());
     let why = Rejection::timed_out(
-        "CIRCUIT_TIMEOUT",
-        &Name::new("payments"),
+        words::CALL_TIMEOUT,
+        &breaker.name,
         Duration::from_secs(1),
         Duration::from_secs(1),
     );
@@ -79,9 +68,8 @@ fn call_cut_short_by_the_breaker_is_a_failure_and_not_a_refusal_too() {
 fn shadow_counts_what_it_would_reject_beside_the_calls() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
-    let why = Rejection::new("CIRCUIT_OPEN", &Name::new("payments"));
-    breaker.emit(Event::Refused { rejection: &why, shadow: true });
+    let breaker = policy(&KIND, "payments", &Metrics::default());
+    breaker.refuse(words::OPEN, true);
     breaker.emit(done(Outcome::Success));
     assert_eq!(seen.counter("circuit_breaker_would_reject_total", &[("name", "payments")]), 1);
     assert_eq!(seen.counter("circuit_breaker_calls_total", &[]), 1);
@@ -91,9 +79,10 @@ fn shadow_counts_what_it_would_reject_beside_the_calls() {
 fn slow_calls_and_durations_go_by_the_result() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
-    let slow = |outcome| Event::Done {
+    let breaker = policy(&KIND, "payments", &Metrics::default());
+    let slow = |outcome: Outcome| Event::Done {
         outcome,
+        result: outcome.as_str(),
         elapsed: Some(Duration::from_millis(2500)),
         slow: true,
         attempts: 1,
@@ -112,18 +101,17 @@ fn slow_calls_and_durations_go_by_the_result() {
     assert_eq!(durations("failure"), [0.02]);
 }
 
-// S1-075
 #[test]
 fn transitions_are_counted_and_move_the_one_hot_state() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
-    breaker.emit(transition("closed", "open"));
+    let breaker = policy(&KIND, "payments", &Metrics::default());
+    breaker.change("closed", "open");
     assert_eq!(state_of(&seen), ["open"]);
-    breaker.emit(transition("open", "half_open"));
+    breaker.change("open", "half_open");
     assert_eq!(state_of(&seen), ["half_open"]);
-    breaker.emit(transition("half_open", "closed"));
-    breaker.emit(transition("closed", "isolated"));
+    breaker.change("half_open", "closed");
+    breaker.change("closed", "isolated");
     assert_eq!(state_of(&seen), ["isolated"]);
 
     for (from, to) in
@@ -137,13 +125,11 @@ fn transitions_are_counted_and_move_the_one_hot_state() {
     assert!(when > 1.7e9, "{when}");
 }
 
-struct Stands(Vec<(Level, f64)>);
+struct Stands([Level; 2]);
 
 impl Levels for Stands {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        for (what, value) in &self.0 {
-            tell(level(*what, *value));
-        }
+    fn level(&self, number: u32) -> Option<Level> {
+        self.0.get(number as usize).copied()
     }
 }
 
@@ -151,11 +137,11 @@ impl Levels for Stands {
 fn state_of_every_breaker_is_there_before_its_first_call() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = buttress_core::Emitter::new(PolicyKind::Breaker, Name::new("payments"));
     let stands: Arc<dyn Levels> =
-        Arc::new(Stands(vec![(Level::State("half_open"), 1.0), (Level::FailureRatio, f64::NAN)]));
+        Arc::new(Stands([Level::state("half_open"), Level::new(words::FAILURE_RATIO, f64::NAN)]));
+    let breaker = Emitter::new(&KIND, Name::new("payments"), &Listeners::default());
     breaker.set_levels(Arc::downgrade(&stands));
-    breaker.observe(&Metrics::default());
+    breaker.add(Metrics::default().attach(&KIND, breaker.name()).unwrap());
 
     assert_eq!(state_of(&seen), ["half_open"]);
     assert!(seen.gauge("circuit_breaker_failure_ratio", &[]).unwrap().is_nan());
@@ -168,32 +154,31 @@ fn state_of_every_breaker_is_there_before_its_first_call() {
 fn ratios_are_not_a_number_below_minimum_calls_and_after_the_window_began_anew() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "payments", &Metrics::default());
+    let breaker = policy(&KIND, "payments", &Metrics::default());
     let ratios = || {
         let of = |name| seen.gauge(name, &[("name", "payments")]).unwrap();
         (of("circuit_breaker_failure_ratio"), of("circuit_breaker_slow_ratio"))
     };
-    breaker.emit(level(Level::FailureRatio, f64::NAN));
-    breaker.emit(level(Level::SlowRatio, f64::NAN));
+    breaker.level(Level::new(words::FAILURE_RATIO, f64::NAN));
+    breaker.level(Level::new(words::SLOW_RATIO, f64::NAN));
     assert!(ratios().0.is_nan() && ratios().1.is_nan());
-    breaker.emit(level(Level::FailureRatio, 0.75));
-    breaker.emit(level(Level::SlowRatio, 0.25));
+    breaker.level(Level::new(words::FAILURE_RATIO, 0.75));
+    breaker.level(Level::new(words::SLOW_RATIO, 0.25));
     assert_eq!(ratios(), (0.75, 0.25));
-    breaker.emit(transition("closed", "open"));
+    breaker.change("closed", "open");
     assert_eq!(ratios(), (0.75, 0.25)); // what opened it stays to be seen
-    breaker.emit(transition("open", "half_open"));
+    breaker.change("open", "half_open");
     assert!(ratios().0.is_nan() && ratios().1.is_nan());
 }
 
-// DESIGN §5: never a series per key
 #[test]
 fn keyed_breaker_has_one_gauge_of_keys_and_no_state_of_its_own() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let breaker = policy(PolicyKind::Breaker, "tenants", &Metrics::default());
-    breaker.emit(level(Level::Keys("closed"), 998.0));
-    breaker.emit(level(Level::Keys("open"), 2.0));
-    breaker.emit(transition("closed", "open"));
+    let breaker = policy(&KEYED, "tenants", &Metrics::default());
+    breaker.level(Level::of(words::KEYS, "closed", 998.0));
+    breaker.level(Level::of(words::KEYS, "open", 2.0));
+    breaker.change("closed", "open");
     breaker.emit(done(Outcome::Success));
 
     let keys = |state| seen.gauge("circuit_breaker_keys", &[("name", "tenants"), ("state", state)]);
@@ -207,10 +192,10 @@ fn last_breaker_of_a_name_leaves_no_open_circuit_behind() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
-    let old = policy(PolicyKind::Breaker, "payments", &metrics);
-    old.emit(transition("closed", "open"));
-    let new = policy(PolicyKind::Breaker, "payments", &metrics);
-    new.emit(transition("open", "half_open"));
+    let old = policy(&KIND, "payments", &metrics);
+    old.change("closed", "open");
+    let new = policy(&KIND, "payments", &metrics);
+    new.change("open", "half_open");
 
     drop(old);
     assert_eq!(state_of(&seen), ["half_open"]); // the newer one has the name

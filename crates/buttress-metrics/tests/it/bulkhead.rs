@@ -1,38 +1,31 @@
 use std::time::Duration;
 
-use buttress_core::{
-    Event, Name, Outcome, PolicyKind, Rejection, RejectionKind,
-    observe::{Level, Note},
-};
+use buttress_bulkhead::{KIND, words};
+use buttress_core::{Level, Note, Outcome, Value};
 use buttress_metrics::Metrics;
 
 use crate::{Seen, done, policy};
 
-// S1-079, C-30: `state` counts entries, endings have their own counter
 #[test]
 fn executions_count_entries_and_calls_count_endings() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
-    let refuse = |kind: RejectionKind| {
-        let why = Rejection::new(kind, &Name::new("payments"));
-        bulkhead.emit(Event::Refused { rejection: &why, shadow: false });
-    };
+    let bulkhead = policy(&KIND, "payments", &Metrics::default());
     // Four are let in at once, two of three that wait are, one waits too long, one finds the queue full.
     for outcome in [Outcome::Success, Outcome::Failure, Outcome::Panicked, Outcome::Cancelled] {
-        bulkhead.emit(Event::Note(Note::Admitted));
+        bulkhead.note(Note::new(words::ADMITTED));
         bulkhead.emit(done(outcome));
     }
     for _ in 0..3 {
-        bulkhead.emit(Event::Note(Note::Queued));
-        bulkhead.emit(Event::Note(Note::QueueWait(Duration::from_millis(500))));
+        bulkhead.note(Note::new(words::QUEUED));
+        bulkhead.note(Note::with(words::QUEUE_WAIT, Value::Time(Duration::from_millis(500))));
     }
     for outcome in [Outcome::Success, Outcome::Ignored] {
-        bulkhead.emit(Event::Note(Note::Admitted));
+        bulkhead.note(Note::new(words::ADMITTED));
         bulkhead.emit(done(outcome));
     }
-    refuse(RejectionKind::BulkheadQueueTimeout);
-    refuse(RejectionKind::BulkheadQueueFull);
+    bulkhead.refuse(words::QUEUE_TIMEOUT, false);
+    bulkhead.refuse(words::QUEUE_FULL, false);
 
     let entered =
         |state| seen.counter("bulkhead_executions_total", &[("name", "payments"), ("state", state)]);
@@ -48,10 +41,9 @@ fn executions_count_entries_and_calls_count_endings() {
 fn cleared_and_closed_queues_reject() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
-    for kind in [RejectionKind::BulkheadQueueCleared, RejectionKind::BulkheadClosed] {
-        let why = Rejection::new(kind, &Name::new("payments"));
-        bulkhead.emit(Event::Refused { rejection: &why, shadow: false });
+    let bulkhead = policy(&KIND, "payments", &Metrics::default());
+    for code in [words::QUEUE_CLEARED, words::CLOSED] {
+        bulkhead.refuse(code, false);
     }
     assert_eq!(seen.counter("bulkhead_calls_total", &[("result", "rejected")]), 2);
 }
@@ -60,9 +52,8 @@ fn cleared_and_closed_queues_reject() {
 fn shadow_counts_what_it_would_reject_beside_the_calls() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
-    let why = Rejection::new(RejectionKind::BulkheadQueueFull, &Name::new("payments"));
-    bulkhead.emit(Event::Refused { rejection: &why, shadow: true });
+    let bulkhead = policy(&KIND, "payments", &Metrics::default());
+    bulkhead.refuse(words::QUEUE_FULL, true);
     assert_eq!(seen.counter("bulkhead_would_reject_total", &[("name", "payments")]), 1);
     assert_eq!(seen.counter("bulkhead_executions_total", &[]), 0);
 }
@@ -71,11 +62,11 @@ fn shadow_counts_what_it_would_reject_beside_the_calls() {
 fn gauges_show_what_was_told_last() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let bulkhead = policy(PolicyKind::Bulkhead, "payments", &Metrics::default());
+    let bulkhead = policy(&KIND, "payments", &Metrics::default());
     for (what, value) in
-        [(Level::InFlight, 3.0), (Level::QueueDepth, 2.0), (Level::Limit, 10.0), (Level::InFlight, 4.0)]
+        [(words::IN_FLIGHT, 3.0), (words::QUEUE_DEPTH, 2.0), (words::LIMIT, 10.0), (words::IN_FLIGHT, 4.0)]
     {
-        bulkhead.emit(Event::Level { what, value });
+        bulkhead.level(Level::new(what, value));
     }
     let of = |name| seen.gauge(name, &[("name", "payments")]);
     assert_eq!(of("bulkhead_in_flight"), Some(4.0));

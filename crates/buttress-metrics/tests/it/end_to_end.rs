@@ -34,7 +34,7 @@ fn state(seen: &Seen, name: &str) -> Vec<&'static str> {
     STATES.into_iter().filter(|state| of(state) == 1.0).collect()
 }
 
-// S1-075, S1-076, S3-043 (a layer is metered under the name it was given)
+// A layer is metered under the name it was given.
 #[tokio::test(start_paused = true)]
 async fn breaker_tells_calls_states_and_ratios() {
     let seen = Seen::new();
@@ -149,7 +149,6 @@ async fn breaker_tells_durations_and_slow_calls() {
     assert_eq!(seen.0.histogram("circuit_breaker_call_duration_seconds", &success), [1.0, 3.0]);
 }
 
-// S1-077
 #[tokio::test(start_paused = true)]
 async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     let seen = Seen::new();
@@ -183,7 +182,6 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.7));
 }
 
-// S1-078
 #[tokio::test(start_paused = true)]
 async fn timeout_tells_operations_by_result() {
     let seen = Seen::new();
@@ -205,7 +203,6 @@ async fn timeout_tells_operations_by_result() {
     assert_eq!((took("success"), took("timeout")), (vec![1.0], vec![2.0]));
 }
 
-// S1-079
 #[tokio::test(start_paused = true)]
 async fn bulkhead_tells_entries_endings_and_gauges() {
     let seen = Seen::new();
@@ -331,7 +328,6 @@ async fn whole_stack_counts_each_call_once_in_every_layer() {
     assert_eq!(seen.gauge("bulkhead_in_flight", &[("name", "shop")]), Some(0.0));
 }
 
-// vector fx-metrics-retry: one call, completed, three attempts
 #[tokio::test(start_paused = true)]
 async fn call_that_succeeds_at_the_third_attempt_is_one_call_and_two_more_attempts() {
     let seen = Seen::new();
@@ -351,7 +347,6 @@ async fn call_that_succeeds_at_the_third_attempt_is_one_call_and_two_more_attemp
     assert_eq!(seen.counter("retry_calls_total", &[("result", "successful_with_retry")]), 1);
 }
 
-// vector M02: all gauges at their baseline
 #[tokio::test(start_paused = true)]
 async fn panic_is_counted_as_a_failure_in_every_layer_and_leaves_no_gauge_up() {
     let seen = Seen::new();

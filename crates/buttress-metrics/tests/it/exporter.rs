@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use buttress_core::{Outcome, PolicyKind};
+use buttress_core::Outcome;
 use buttress_metrics::Metrics;
+use buttress_timeout::KIND;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::{done_after, policy};
@@ -9,7 +10,7 @@ use crate::{done_after, policy};
 fn page(builder: PrometheusBuilder, metrics: &Metrics) -> String {
     let recorder = builder.build_recorder();
     let (page, _local) = (recorder.handle(), metrics::set_default_local_recorder(&recorder));
-    let timeout = policy(PolicyKind::Timeout, "payments", metrics);
+    let timeout = policy(&KIND, "payments", metrics);
     timeout.emit(done_after(Outcome::Success, Some(Duration::from_millis(60))));
     page.render()
 }
@@ -17,7 +18,7 @@ fn page(builder: PrometheusBuilder, metrics: &Metrics) -> String {
 #[cfg(feature = "prometheus")]
 #[test]
 fn histograms_have_buckets_with_and_without_a_prefix() {
-    let builder = || buttress_metrics::prometheus::with_buckets(PrometheusBuilder::new());
+    let builder = || buttress_metrics::prometheus::with_buckets(PrometheusBuilder::new(), crate::KINDS);
     let labels = r#"{name="payments",result="success""#;
     for (metrics, prefix) in
         [(Metrics::default(), ""), (Metrics::builder().prefix("acme_").build().unwrap(), "acme_")]

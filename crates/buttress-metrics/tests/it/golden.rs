@@ -17,7 +17,7 @@ use self::told::{Log, Told};
 async fn what_policies_export_and_log_is_what_the_files_say() {
     let log = Log::default();
     let _subscriber = tracing::subscriber::set_default(log.clone());
-    let told = Told::new(with_buckets(PrometheusBuilder::new()).build_recorder());
+    let told = Told::new(with_buckets(PrometheusBuilder::new(), crate::KINDS).build_recorder());
     let _recorder = metrics::set_default_local_recorder(&told);
 
     let policies = script::run().await;
@@ -25,7 +25,7 @@ async fn what_policies_export_and_log_is_what_the_files_say() {
     drop(policies);
     is_as_in("page_at_rest.txt", &told.page());
     is_as_in("lines.txt", &log.lines());
-    assert_eq!(buttress_core::observe::listener_panics(), 0);
+    assert_eq!(buttress_kit::listener_panics(), 0);
 }
 
 fn is_as_in(file: &str, lines: &[String]) {

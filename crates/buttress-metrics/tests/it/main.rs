@@ -3,42 +3,60 @@
 mod breaker;
 mod bulkhead;
 mod catalog;
-mod contrib;
+mod check;
 mod end_to_end;
 mod every_value;
 mod exporter;
 mod fallback;
+mod gate;
 #[cfg(all(feature = "prometheus", feature = "tracing"))]
 mod golden;
 mod handles;
 mod names;
-mod promql;
 mod retry;
 mod settings;
 mod timeout;
 #[cfg(feature = "tracing")]
 mod trace;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use buttress_core::{Emitter, Event, Name, Outcome, PolicyKind, observe};
-use buttress_metrics::{CATALOG, LabelDef, MetricKind, Metrics};
+use buttress_core::{
+    Code, Event, Kind, Level, Name, Note, Observer, Outcome, Recorder, Rejection, Transition, Word,
+};
+use buttress_metrics::{LabelDef, MetricKind, Metrics, catalog};
 use buttress_test::MetricsProbe;
 
-/// A recorder for the test's thread. When the test ends, all it has seen must be in the catalogue.
-struct Seen(MetricsProbe);
+/// The patterns whose policies are driven here. What holds for all there are is in the tests of the suite.
+static KINDS: &[Kind] = &[
+    &buttress_breaker::KIND,
+    &buttress_breaker::KEYED,
+    &buttress_retry::KIND,
+    &buttress_timeout::KIND,
+    &buttress_bulkhead::KIND,
+    &buttress_fallback::KIND,
+];
+
+/// A recorder for the test's thread. When the test ends, all it has seen must be in the catalogue of the kinds.
+struct Seen(MetricsProbe, Vec<Kind>);
 
 impl Seen {
     /// For real policies. What they emit counts as emitted by the whole test run, which `cargo xtask test` holds
     /// against the catalogue.
     fn new() -> Self {
-        Self(MetricsProbe::new())
+        Self(MetricsProbe::new(), KINDS.to_vec())
     }
 
     /// For events that are made by hand, as those of a `policy` here are, and for names with a prefix: they say
     /// nothing about what policies emit.
     fn by_hand() -> Self {
-        Self(MetricsProbe::off_the_record())
+        Self(MetricsProbe::off_the_record(), KINDS.to_vec())
+    }
+
+    /// For policies of another kind too.
+    fn and(mut self, kind: Kind) -> Self {
+        self.1.push(kind);
+        self
     }
 
     fn counter(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
@@ -55,8 +73,9 @@ impl Drop for Seen {
         if std::thread::panicking() {
             return;
         }
+        let catalog = catalog(&self.1);
         for series in self.0.series() {
-            let def = CATALOG.iter().find(|def| series.name.ends_with(def.name));
+            let def = catalog.iter().find(|def| series.name.ends_with(def.name));
             let def = def.unwrap_or_else(|| panic!("{} is not in the catalogue", series.name));
             let kind = match def.kind {
                 MetricKind::Counter => buttress_test::MetricKind::Counter,
@@ -73,16 +92,48 @@ impl Drop for Seen {
                 assert!(known, "{}{{{key}={value:?}}} is not in the catalogue", series.name);
             }
         }
-        // Recorders check their own labels in debug builds, and the seam catches panics.
-        assert_eq!(observe::listener_panics(), 0);
+        // The seam catches panics.
+        assert_eq!(buttress_kit::listener_panics(), 0);
     }
 }
 
-/// A policy's end of the seam, observed by `metrics` alone; to be used with [`Seen::by_hand`].
-fn policy(kind: PolicyKind, name: &str, metrics: &Metrics) -> Emitter {
-    let policy = Emitter::new(kind, Name::new(name));
-    policy.observe(metrics);
-    policy
+/// A policy's end of the seam, observed by metrics alone; to be used with [`Seen::by_hand`].
+struct Policy {
+    name: Name,
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+fn policy(kind: Kind, name: &str, metrics: &Metrics) -> Policy {
+    let name = Name::new(name);
+    Policy { recorder: metrics.attach(kind, &name), name }
+}
+
+impl Policy {
+    fn emit(&self, event: Event<'_>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(&event);
+        }
+    }
+
+    fn note(&self, note: Note) {
+        self.emit(Event::Note(&note));
+    }
+
+    fn level(&self, level: Level) {
+        self.emit(Event::Level(level));
+    }
+
+    fn change(&self, from: Word, to: Word) {
+        self.emit(Event::Transition(&Transition::new(from, to, "auto")));
+    }
+
+    fn refuse(&self, code: &'static Code, shadow: bool) {
+        self.emit(Event::Refused { rejection: &Rejection::new(code, &self.name), shadow });
+    }
+
+    fn is_timed(&self) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.timed())
+    }
 }
 
 fn done(outcome: Outcome) -> Event<'static> {
@@ -90,7 +141,12 @@ fn done(outcome: Outcome) -> Event<'static> {
 }
 
 fn done_after(outcome: Outcome, elapsed: Option<Duration>) -> Event<'static> {
-    Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None }
+    Event::Done { outcome, result: outcome.as_str(), elapsed, slow: false, attempts: 1, error: None }
+}
+
+/// Ended in the pattern's own word.
+fn done_as(outcome: Outcome, result: Word) -> Event<'static> {
+    Event::Done { outcome, result, elapsed: None, slow: false, attempts: 1, error: None }
 }
 
 /// Real time: what is tested with it waits for exporters and for the age of handles, and these know no other.

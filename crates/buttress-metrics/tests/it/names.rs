@@ -1,9 +1,11 @@
-use buttress_core::{Event, Name, Observer, Outcome, PolicyKind, observe::Level};
+use buttress_bulkhead::{KIND as BULKHEAD, words};
+use buttress_core::{Level, Name, Observer, Outcome};
+use buttress_fallback::KIND as FALLBACK;
 use buttress_metrics::{Metrics, OTHER};
+use buttress_timeout::KIND as TIMEOUT;
 
 use crate::{Seen, done, policy};
 
-// Z04, Z05
 #[test]
 fn million_names_make_no_more_series_than_the_cap_allows() {
     let seen = Seen::by_hand();
@@ -11,7 +13,7 @@ fn million_names_make_no_more_series_than_the_cap_allows() {
     let metrics = Metrics::builder().max_names(100).build().unwrap();
     let event = done(Outcome::Success);
     for n in 0..1_000_000 {
-        let recorder = metrics.attach(PolicyKind::Fallback, &Name::new(format!("tenant-{n}"))).unwrap();
+        let recorder = metrics.attach(&FALLBACK, &Name::new(format!("tenant-{n}"))).unwrap();
         if n % 10 == 0 {
             recorder.record(&event);
         }
@@ -30,16 +32,16 @@ fn names_that_overflow_have_no_gauges_to_overwrite() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().max_names(1).build().unwrap();
-    let known = policy(PolicyKind::Bulkhead, "payments", &metrics);
-    let other = policy(PolicyKind::Bulkhead, "search", &metrics);
+    let known = policy(&BULKHEAD, "payments", &metrics);
+    let other = policy(&BULKHEAD, "search", &metrics);
     for bulkhead in [&known, &other] {
-        bulkhead.emit(Event::Level { what: Level::InFlight, value: 3.0 });
+        bulkhead.level(Level::new(words::IN_FLIGHT, 3.0));
         bulkhead.emit(done(Outcome::Success));
     }
     assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(3.0)); // one series, or this panics
     assert_eq!(seen.counter("bulkhead_calls_total", &[("name", OTHER)]), 1);
     // The cap is on names: another pattern of a known name has its own series.
-    policy(PolicyKind::Timeout, "payments", &metrics).emit(done(Outcome::Success));
+    policy(&TIMEOUT, "payments", &metrics).emit(done(Outcome::Success));
     assert_eq!(seen.counter("timeout_operations_total", &[("name", "payments")]), 1);
 }
 
@@ -49,8 +51,8 @@ fn name_keeps_its_place_when_its_policies_are_dropped() {
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().max_names(1).build().unwrap();
     for _ in 0..3 {
-        policy(PolicyKind::Timeout, "payments", &metrics).emit(done(Outcome::Success));
-        policy(PolicyKind::Timeout, "search", &metrics).emit(done(Outcome::Success));
+        policy(&TIMEOUT, "payments", &metrics).emit(done(Outcome::Success));
+        policy(&TIMEOUT, "search", &metrics).emit(done(Outcome::Success));
     }
     assert_eq!(seen.counter("timeout_operations_total", &[("name", "payments")]), 3);
     assert_eq!(seen.counter("timeout_operations_total", &[("name", "search")]), 0);

@@ -1,18 +1,20 @@
 use std::time::Duration;
 
-use buttress_core::{Event, Outcome, PolicyKind};
-use buttress_metrics::{CATALOG, Metrics};
+use buttress_bulkhead::KIND as BULKHEAD;
+use buttress_core::{KindData, Outcome};
+use buttress_metrics::{Metrics, catalog};
+use buttress_timeout::KIND as TIMEOUT;
 
-use crate::{Seen, done_after, policy};
+use crate::{KINDS, Seen, done_after, policy};
 
 #[test]
 fn there_is_no_prefix_unless_one_is_set() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().prefix("buttress_").build().unwrap();
-    let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
+    let timeout = policy(&TIMEOUT, "payments", &metrics);
     timeout.emit(done_after(Outcome::Success, Some(Duration::from_millis(1))));
-    let plain = policy(PolicyKind::Timeout, "payments", &Metrics::default());
+    let plain = policy(&TIMEOUT, "payments", &Metrics::default());
     plain.emit(done_after(Outcome::Success, None));
 
     assert_eq!(seen.counter("buttress_timeout_operations_total", &[("result", "success")]), 1);
@@ -30,13 +32,13 @@ fn histograms_can_be_turned_off_and_then_nobody_reads_a_clock_for_them() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
     let metrics = Metrics::builder().histograms(false).build().unwrap();
-    let timed = |metrics| policy(PolicyKind::Timeout, "payments", metrics).is_timed();
+    let timed = |metrics| policy(&TIMEOUT, "payments", metrics).is_timed();
     assert!(!timed(&metrics));
     assert!(timed(&Metrics::default()));
     // A bulkhead has no histogram of calls; nobody should time them for this.
-    assert!(!policy(PolicyKind::Bulkhead, "payments", &Metrics::default()).is_timed());
+    assert!(!policy(&BULKHEAD, "payments", &Metrics::default()).is_timed());
 
-    let timeout = policy(PolicyKind::Timeout, "payments", &metrics);
+    let timeout = policy(&TIMEOUT, "payments", &metrics);
     timeout.emit(done_after(Outcome::Success, Some(Duration::from_millis(1))));
     assert_eq!(seen.counter("timeout_operations_total", &[("result", "success")]), 1);
     assert!(seen.0.series().iter().all(|series| series.name != "timeout_operation_duration_seconds"));
@@ -56,14 +58,9 @@ fn settings_that_cannot_work_name_the_field_and_the_value() {
 fn patterns_without_metrics_are_left_alone() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let chaos = policy(PolicyKind::Chaos, "payments", &Metrics::default());
-    chaos.emit(Event::Done {
-        outcome: Outcome::Success,
-        elapsed: None,
-        slow: false,
-        attempts: 1,
-        error: None,
-    });
+    static CHAOS: KindData = KindData::new("chaos");
+    let chaos = policy(&CHAOS, "payments", &Metrics::default());
+    chaos.emit(done_after(Outcome::Success, None));
     assert!(seen.0.series().is_empty());
 }
 
@@ -71,10 +68,11 @@ fn patterns_without_metrics_are_left_alone() {
 fn all_metrics_are_described_with_unit_and_help() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    Metrics::builder().prefix("acme_").build().unwrap().describe_all();
+    Metrics::builder().prefix("acme_").build().unwrap().describe_all(KINDS);
     let described = seen.0.descriptions();
-    assert_eq!(described.len(), CATALOG.len());
-    for def in CATALOG {
+    let catalog = catalog(KINDS);
+    assert_eq!(described.len(), catalog.len());
+    for def in catalog {
         let one = &described[&format!("acme_{}", def.name)];
         assert_eq!((one.text.as_str(), one.unit), (def.help, def.unit), "{}", def.name);
     }

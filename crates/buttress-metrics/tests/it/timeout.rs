@@ -1,24 +1,24 @@
 use std::time::Duration;
 
-use buttress_core::{Event, Name, Outcome, PolicyKind, Rejection};
+use buttress_core::{Event, Outcome, Rejection};
 use buttress_metrics::Metrics;
+use buttress_timeout::{KIND, words::TIMEOUT};
 
 use crate::{Seen, done_after, policy};
 
-// S1-078, C-30: the outcome label is `result`
 #[test]
 fn every_call_is_counted_and_timed_by_its_result() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
+    let timeout = policy(&KIND, "payments", &Metrics::default());
     for (n, outcome) in (1..).zip([
         Outcome::Success,
         Outcome::Failure,
         Outcome::Panicked,
         Outcome::Ignored,
         Outcome::TimedOut,
-        Outcome::FallbackSuccess,
-        Outcome::FallbackFailure,
+        Outcome::TimedOut,
+        Outcome::TimedOut,
         Outcome::Cancelled,
     ]) {
         timeout.emit(done_after(outcome, Some(Duration::from_secs(n))));
@@ -37,8 +37,8 @@ fn every_call_is_counted_and_timed_by_its_result() {
 fn deadline_that_had_passed_before_the_call_is_a_timeout() {
     let seen = Seen::by_hand();
     let _local = seen.0.set_local();
-    let timeout = policy(PolicyKind::Timeout, "payments", &Metrics::default());
-    let why = Rejection::timed_out("TIMEOUT", &Name::new("payments"), Duration::ZERO, Duration::ZERO);
+    let timeout = policy(&KIND, "payments", &Metrics::default());
+    let why = Rejection::timed_out(TIMEOUT, &timeout.name, Duration::ZERO, Duration::ZERO);
     timeout.emit(Event::Refused { rejection: &why.clone().with_sent(false), shadow: false });
     assert_eq!(seen.counter("timeout_operations_total", &[("result", "timeout")]), 1);
     // A call that was made tells its end by `Done`.

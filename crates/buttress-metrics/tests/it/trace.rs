@@ -5,11 +5,15 @@ use std::{
     time::Duration,
 };
 
+use buttress_breaker::{KIND as BREAKER, words as breaker};
+use buttress_bulkhead::{KIND as BULKHEAD, words as bulkhead};
 use buttress_core::{
-    BoxError, Emitter, Event, Name, Outcome, PolicyKind, Rejection, RejectionKind,
-    observe::{AttemptReason, Cause, Note, StopReason, TransitionDetail},
+    BoxError, Event, Kind, KindData, Name, Note, Observer, Outcome, Rejection, Transition, Value, Word,
 };
+use buttress_fallback::{KIND as FALLBACK, words as fallback};
 use buttress_metrics::trace::Trace;
+use buttress_retry::{KIND as RETRY, words as retry};
+use buttress_timeout::KIND as TIMEOUT;
 use tracing::{
     Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -77,48 +81,40 @@ impl Subscriber for Log {
 }
 
 /// The lines of `events`, told by one policy.
-fn lines(kind: PolicyKind, events: &[Event<'_>]) -> Vec<Line> {
+fn lines(kind: Kind, events: &[Event<'_>]) -> Vec<Line> {
     let log = Log::default();
     tracing::subscriber::with_default(log.clone(), || {
-        let policy = Emitter::new(kind, Name::new("payments"));
-        policy.observe(&Trace::default());
-        events.iter().for_each(|event| policy.emit(*event));
+        let policy = Trace::default().attach(kind, &Name::new("payments")).unwrap();
+        events.iter().for_each(|event| policy.record(event));
     });
     let lines = log.0.lock().unwrap().clone();
     for line in &lines {
         assert_eq!(line.field("policy.name"), Some("payments"));
-        assert_eq!(line.field("policy.kind"), Some(kind.as_str()));
+        assert_eq!(line.field("policy.kind"), Some(kind.name));
     }
     lines
 }
 
-fn detail() -> TransitionDetail {
-    let mut detail = TransitionDetail::default();
-    detail.calls = 20;
-    detail.failure_ratio = Some(0.75);
-    detail.open_for = Some(Duration::from_secs(5));
-    detail.rejected = 42;
-    detail
+fn transition(from: Word, to: Word, cause: Word) -> Transition {
+    Transition::new(from, to, cause)
+        .with(breaker::CALLS, Value::Count(20))
+        .with(breaker::FAILURE_RATIO, Value::Ratio(0.75))
+        .with(breaker::OPEN_FOR, Value::Time(Duration::from_secs(5)))
+        .with(breaker::REJECTED, Value::Count(42))
 }
 
-fn transition(from: &'static str, to: &'static str, cause: Cause) -> Event<'static> {
-    Event::Transition { from, to, cause, detail: detail() }
-}
-
-// ux §1.5: opened WARN, half-open and closed INFO, forced WARN
+// Opened at WARN, half-open and closed at INFO, forced at WARN.
 #[test]
 fn transitions_are_told_with_what_was_known() {
-    let told = lines(
-        PolicyKind::Breaker,
-        &[
-            transition("closed", "open", Cause::Rule),
-            transition("open", "half_open", Cause::Rule),
-            transition("half_open", "closed", Cause::Rule),
-            transition("closed", "open", Cause::Manual),
-            transition("open", "isolated", Cause::Manual),
-            transition("isolated", "disabled", Cause::Reload),
-        ],
-    );
+    let changes = [
+        transition("closed", "open", breaker::RULE),
+        transition("open", "half_open", breaker::RULE),
+        transition("half_open", "closed", breaker::RULE),
+        transition("closed", "open", breaker::MANUAL),
+        transition("open", "isolated", breaker::MANUAL),
+        transition("isolated", "disabled", breaker::RELOAD),
+    ];
+    let told = lines(&BREAKER, &changes.each_ref().map(Event::Transition));
     let heads: Vec<_> = told.iter().map(Line::head).collect();
     let target = "buttress::breaker";
     assert_eq!(
@@ -149,12 +145,11 @@ fn transitions_are_told_with_what_was_known() {
 #[test]
 fn what_operators_do_is_told_at_warn_and_new_settings_at_info() {
     let told = lines(
-        PolicyKind::Bulkhead,
+        &BULKHEAD,
         &[
-            Event::Note(Note::Reset),
-            Event::Note(Note::QueueCleared(7)),
-            Event::Note(Note::Exceeded("failure_rate")),
-            Event::Note(Note::Reconfigured),
+            Event::Note(&Note::new(Note::RESET)),
+            Event::Note(&Note::with(bulkhead::CLEARED, Value::Count(7))),
+            Event::Note(&Note::new(Note::RECONFIGURED)),
         ],
     );
     let heads: Vec<_> = told.iter().map(Line::head).collect();
@@ -164,23 +159,25 @@ fn what_operators_do_is_told_at_warn_and_new_settings_at_info() {
         [
             ("WARN", target, "policy reset"),
             ("WARN", target, "queue cleared"),
-            ("WARN", target, "threshold passed"),
             ("INFO", target, "policy reconfigured"),
         ]
     );
     assert_eq!(told[1].field("count"), Some("7"));
-    assert_eq!(told[2].field("rule"), Some("failure_rate"));
+    let passed = Note::with(breaker::EXCEEDED, Value::Word("failure_rate"));
+    let told = lines(&BREAKER, &[Event::Note(&passed)]);
+    assert_eq!(told[0].head(), ("WARN", "buttress::breaker", "threshold passed"));
+    assert_eq!(told[0].field("rule"), Some("failure_rate"));
 }
 
 #[test]
 fn attempts_are_told_at_debug_with_their_error() {
     let error = BoxError::from("connection reset");
     let told = lines(
-        PolicyKind::Retry,
+        &RETRY,
         &[Event::Attempt {
             n: 2,
             delay: Duration::from_millis(150),
-            reason: AttemptReason::Error,
+            reason: retry::ERROR,
             error: Some(&*error),
         }],
     );
@@ -191,23 +188,20 @@ fn attempts_are_told_at_debug_with_their_error() {
     assert!(told[0].field("error").unwrap().contains("connection reset"));
 }
 
-// ux §1.5: rate-limited to one a second and policy, with `suppressed`
 #[test]
 fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
     let log = Log::default();
     tracing::subscriber::with_default(log.clone(), || {
         let policies = ["payments", "search"].map(|name| {
-            let policy = Emitter::new(PolicyKind::Retry, Name::new(name));
-            policy.observe(&Trace::default());
-            policy
+            let policy = Trace::default().attach(&RETRY, &Name::new(name)).unwrap();
+            move |why: Word| policy.record(&Event::Note(&Note::with(retry::STOPPED, Value::Word(why))))
         });
-        let exhausted = Event::Note(Note::Stopped(StopReason::MaxAttempts));
-        for policy in &policies {
-            (0..100).for_each(|_| policy.emit(exhausted));
+        for stopped in &policies {
+            (0..100).for_each(|_| stopped(retry::MAX_ATTEMPTS));
         }
         crate::sleep(Duration::from_millis(1050));
-        policies[0].emit(Event::Note(Note::Stopped(StopReason::Budget)));
-        policies[0].emit(Event::Note(Note::Stopped(StopReason::NotRetryable)));
+        policies[0](retry::BUDGET);
+        policies[0](retry::NOT_RETRYABLE);
     });
     let told = log.0.lock().unwrap().clone();
     let shown: Vec<_> = told
@@ -226,35 +220,36 @@ fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
     assert_eq!(told[2].field("reason"), Some("budget"));
 }
 
-// ux §1.5: nothing that may happen with every call is above DEBUG, but a fallback that failed
+// Nothing that may happen with every call is above DEBUG, but a fallback that failed
 #[test]
 fn refusals_timeouts_and_fallbacks_are_told_at_debug_and_a_failed_fallback_at_error() {
-    let why = Rejection::new(RejectionKind::CircuitOpen, &Name::new("payments"))
-        .with_retry_after(Duration::from_secs(3));
-    let done = |outcome| Event::Done {
+    let why = Rejection::new(breaker::OPEN, &Name::new("payments")).with_retry_after(Duration::from_secs(3));
+    let done_as = |outcome, result| Event::Done {
         outcome,
+        result,
         elapsed: Some(Duration::from_millis(30)),
         slow: false,
         attempts: 1,
         error: None,
     };
-    let refused = lines(PolicyKind::Breaker, &[Event::Refused { rejection: &why, shadow: true }]);
+    let done = |outcome: Outcome| done_as(outcome, outcome.as_str());
+    let refused = lines(&BREAKER, &[Event::Refused { rejection: &why, shadow: true }]);
     assert_eq!(refused[0].head(), ("DEBUG", "buttress::breaker", "refused"));
     assert_eq!(refused[0].field("code"), Some("CIRCUIT_OPEN"));
     assert_eq!(refused[0].field("retry_after_ms"), Some("3000"));
     assert_eq!(refused[0].field("shadow"), Some("true"));
 
-    let late = lines(PolicyKind::Timeout, &[done(Outcome::TimedOut), done(Outcome::Success)]);
+    let late = lines(&TIMEOUT, &[done(Outcome::TimedOut), done(Outcome::Success)]);
     assert_eq!(late.len(), 1); // nothing is told of calls that went well
     assert_eq!(late[0].head(), ("DEBUG", "buttress::timeout", "timed out"));
     assert_eq!(late[0].field("elapsed_ms"), Some("30"));
 
     let answered = lines(
-        PolicyKind::Fallback,
+        &FALLBACK,
         &[
-            done(Outcome::FallbackSuccess),
-            done(Outcome::FallbackFailure),
-            Event::Note(Note::Stale(Duration::from_secs(9))),
+            done_as(Outcome::Success, fallback::FALLBACK_SUCCESS),
+            done_as(Outcome::Failure, fallback::FALLBACK_FAILURE),
+            Event::Note(&Note::with(fallback::STALE, Value::Time(Duration::from_secs(9)))),
         ],
     );
     let heads: Vec<_> = answered.iter().map(Line::head).collect();
@@ -272,8 +267,9 @@ fn refusals_timeouts_and_fallbacks_are_told_at_debug_and_a_failed_fallback_at_er
 
 #[test]
 fn patterns_to_come_have_a_target_too() {
-    let told = lines(PolicyKind::Hedge, &[Event::Note(Note::Reset)]);
-    assert_eq!(told[0].head(), (Level::WARN.as_str(), "buttress", "policy reset"));
+    static HEDGE: KindData = KindData::new("hedge");
+    let told = lines(&HEDGE, &[Event::Note(&Note::new(Note::RESET))]);
+    assert_eq!(told[0].head(), (Level::WARN.as_str(), "buttress::hedge", "policy reset"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buttress::{BoxError, Classify, RejectionKind, Standard, Verdict, rejection};
+use buttress::{BoxError, Class, Classify, Standard, Verdict, bulkhead, rejection};
 use http::Response;
 use tonic::{Code, Status};
 
@@ -36,11 +36,9 @@ pub(crate) fn verdict<B>(outcome: Result<&Response<B>, &BoxError>) -> Verdict {
 /// sides: without it a client's refusal is `UNKNOWN`, and a server's is a reset stream that tells nobody why.
 pub(crate) fn refusal_as_status(error: BoxError) -> BoxError {
     let Some(refused) = rejection(&*error) else { return error };
-    let code = match refused.kind() {
-        RejectionKind::Timeout | RejectionKind::CircuitTimeout => Code::DeadlineExceeded,
-        RejectionKind::BulkheadQueueFull
-        | RejectionKind::BulkheadQueueTimeout
-        | RejectionKind::RateLimited => Code::ResourceExhausted,
+    let code = match (refused.code(), refused.code().class()) {
+        (bulkhead::QUEUE_FULL | bulkhead::QUEUE_TIMEOUT, _) | (_, Class::TooMany) => Code::ResourceExhausted,
+        (_, Class::TimedOut) => Code::DeadlineExceeded,
         _ => Code::Unavailable,
     };
     let mut status = Status::new(code, refused.to_string());
