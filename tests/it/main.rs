@@ -12,6 +12,8 @@ mod first_outage;
 mod first_screen;
 mod fluxus;
 mod fronts;
+mod functions;
+mod nested;
 mod promql;
 mod recipes;
 mod six_layers;

@@ -27,6 +27,9 @@ impl LiftErrorsLayer {
 
     /// Also takes rejections out of the errors that pass, so that the layers outside count a nested stack's
     /// refusal as a failure of the service and not as one of their own. The text of the error stays.
+    ///
+    /// For a server that has to answer for what it depends on. Without it a refusal by the client of a dependency, be it
+    /// an open circuit or a full bulkhead, is not held against the server that the client is part of.
     pub const fn strip(mut self) -> Self {
         self.strip = true;
         self

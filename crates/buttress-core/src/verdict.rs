@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{FromRejection, Outcome, rejection::inside};
+use crate::{FromRejection, Outcome, Rejection, rejection::inside};
 
 /// What one finished call says about the service behind it.
 ///
@@ -123,6 +123,13 @@ pub trait Classify<Res, Err> {
     fn keeps(&self, response: &Res) -> bool {
         let _ = response;
         false
+    }
+
+    /// The refusal of ours that an answer stands for, if it is one, as a nested stack's 503 is. It says nothing about
+    /// the service, unless it was sent, and the caller is without an answer all the same: a fallback handles it.
+    fn refusal<'a>(&self, response: &'a Res) -> Option<&'a Rejection> {
+        let _ = response;
+        None
     }
 
     /// Whether the call can have taken effect. Own refusals that say that nothing was sent are known not to have;

@@ -1,4 +1,5 @@
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{
         Arc,
@@ -161,11 +162,21 @@ impl Fallback {
         self.shared.emitter.is_timed().then(Instant::now)
     }
 
+    /// Whether somebody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.shared.emitter.is_on()
+    }
+
     /// Counts and tells the end of a call; one that succeeded only if somebody listens.
     #[inline]
-    pub(crate) fn ended(&self, end: FallbackEnd, started: Option<Instant>) {
-        if end != FallbackEnd::Success || self.shared.emitter.is_on() {
-            self.shared.settle(end, started);
+    pub(crate) fn ended(
+        &self,
+        end: FallbackEnd,
+        started: Option<Instant>,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        if end != FallbackEnd::Success || self.is_heard() {
+            self.shared.settle(end, started, error);
         }
     }
 }
@@ -195,14 +206,14 @@ impl Shared {
         self.max_keys.store(config.max_keys, Relaxed);
     }
 
-    fn settle(&self, end: FallbackEnd, started: Option<Instant>) {
+    fn settle(&self, end: FallbackEnd, started: Option<Instant>, error: Option<&(dyn StdError + 'static)>) {
         if let Some(count) = self.counts.of(end) {
             // Relaxed: a count stands for itself.
             count.fetch_add(1, Relaxed);
         }
         let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
         let (outcome, result) = end.told();
-        self.emitter.done(outcome, result, elapsed, false, 1, None);
+        self.emitter.done(outcome, result, elapsed, false, 1, error);
     }
 }
 

@@ -45,15 +45,18 @@
 //! # What is handled
 //! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
 //! timeout. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
-//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. If the
-//! fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent something);
-//! if it has no answer (nothing stored, or too old; the request cannot be had again), the primary's failure is,
-//! unchanged.
+//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged.
+//!
+//! If the fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent
+//! something). That of a second service brings the primary's failure along: as its `source()` in a `BoxError` (see
+//! [`FailedTwice`](buttress_core::FailedTwice)), and if it is a refusal, as what that ended in an
+//! [`Error`](buttress_core::Error). The event and the log line have both in any case. If the fallback has no answer
+//! (nothing stored, or too old; the request cannot be had again), the primary's failure is returned, unchanged.
 //!
 //! # What is told
 //! | event | when |
 //! |---|---|
-//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
+//! | [`Done`](buttress_core::Event::Done) | a call ended, and with which error; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
 //! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
 //!
 //! # Settings
@@ -81,8 +84,8 @@ mod service;
 pub mod words;
 
 pub use crate::{
-    answer::{Answer, Capture, ForRequest, NoAnswer, Readiness, Value, With},
-    backup::ByService,
+    answer::{Answer, Answering, Capture, First, ForRequest, NoAnswer, Readiness, Value, With},
+    backup::{ByService, ByServiceFuture},
     config::{FallbackBuilder, FallbackConfig},
     decide::{Classified, Decide, Decision, HandleIf},
     fallback::{Fallback, FallbackSnapshot},

@@ -1,4 +1,4 @@
-use tower::{ServiceExt, util::Oneshot};
+use buttress_core::ReadyInCallFuture;
 use tower_service::Service;
 
 /// Runs a plain function through a stack that ends in [`Functions`](crate::Functions).
@@ -37,11 +37,11 @@ pub trait Run: Clone {
     ///
     /// # Cancellation
     /// Dropping the future drops the call, as with any service.
-    fn run<F>(&self, function: F) -> Oneshot<Self, F>
+    fn run<F>(&self, function: F) -> ReadyInCallFuture<Self, F>
     where
         Self: Service<F>,
     {
-        self.clone().oneshot(function)
+        ReadyInCallFuture::new(self.clone(), function)
     }
 }
 
