@@ -79,7 +79,8 @@ const FAILED: &str = "the call failed";
     message = "`{Self}` cannot tell what an outcome `Result<{Res}, {Err}>` says about the service",
     note = "`.lift_errors()` or `.typed_errors()` innermost makes errors that `Standard` and `OnlyErrors` can tell",
     note = "or `.classify_with(|outcome: Result<&{Res}, &{Err}>| ..)`, a closure that returns a `Verdict`",
-    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`"
+    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`",
+    note = "or `.map_err(BoxError::from)` in the function that `.call` of a single handle is given"
 )]
 pub trait Classify<Res, Err> {
     /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
