@@ -2,7 +2,7 @@
 //! bounded time; all others are refused at once. So one slow dependency cannot take every connection, thread or
 //! byte of memory of its caller.
 //!
-//! Not for limiting *how often* something is called (that is a rate limit), nor for a limit nobody knows: start
+//! Not for limiting *how often* something is called in a second, nor for a limit nobody knows: start
 //! from `requests per second × seconds per request`, and watch [`BulkheadSnapshot::peak`].
 //!
 //! ```
@@ -43,9 +43,11 @@
 //!
 //! # Place in a stack
 //! Inside retry and breaker, outside of the attempt's time-out: every attempt takes its own slot, and the time-out
-//! does not run while the call waits. An *owning* layer: it is always ready, asks the inner service for readiness
-//! only once it has a slot, and holds nothing of the inner service while it waits. The inner service is cloned for
-//! every call. Clones of the service share the slots and hold none.
+//! does not run while the call waits.
+//!
+//! An *owning* layer, one that waits within its call: it is always ready, asks the inner service for readiness only
+//! once it has a slot, and holds nothing of the inner service while it waits. The inner service is cloned for every
+//! call. Clones of the service share the slots and hold none.
 //!
 //! A [deadline](buttress_core::CallContext::deadline) of the caller ends the wait as the time-out of the line
 //! does, if it comes earlier.

@@ -74,8 +74,8 @@ impl<T> Lend<T> {
     /// Takes the value for one attempt.
     ///
     /// # Panics
-    /// If another attempt has it. The attempts of a retry follow each other; attempts that run at once, as those of
-    /// a hedge do, use [`try_take`](Self::try_take).
+    /// If another attempt has it. The attempts of a retry follow each other; if attempts run at once, as in a layer that
+    /// does not wait for the first one, use [`try_take`](Self::try_take).
     #[track_caller]
     pub fn take(&self) -> Lent<'_, T> {
         self.try_take().expect("a value can be lent to one attempt at a time")
