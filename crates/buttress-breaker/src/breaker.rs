@@ -92,8 +92,9 @@ impl Breaker {
     /// assert_eq!(breaker.state(), State::Open);
     /// assert_eq!(breaker.try_acquire().unwrap_err().code(), "CIRCUIT_OPEN");
     /// ```
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejection> {
-        Permit::of(self.engine.clone(), self.engine.admit())
+        Permit::of(&self.engine, self.engine.admit())
     }
 
     /// The name.

@@ -8,7 +8,12 @@ use buttress_core::{Classify, FromRejection, Standard};
 use buttress_kit::wakers::Parked;
 use tower_service::Service;
 
-use crate::{Breaker, BreakerFuture, engine::Refusal, shared::Shared, timer::Timer};
+use crate::{
+    Breaker, BreakerFuture,
+    engine::{Found, Refusal},
+    shared::Shared,
+    timer::Timer,
+};
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
 ///
@@ -21,7 +26,7 @@ pub struct BreakerService<S, C = Standard> {
     inner_ready: bool,
     /// What `poll_ready` found if it did not ask the inner service, for the `call` that follows: so a refusal reads
     /// the clock once.
-    found: Option<Refusal>,
+    found: Found,
     waiting: Option<Waiting>,
 }
 
@@ -51,7 +56,7 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, found: None, waiting: None }
+        Self { inner, breaker, classify, inner_ready: false, found: Found::NOTHING, waiting: None }
     }
 
     /// The breaker.
@@ -109,7 +114,7 @@ impl<S, C> BreakerService<S, C> {
         }
         let Some(refusal) = self.breaker.engine.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         // The inner service is left alone, ready or not.
-        self.found = Some(refusal);
+        self.found = refusal.found;
         Poll::Ready(Asked::Refuses)
     }
 
@@ -128,7 +133,7 @@ impl<S, C> BreakerService<S, C> {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.found = Some(refusal);
+        self.found = refusal.found;
         Poll::Ready(Asked::Refuses)
     }
 
@@ -166,7 +171,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.engine.shared.is_gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.found = Some(refusal);
+                self.found = refusal.found;
                 Poll::Ready(())
             }
             _ => Poll::Pending,
@@ -205,9 +210,12 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let engine = &self.breaker.engine;
-        let found = self.found.take();
         let was_ready = mem::take(&mut self.inner_ready);
-        let admission = if was_ready { engine.admit() } else { engine.refuse_unready(found) };
+        let admission = if was_ready {
+            engine.admit()
+        } else {
+            engine.refuse_unready(mem::replace(&mut self.found, Found::NOTHING))
+        };
         if admission.refused {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no

@@ -108,10 +108,12 @@ impl Shared {
         self.keys.is_some()
     }
 
+    #[inline]
     pub(crate) fn is_gated(&self) -> bool {
         self.settings.gated.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn is_shadow(&self) -> bool {
         self.settings.shadow.load(Relaxed)
     }

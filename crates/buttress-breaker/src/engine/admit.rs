@@ -30,6 +30,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
+    #[inline]
     pub(crate) fn refused(wait: u64) -> Self {
         Self { generation: UNTRACKED, time: wait, lease: 0, refused: true }
     }
@@ -45,13 +46,22 @@ impl Admission {
     }
 }
 
-/// Calls are refused: until when, if that is known, and the wait after which another try makes sense.
+/// Calls are refused: until when, if that is known, and what the call that follows has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The generation that this was found in.
-    pub(crate) generation: u64,
     pub(crate) until: Option<u64>,
-    pub(crate) wait: u64,
+    pub(crate) found: Found,
+}
+
+/// In which generation a circuit was found refusing, and the wait after which another try makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    generation: u64,
+    wait: u64,
+}
+
+impl Found {
+    pub(crate) const NOTHING: Self = Self { generation: UNTRACKED, wait: 0 };
 }
 
 impl Engine {
@@ -101,42 +111,47 @@ impl Engine {
     }
 
     /// Whether a call made now would be refused.
+    #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
         let word = self.circuit.word();
         let generation = word.generation();
         match word.phase() {
             _ if self.shared.is_shadow() => None,
-            Phase::Isolated => Some(Refusal { generation, until: None, wait: self.isolated_for() }),
+            Phase::Isolated => {
+                Some(Refusal { until: None, found: Found { generation, wait: self.isolated_for() } })
+            }
             Phase::Open => {
                 let until = self.circuit.blocked_until();
                 let wait = until.saturating_sub(self.shared.now());
-                (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
+                (wait > 0).then_some(Refusal { until: Some(until), found: Found { generation, wait } })
             }
-            Phase::HalfOpen => {
-                let time = self.shared.now();
-                if self.circuit.is_over(word, time) {
-                    // A call comes by, so what time has done is done and told; else every refusal would find it anew.
-                    self.with_view(|_, _| ());
-                    return self.refusing();
-                }
-                let until = self.circuit.blocked_until();
-                let wait = until.saturating_sub(time).min(self.longest_wait());
-                (wait > 0).then_some(Refusal { generation, until: Some(until), wait })
-            }
+            Phase::HalfOpen => self.refusing_half_open(word),
             Phase::Closed | Phase::MetricsOnly | Phase::Ramping | Phase::Disabled => None,
         }
     }
 
+    fn refusing_half_open(&self, word: StateWord) -> Option<Refusal> {
+        let time = self.shared.now();
+        if self.circuit.is_over(word, time) {
+            // A call comes by, so what time has done is done and told; else every refusal would find it anew.
+            self.with_view(|_, _| ());
+            return self.refusing();
+        }
+        let until = self.circuit.blocked_until();
+        let wait = until.saturating_sub(time).min(self.longest_wait());
+        let found = Found { generation: word.generation(), wait };
+        (wait > 0).then_some(Refusal { until: Some(until), found })
+    }
+
     /// Refuses the call of a service that was not asked whether it is ready, because the circuit refused then, as
     /// `found`. Whatever the state is by now, it cannot be called.
-    pub(crate) fn refuse_unready(&self, found: Option<Refusal>) -> Admission {
-        match found {
-            Some(found) if found.generation == self.circuit.word().generation() => {
-                Admission::refused(found.wait)
-            }
-            // If calls flow by now, all there is to do is to ask for readiness.
-            _ => Admission::refused(self.refusing().map_or(0, |refusal| refusal.wait)),
+    #[inline]
+    pub(crate) fn refuse_unready(&self, found: Found) -> Admission {
+        if found.generation == self.circuit.word().generation() {
+            return Admission::refused(found.wait);
         }
+        // If calls flow by now, all there is to do is to ask for readiness.
+        Admission::refused(self.refusing().map_or(0, |refusal| refusal.found.wait))
     }
 
     // ---- a call begins
@@ -210,26 +225,40 @@ impl Engine {
     // ---- refusals
 
     /// Counts and tells a refusal.
+    #[inline]
     pub(crate) fn count_refusal(&self, wait: u64) {
         let shadow = self.shared.is_shadow();
         let counter = if shadow { &self.would_reject } else { &self.rejected };
         counter.fetch_add(1, Relaxed);
         if self.shared.emitter.is_on() {
-            self.shared.emitter.refused(&self.rejection(wait), shadow);
+            self.tell_refusal(wait, shadow);
         }
+    }
+
+    fn tell_refusal(&self, wait: u64, shadow: bool) {
+        self.shared.emitter.refused(&self.rejection(wait), shadow);
     }
 
     /// Makes what a refused call comes to. It always says when to try again, and never "at once": a caller that heeds
     /// that would call in a loop.
+    #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
         let wait = Duration::from_nanos(wait.max(1));
         self.with_name(|name| Rejection::new(words::OPEN, name)).with_retry_after(wait)
     }
 
     /// The breaker's name, with the key if that is shown.
+    #[inline]
     pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
-        let shown = self.shown.load(Relaxed).then(|| self.circuit.lock().circuit().name()).flatten();
-        f(shown.as_ref().unwrap_or_else(|| self.shared.emitter.name()))
+        match self.shown_name() {
+            None => f(self.shared.emitter.name()),
+            Some(name) => f(&name),
+        }
+    }
+
+    #[inline]
+    fn shown_name(&self) -> Option<Name> {
+        if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None }
     }
 
     /// Shows the key in refusals from now on. `key` runs at the first refusal.

@@ -10,7 +10,7 @@ use std::sync::{
 
 use buttress_core::{Level, Levels};
 
-pub(crate) use self::admit::{Admission, Refusal};
+pub(crate) use self::admit::{Admission, Found, Refusal};
 use crate::{
     State,
     atomic::{AtomicCircuit, CircuitGuard},

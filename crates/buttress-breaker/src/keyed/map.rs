@@ -139,11 +139,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             if let Some(other) = shard.get(key) {
                 return Some(other.clone());
             }
-            if shard.len() >= self.max_per_shard {
-                if !self.make_room(&mut shard, &mut gone) {
-                    // A search looks at every key of the shard: a flood must not have one made for each of its own.
-                    full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
-                }
+            if shard.len() >= self.max_per_shard && !self.make_room(&mut shard, &mut gone) {
+                // A search looks at every key of the shard: a flood must not have one made for each of its own.
+                full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
             }
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(&self.template).clone();

@@ -117,7 +117,7 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let (engine, admission) = self.inner.admit(key);
-        Permit::of(engine, admission)
+        Permit::of(&engine, admission)
     }
 
     /// Makes one call of this key under its circuit. As [`Breaker::call`].
