@@ -15,10 +15,10 @@ use buttress_kit::unpoisoned;
 
 use crate::{
     State,
-    circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Ticket},
+    circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Ticket, remembered},
     rules::Rules,
     sync::{
-        AtomicU64, Mutex, MutexGuard,
+        AtomicU32, AtomicU64, Mutex, MutexGuard,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
@@ -119,6 +119,8 @@ pub(crate) struct AtomicCircuit {
     word: AtomicU64,
     blocked_until: AtomicU64,
     valid_until: AtomicU64,
+    /// How many calls will have settled once all successes that the word leaves are counted.
+    settled: AtomicU32,
     guarded: Mutex<Guarded>,
 }
 
@@ -134,6 +136,7 @@ impl AtomicCircuit {
             word: AtomicU64::new(0),
             blocked_until: AtomicU64::new(0),
             valid_until: AtomicU64::new(0),
+            settled: AtomicU32::new(0),
             guarded: Mutex::new(Guarded { circuit, rules }),
         };
         let mut guarded = unpoisoned(atomic.guarded.lock());
@@ -173,6 +176,15 @@ impl AtomicCircuit {
     #[inline]
     pub(crate) fn valid_until(&self) -> u64 {
         self.valid_until.load(Relaxed)
+    }
+
+    /// How many calls have settled, as much of it as a call remembers.
+    ///
+    /// Not exact while somebody has the lock. The call that remembers it is then taken for one beside which others
+    /// settled, and says nothing if it is dropped.
+    pub(crate) fn settled(&self) -> u16 {
+        let left = self.word().left() as u32;
+        remembered(self.settled.load(Relaxed).wrapping_sub(left))
     }
 
     /// Counts a success that was in time. `false`: the circuit must hear of it.
@@ -221,6 +233,7 @@ impl AtomicCircuit {
             State::Disabled => Phase::Disabled,
         };
         let granted = circuit.grant(rules, MOST);
+        self.settled.store(circuit.settled_after_grant(), Relaxed);
         self.blocked_until.store(blocked, Relaxed);
         self.valid_until.store(circuit.valid_until(), Release);
         // Release: a call that sees the new word sees the times that belong to it.

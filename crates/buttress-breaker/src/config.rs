@@ -88,6 +88,10 @@ settings! {
         pub call_timeout: Option<Duration> = None,
         /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
         pub on_cancel: OnCancel = OnCancel::WhenAll,
+        /// With [`OnCancel::WhenAll`], a dropped call stands in for a failure only if its caller had waited for at least
+        /// this long, and for three times as long as calls take that succeed. Default 100 ms.
+        #[serde(with = "buttress_kit::duration")]
+        pub abandoned_after: Duration = Duration::from_millis(100),
         /// Whether an open circuit is "not ready" instead of "ready, and refuses": for use under a load balancer, to
         /// which a fast refusal looks like an idle endpoint. Calls that wait take a timer of tokio. Without effect by
         /// key. Default `false`.
@@ -220,10 +224,11 @@ impl Comparison {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// One dropped call means nothing. But if a whole window of calls was dropped, `minimum_calls` at least,
-    /// and none came to an end, they count as failures: so a service that hangs opens the circuit though a
-    /// time-out further out ends every call. And if slow calls are a rule, a call dropped after more than
-    /// `slow_call_duration` counts as slow. The default.
+    /// People who leave mean nothing. But a call that was dropped after a long wait (`abandoned_after`), while no other
+    /// call settled, may be one of a service that hangs: if a whole window of calls ended like that, `minimum_calls` at
+    /// least, they count as failures. So a hang opens the circuit though a time-out further out ends every call.
+    /// Half-open, three such probes in a row open it again, or as many as the sample has if that is more. And if slow
+    /// calls are a rule, a call dropped after more than `slow_call_duration` counts as slow. The default.
     #[default]
     WhenAll,
     /// Dropped calls never mean anything.

@@ -129,8 +129,12 @@ where
                 }
                 Poll::Pending => inside.leave(),
             }
-            if flight.ticket().and_then(Admission::began).is_none() {
-                return Poll::Pending;
+            let (engine, call) = flight.parts();
+            if let Some(call) = call {
+                engine.waits(call);
+                if call.began().is_none() {
+                    return Poll::Pending;
+                }
             }
         }
         self.poll_on(cx)

@@ -105,6 +105,7 @@
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
 //! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |
+//! | [`abandoned_after`](BreakerConfig::abandoned_after) | 100 ms |
 //! | [`gate_readiness`](BreakerConfig::gate_readiness) | `false` |
 //! | [`mode`](BreakerConfig::mode) | enforce |
 //! | [`initial_state`](BreakerConfig::initial_state) | closed |

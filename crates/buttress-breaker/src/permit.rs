@@ -18,11 +18,12 @@ pub struct Permit {
 
 impl Permit {
     #[inline]
-    pub(crate) fn of(engine: &Arc<Engine>, admission: Admission) -> Result<Self, Rejection> {
+    pub(crate) fn of(engine: &Arc<Engine>, mut admission: Admission) -> Result<Self, Rejection> {
         if admission.refused {
             engine.count_refusal(admission.time);
             return Err(engine.rejection(admission.time));
         }
+        engine.waits(&mut admission);
         Ok(Self { flight: begin(admission).in_flight(engine.clone()) })
     }
 

@@ -13,6 +13,9 @@ use crate::{
 /// The longest first lease if the settings give none: a wait of hours is no measure for a call.
 const LEASE: u64 = 60 * 1_000_000_000;
 
+/// Fewer dropped probes mean nothing, however small the sample is and however long each of them was waited for.
+const DROPPED: u64 = 3;
+
 /// The present try to close.
 #[derive(Debug, Default)]
 pub(super) struct HalfOpen {
@@ -56,8 +59,7 @@ impl HalfOpen {
         if self.slow >= rules.slow_probes {
             return Err(OpenReason::ProbesSlow);
         }
-        if self.abandoned >= rules.sample.max(2) {
-            // One dropped probe means nothing, however small the sample is.
+        if self.abandoned >= rules.sample.max(DROPPED) {
             return Err(OpenReason::Abandoned);
         }
         let fast = self.successes.saturating_add(self.failures).saturating_sub(self.slow);
@@ -132,9 +134,10 @@ impl Circuit {
             return;
         };
         leases.swap_remove(place);
+        let meaning = self.meaning(rules, ending, slow);
         self.add_to_totals(ending, slow, now);
         let half_open = &mut self.history_mut().half_open;
-        match Meaning::of(rules, ending, slow) {
+        match meaning {
             Meaning::Call { failed, slow } => {
                 half_open.failures = half_open.failures.saturating_add(failed.into());
                 half_open.successes = half_open.successes.saturating_add((ending == Ending::Success).into());

@@ -3,6 +3,7 @@
 //! It is the one place where states change. The lock-free [`atomic`](crate::atomic) front only counts successes on its
 //! behalf, and hands them in with [`Circuit::end_grant`] before anything else is asked.
 
+mod abandoned;
 mod half_open;
 mod manual;
 mod notice;
@@ -14,8 +15,12 @@ use std::sync::{Arc, OnceLock};
 use buttress_core::{Name, Word};
 use buttress_kit::BackoffState;
 
+pub(crate) use self::{
+    abandoned::{Mean, Waited, remembered},
+    notice::Notice,
+    view::View,
+};
 use self::{half_open::HalfOpen, notice::Detail, trip::RULES};
-pub(crate) use self::{notice::Notice, view::View};
 use crate::{
     OnCancel, OpenReason, State,
     rules::{Rules, nanos},
@@ -46,7 +51,7 @@ pub(crate) enum Ending {
     },
     Ignored,
     /// Dropped before it ended.
-    Abandoned,
+    Abandoned(Waited),
 }
 
 /// What a call was admitted as.
@@ -237,7 +242,7 @@ impl Circuit {
     /// Adds a result to the window and to the rows.
     fn count(&mut self, rules: &Rules, ending: Ending, slow: bool, now: Now) {
         self.add_to_totals(ending, slow, now);
-        match Meaning::of(rules, ending, slow) {
+        match self.meaning(rules, ending, slow) {
             Meaning::Call { failed, slow } => {
                 if failed {
                     self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
@@ -273,7 +278,7 @@ impl Circuit {
                 tally.failures = tally.failures.saturating_add(1);
                 tally.timeouts = tally.timeouts.saturating_add(timed_out.into());
             }
-            Ending::Abandoned => tally.cancelled = tally.cancelled.saturating_add(1),
+            Ending::Abandoned(_) => tally.cancelled = tally.cancelled.saturating_add(1),
             Ending::Ignored => tally.ignored = tally.ignored.saturating_add(1),
         }
         tally.slow = tally.slow.saturating_add(slow.into());
@@ -382,23 +387,25 @@ enum Meaning {
         failed: bool,
         slow: bool,
     },
+    /// A call that was dropped after so long that it stands in for a failure.
     Abandoned,
     Nothing,
 }
 
-impl Meaning {
-    fn of(rules: &Rules, ending: Ending, slow: bool) -> Self {
+impl Circuit {
+    fn meaning(&self, rules: &Rules, ending: Ending, slow: bool) -> Meaning {
         match ending {
-            Ending::Success => Self::Call { failed: false, slow },
-            Ending::Failure { .. } => Self::Call { failed: true, slow },
-            Ending::Ignored => Self::Nothing,
-            Ending::Abandoned => match rules.on_cancel {
-                OnCancel::Failure => Self::Call { failed: true, slow },
-                OnCancel::Ignore => Self::Nothing,
+            Ending::Success => Meaning::Call { failed: false, slow },
+            Ending::Failure { .. } => Meaning::Call { failed: true, slow },
+            Ending::Ignored => Meaning::Nothing,
+            Ending::Abandoned(waited) => match rules.on_cancel {
+                OnCancel::Failure => Meaning::Call { failed: true, slow },
+                OnCancel::Ignore => Meaning::Nothing,
                 OnCancel::WhenAll if slow && rules.slow_rate.is_some() => {
-                    Self::Call { failed: false, slow: true }
+                    Meaning::Call { failed: false, slow: true }
                 }
-                OnCancel::WhenAll => Self::Abandoned,
+                OnCancel::WhenAll if self.hangs(rules, waited) => Meaning::Abandoned,
+                OnCancel::WhenAll => Meaning::Nothing,
             },
         }
     }
@@ -406,3 +413,5 @@ impl Meaning {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;

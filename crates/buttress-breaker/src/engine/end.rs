@@ -15,7 +15,7 @@ use super::{
     Engine,
     admit::{Admission, NO_TIME, UNTRACKED},
 };
-use crate::circuit::Ending;
+use crate::circuit::{Ending, Waited};
 
 impl Engine {
     /// Records that a call succeeded.
@@ -35,12 +35,30 @@ impl Engine {
         if call.generation == UNTRACKED && !self.shared.emitter.is_on() {
             return;
         }
+        if call.began().is_none()
+            && self.circuit.valid_until() == u64::MAX
+            && self.circuit.success(call.generation)
+        {
+            // As above, and somebody waited.
+            self.took(call, None);
+            self.tell_done(Outcome::Success, None, false, None);
+            return;
+        }
         let time = self.shared.now();
+        self.took(call, Some(time));
         let slow = self.is_slow(call, time);
         if call.lease == 0 && !slow && self.count_success(call, time) {
             self.tell_done(Outcome::Success, elapsed(call, time), false, None);
         } else {
             self.record(call, time, Ending::Success, Outcome::Success, None);
+        }
+    }
+
+    /// Learns from some of the successes how long calls take. Those that nobody had to wait for say nothing.
+    fn took(&self, call: Admission, ended: Option<u64>) {
+        if let (Some(since), true) = (call.waited_for_since(), self.mean.is_due()) {
+            let ended = ended.unwrap_or_else(|| self.shared.now());
+            self.mean.add(ended.saturating_sub(since));
         }
     }
 
@@ -64,16 +82,16 @@ impl Engine {
         timed_out: bool,
         error: Option<&(dyn StdError + 'static)>,
     ) {
-        let ending = match outcome {
-            Outcome::Success => Ending::Success,
-            Outcome::Failure | Outcome::Panicked | Outcome::TimedOut => Ending::Failure { timed_out },
-            Outcome::Ignored => Ending::Ignored,
-            Outcome::Cancelled => Ending::Abandoned,
-        };
         if call.generation == UNTRACKED && !self.shared.emitter.is_on() {
             return;
         }
         let time = self.shared.now();
+        let ending = match outcome {
+            Outcome::Success => Ending::Success,
+            Outcome::Failure | Outcome::Panicked | Outcome::TimedOut => Ending::Failure { timed_out },
+            Outcome::Ignored => Ending::Ignored,
+            Outcome::Cancelled => Ending::Abandoned(self.waited(call, time)),
+        };
         let present = call.generation == self.circuit.word().generation();
         if ending == Ending::Ignored && call.lease == 0 && present {
             self.ignored.fetch_add(1, Relaxed);
@@ -113,6 +131,11 @@ impl Engine {
         self.tell(&after);
     }
 
+    fn waited(&self, call: Admission, time: u64) -> Waited {
+        let since = call.waited_for_since().unwrap_or(time);
+        Waited { time: time.saturating_sub(since), settled: call.settled, mean: self.mean.nanos() }
+    }
+
     fn is_slow(&self, call: Admission, time: u64) -> bool {
         let limit = self.shared.settings.slow.load(Relaxed);
         call.began().is_some_and(|began| time.saturating_sub(began) > limit)
@@ -146,7 +169,7 @@ fn shown(error: Option<&(dyn StdError + 'static)>, ending: Ending) -> Arc<str> {
                 "an error that cannot be shown".into()
             }
         },
-        (None, Ending::Abandoned) => "the calls were dropped before they ended".into(),
+        (None, Ending::Abandoned(_)) => "the calls were dropped before they ended".into(),
         (None, Ending::Success) => "the calls were too slow".into(),
         (None, _) => "the call failed".into(),
     }

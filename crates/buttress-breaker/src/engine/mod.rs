@@ -14,7 +14,7 @@ pub(crate) use self::admit::{Admission, Found, Refusal};
 use crate::{
     State,
     atomic::{AtomicCircuit, CircuitGuard},
-    circuit::{Circuit, Now, View},
+    circuit::{Circuit, Mean, Now, View},
     rules::Rules,
     shared::Shared,
     words,
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     gone: AtomicBool,
     /// Of a keyed breaker: the circuit has a name with the key, which refusals show.
     shown: AtomicBool,
+    /// How long calls take that succeed.
+    mean: Mean,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
             used: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             shown: AtomicBool::new(false),
+            mean: Mean::default(),
         })
     }
 

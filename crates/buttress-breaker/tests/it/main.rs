@@ -7,6 +7,7 @@ mod faults;
 mod guide;
 mod half_open;
 mod keyed;
+mod leaving;
 mod peers;
 mod readiness;
 mod refusals;
