@@ -45,16 +45,16 @@ settings! {
         pub window: WindowConfig = WindowConfig::time(Duration::from_secs(10)),
         /// Whether a rate opens when it is reached, or only above it. Default: when it is reached.
         pub comparison: Comparison = Comparison::AtLeast,
-        /// How long the circuit stays open, the same each time. Default: as `open_backoff` says.
+        /// How long the circuit stays open: exactly this, each time. Default: as `open_backoff` says.
         #[serde(with = "buttress_kit::duration::option")]
         pub open_for: Option<Duration> = None,
         /// How long the circuit stays open, longer each time it opens again without having closed; used if `open_for`
-        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is each of its
-        /// fields that a settings file leaves out.
+        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take half of it, so that circuits
+        /// that opened together are not probed together; so is each of its fields that a settings file leaves out.
         #[serde(deserialize_with = "text::open_backoff")]
         pub open_backoff: Backoff = Backoff::exponential(Duration::from_secs(5))
             .with_max(Duration::from_secs(60))
-            .with_jitter(Jitter::Symmetric(0.1)),
+            .with_jitter(Jitter::Symmetric(0.5)),
         /// How many probes may be under way at once while half-open. Default 1.
         pub permitted_probes: u32 = 1,
         /// How many successful probes close the circuit. Default 2.

@@ -96,7 +96,7 @@
 //! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets; or a count of calls, or an interval |
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
-//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 10 % |
+//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 50 % |
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |

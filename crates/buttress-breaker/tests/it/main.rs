@@ -19,3 +19,4 @@ mod sources;
 mod steering;
 mod threads;
 mod tripping;
+mod waits;
