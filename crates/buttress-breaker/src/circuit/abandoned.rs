@@ -1,14 +1,12 @@
 //! Which dropped calls stand in for failures: those of a service that hangs, and not those of people who leave.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::Circuit;
 use crate::rules::Rules;
 
 /// A dropped call was waited for at least so many times as long as calls take that succeed.
 const TIMES: u64 = 3;
-/// One success in so many is timed.
-const TIMED: u8 = 16;
 /// The part of the mean that a new time makes up.
 const WEIGHT: i64 = 8;
 const MICRO: u64 = 1_000;
@@ -55,38 +53,41 @@ impl Circuit {
 }
 
 /// How long calls take that succeed, on average: good enough to tell a hang from an answer, and cheap.
+///
+/// The lower four bits count successes; above them are microseconds, up to four minutes. 0: not known.
 #[derive(Debug, Default)]
-pub(crate) struct Mean {
-    /// In microseconds, so up to 71 minutes. 0: not known.
-    micros: AtomicU32,
-    successes: AtomicU8,
-}
+pub(crate) struct Mean(AtomicU32);
+
+const COUNTED: u32 = 4;
+const LONGEST: u32 = u32::MAX >> COUNTED;
 
 // Relaxed, and not even counted exactly: two successes at once may be one. Which of them are timed does not matter.
 impl Mean {
     /// Counts a success. Whether it is one to be timed: each sixteenth, and the first.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
-        let successes = self.successes.load(Relaxed).wrapping_add(1);
-        self.successes.store(successes, Relaxed);
-        successes % TIMED == 0 || self.micros.load(Relaxed) == 0
+        let mean = self.0.load(Relaxed);
+        let counted = mean.wrapping_add(1) & !(u32::MAX << COUNTED);
+        self.0.store(mean & (u32::MAX << COUNTED) | counted, Relaxed);
+        counted == 0 || mean >> COUNTED == 0
     }
 
     /// A success took this long, in nanoseconds.
     pub(crate) fn add(&self, took: u64) {
-        let took = u32::try_from(took.div_ceil(MICRO)).unwrap_or(u32::MAX).max(1);
-        let mean = match self.micros.load(Relaxed) {
+        let took = u32::try_from(took.div_ceil(MICRO)).unwrap_or(LONGEST).clamp(1, LONGEST);
+        let known = self.0.load(Relaxed);
+        let mean = match known >> COUNTED {
             0 => took,
             mean => {
                 let change = (i64::from(took) - i64::from(mean)) / WEIGHT;
                 u32::try_from(i64::from(mean).saturating_add(change)).unwrap_or(took).max(1)
             }
         };
-        self.micros.store(mean, Relaxed);
+        self.0.store(mean << COUNTED | known & !(u32::MAX << COUNTED), Relaxed);
     }
 
     /// In nanoseconds; 0 if there was no success.
     pub(crate) fn nanos(&self) -> u64 {
-        u64::from(self.micros.load(Relaxed)).saturating_mul(MICRO)
+        u64::from(self.0.load(Relaxed) >> COUNTED).saturating_mul(MICRO)
     }
 }

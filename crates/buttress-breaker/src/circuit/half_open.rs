@@ -22,7 +22,7 @@ pub(super) struct HalfOpen {
     pub(super) successes: u64,
     pub(super) failures: u64,
     slow: u64,
-    abandoned: u64,
+    pub(super) abandoned: u64,
     /// Leases that ran out; each doubles the next ones, if they have no fixed length.
     expired: u32,
     pub(super) leases: Vec<Lease>,
@@ -136,13 +136,18 @@ impl Circuit {
         leases.swap_remove(place);
         let meaning = self.meaning(rules, ending, slow);
         self.add_to_totals(ending, slow, now);
-        let half_open = &mut self.history_mut().half_open;
+        let history = self.history_mut();
+        let half_open = &mut history.half_open;
         match meaning {
             Meaning::Call { failed, slow } => {
                 half_open.failures = half_open.failures.saturating_add(failed.into());
                 half_open.successes = half_open.successes.saturating_add((ending == Ending::Success).into());
                 half_open.slow = half_open.slow.saturating_add(slow.into());
                 half_open.abandoned = 0;
+                if ending == Ending::Success {
+                    // Those in a row are of the closed state.
+                    history.row_began = history.row_began.saturating_add(1);
+                }
             }
             Meaning::Abandoned => half_open.abandoned = half_open.abandoned.saturating_add(1),
             Meaning::Nothing => {}

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use buttress_core::{Name, Rejection};
 use tokio::time::Instant;
 
-use super::{Engine, MILLI};
+use super::Engine;
 use crate::{
     State,
     atomic::{Phase, StateWord},
@@ -115,13 +115,6 @@ impl Engine {
         self.shared.settings.isolated_for.load(Relaxed)
     }
 
-    fn longest_wait(&self) -> u64 {
-        match self.longest_wait.load(Relaxed) {
-            u32::MAX => u64::MAX,
-            millis => u64::from(millis).saturating_mul(MILLI),
-        }
-    }
-
     /// Whether a call made now would be refused.
     #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
@@ -150,7 +143,7 @@ impl Engine {
             return self.refusing();
         }
         let until = self.circuit.blocked_until();
-        let wait = until.saturating_sub(time).min(self.longest_wait());
+        let wait = until.saturating_sub(time).min(self.circuit.longest_wait());
         let found = Found { generation: word.generation(), wait };
         (wait > 0).then_some(Refusal { until: Some(until), found })
     }
@@ -189,7 +182,7 @@ impl Engine {
             Phase::Open | Phase::HalfOpen => {
                 let time = self.shared.now();
                 match self.circuit.refused_for(word, time) {
-                    Some(left) => Decision::Refused(Some(left.min(self.longest_wait()))),
+                    Some(left) => Decision::Refused(Some(left.min(self.circuit.longest_wait()))),
                     None => self.with(|guard| guard.admit(self.now(time))),
                 }
             }

@@ -20,3 +20,4 @@ mod steering;
 mod threads;
 mod tripping;
 mod waits;
+mod why;
