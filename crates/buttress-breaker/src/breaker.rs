@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Event, Kind, Level, Levels, Name, Rejection, Standard};
+use buttress_core::{ConfigError, Event, Level, Levels, Name, Rejection, Standard};
 use buttress_kit::{
     Events, Handle, Health,
-    handle::{Data, Patch, Prepared},
+    handle::{Patch, Prepared},
 };
 
 use crate::{
@@ -216,25 +216,7 @@ impl Breaker {
 }
 
 impl Handle for Breaker {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     /// [`Down`](Health::Down) while calls are refused, [`Degraded`](Health::Degraded) while probes are let in, or with
     /// a share of failures or slow calls that is at its threshold.
@@ -245,14 +227,6 @@ impl Handle for Breaker {
             _ if healthy => Health::Up,
             _ => Health::Degraded,
         }
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
     }
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use buttress_core::{
-    Code, ConfigError, Event, Kind, Level, Levels, Name, Note, Outcome, OwnedEvent, Rejection, Value, Word,
+    Code, ConfigError, Event, Level, Levels, Name, Note, Outcome, OwnedEvent, Rejection, Value, Word,
 };
 use buttress_kit::{
     Emitter, Events, Handle, Health, Live, Prepared,
     call::{self, Ends},
-    handle::{Data, Patch},
+    handle::Patch,
     queue::{Ticket, WaitResult},
 };
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ impl Bulkhead {
 
     /// Whether a call made now would run or wait, as opposed to be refused.
     pub fn can_accept(&self) -> bool {
-        self.shared.gate.accepts()
+        self.shared.gate.status().accepts
     }
 
     /// Changes the most calls that run at once, from now on.
@@ -126,8 +126,7 @@ impl Bulkhead {
         let Shared { gate, stats, emitter, .. } = &*self.shared;
         stats.reset(gate.slots().completed());
         gate.slots().reset_peak();
-        emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        emitter.deliver();
+        emitter.note(Note::new(Note::RESET));
     }
 
     /// Refuses every further call, and all that wait, with `BULKHEAD_CLOSED`, for good. Running calls go on.
@@ -354,25 +353,7 @@ impl Levels for Shared {
 }
 
 impl Handle for Bulkhead {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     /// Down once closed, degraded while a call made now would be refused.
     fn health(&self) -> Health {
@@ -381,14 +362,6 @@ impl Handle for Bulkhead {
             (false, false) => Health::Degraded,
             (false, true) => Health::Up,
         }
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
     }
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {

@@ -8,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, OwnedEvent, Value, Word};
-use buttress_kit::{
-    Emitter, Events, Handle, Live, Prepared,
-    handle::{Data, Patch},
-};
+use buttress_core::{ConfigError, Event, Name, Note, Outcome, Value, Word};
+use buttress_kit::{Emitter, Events, Handle, Live, Prepared, handle::Patch};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -120,8 +117,7 @@ impl Fallback {
         for count in self.shared.counts.all() {
             count.store(0, Relaxed);
         }
-        self.shared.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        self.shared.emitter.deliver();
+        self.shared.emitter.note(Note::new(Note::RESET));
     }
 
     /// Owned copies of what this policy tells beside calls, from now on: resets.
@@ -276,33 +272,7 @@ impl From<Outcome> for FallbackEnd {
 }
 
 impl Handle for Fallback {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || ())
