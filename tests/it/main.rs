@@ -3,6 +3,7 @@
 mod arrows;
 mod axum_serve;
 mod catalogue;
+mod compiler_says;
 mod composition;
 mod contract;
 mod contrib;

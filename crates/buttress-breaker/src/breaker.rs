@@ -51,6 +51,10 @@ impl Breaker {
     /// holds its permit until the future ends or is dropped. [`BreakerFuture::classify_with`] says what counts as
     /// a failure.
     ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// ```
     /// # tokio_test::block_on(async {
     /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }

@@ -32,9 +32,10 @@
 //! - To bound how long calls take or how many there are: that is what timeouts and bulkheads are for.
 //!
 //! # Place in a stack
-//! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. Inside of retry,
-//! outside of the bulkhead: `… > total timeout > retry > hedge > breaker > bulkhead > attempt timeout > service`. There
-//! each attempt is an outcome of its own; if the whole call should be one, put the breaker outside of retry.
+//! A *through* layer, one that lets readiness through: it is ready when the service inside is, and calls the very
+//! instance that said so. Inside of retry, outside of the bulkhead:
+//! `… > total timeout > retry > breaker > bulkhead > attempt timeout > service`. There each attempt is an outcome of its
+//! own; if the whole call should be one, put the breaker outside of retry.
 //!
 //! # States
 //! ```text

@@ -81,7 +81,7 @@ impl Bulkhead {
 
     /// Whether a call made now would run or wait, as opposed to be refused.
     pub fn can_accept(&self) -> bool {
-        self.shared.gate.accepts()
+        self.shared.gate.status().accepts
     }
 
     /// Changes the most calls that run at once, from now on.

@@ -63,7 +63,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
     message = "`{Self}` cannot carry a buttress rejection",
     note = "put `.lift_errors()` innermost, directly around the service, to turn `{Self}` into `BoxError`",
     note = "or `.typed_errors()` to turn it into `buttress::Error<{Self}>`",
-    note = "or implement `FromRejection` for your own error enum"
+    note = "or implement `FromRejection` for your own error enum",
+    note = "around a plain function there is no service: give `.call` one with `.map_err(BoxError::from)`, or run it through a stack that ends in `.typed_errors().functions()`"
 )]
 pub trait FromRejection {
     /// Makes an error that is nothing but the rejection.

@@ -161,8 +161,8 @@ impl Rejection {
         (!self.is_timed() && self.count() > 0).then(|| self.count())
     }
 
-    /// Whether this stands for "it took too long": the time-outs, the queue time-out, and a rate limit whose
-    /// wait would have been too long.
+    /// Whether this stands for "it took too long": the time-outs, and a wait for a turn that was, or would have
+    /// been, too long.
     pub fn is_timeout(&self) -> bool {
         self.code.is_slow()
     }

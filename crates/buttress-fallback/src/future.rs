@@ -81,6 +81,10 @@ impl Fallback {
     /// Runs `op`, and answers a failure with what `answer` makes of it: for what cannot be a service. It
     /// allocates once.
     ///
+    /// For one policy alone. The error of `op` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// ```
     /// # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
     /// # #[tokio::main(flavor = "current_thread")]

@@ -36,9 +36,9 @@
 //! | [`service`](FallbackLayer::service) | another service | the request again; that service `Clone` | owning |
 //! | [`last_good`](FallbackLayer::last_good) | the last good answer for the same key, marked stale | `Res: Clone` | through |
 //!
-//! *Through*: readiness is the inner service's own, a readied instance is called in place, and an error of
-//! `poll_ready` is passed on, because it means "discard this service". *Owning*: always ready; each call readies
-//! a clone of the primary inside its future, so that a primary that never gets ready, or is broken, is a failure
+//! A *through* layer lets readiness through: it is ready when the service inside is, calls the very instance that said
+//! so, and passes an error of `poll_ready` on, because that means "discard this service". An *owning* layer waits within
+//! its call: it is always ready, and each call readies a clone of the primary inside its future, so that a primary that never gets ready, or is broken, is a failure
 //! like any other and the second service answers. That one is readied only once it is needed. For the others,
 //! [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer) directly inside does the same.
 //!

@@ -21,13 +21,13 @@ use tower_service::Service;
 /// | error | status |
 /// |---|---|
 /// | rejection of the class [`Refused`](Class::Refused): open circuit, bulkhead, exhausted retries | 503 |
-/// | of the class [`TooMany`](Class::TooMany): rate limit | 429 |
+/// | of the class [`TooMany`](Class::TooMany): this caller asks too much | 429 |
 /// | of the class [`TimedOut`](Class::TimedOut): time-outs | 504 |
 /// | any error that is no rejection | 500 |
 ///
 /// Whatever stands for a rejection has a `Retry-After` in whole seconds, rounded up and never 0: the rejection's own,
 /// else the layer's ([`retry_after`](Self::retry_after), default 1 s), as for time-outs, which cannot know. The body is the rejection's code as plain text;
-/// neither policy names nor error texts go out. A *through* layer: readiness is the inner service's own.
+/// neither policy names nor error texts go out. A *through* layer: it is ready when the service inside is.
 ///
 /// Within the process the response is known to be a refusal of ours, by [`Refused`] among its extensions: what is around
 /// this stack does not take it for a failure of the server, unless this one [strips](Self::strip) it.

@@ -74,6 +74,10 @@ impl<F, A> TimeoutFuture<F, A> {
 impl Timeout {
     /// Runs `op` within the limit: for what cannot be a service. The time starts now.
     ///
+    /// For one policy alone. The error of `op` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// ```
     /// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

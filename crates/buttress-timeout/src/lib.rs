@@ -34,14 +34,14 @@
 //! - As proof that nothing happened. The request was sent, and the rejection says so.
 //!
 //! # Place in a stack
-//! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
-//! layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
+//! A *through* layer, one that lets readiness through: it is ready when the service inside is, and calls the very
+//! instance that said so. The same layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
 //! attempt**. Outside to inside: fallback, total timeout, retry, breaker, bulkhead, timeout of an attempt.
 //!
 //! # What it covers
 //! - `call`, from the moment it is called, and not the wait for readiness before it. If that wait must be bounded
-//!   too, put an owning layer inside (a bulkhead, or
-//!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
+//!   too, put an *owning* layer inside, one that is ready at once and waits within its `call`: a bulkhead, or
+//!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer).
 //! - The response as the service returns it. A body that is streamed later is not covered.
 //!
 //! # Who wins

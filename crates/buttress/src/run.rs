@@ -3,6 +3,11 @@ use tower_service::Service;
 
 /// Runs a plain function through a stack that ends in [`Functions`](crate::Functions).
 ///
+/// One stack runs functions of all results and errors. The list's last word says what comes out: `.typed_errors()` makes
+/// [`Error<E>`](crate::Error) of the function's `E`, `.lift_errors()` makes [`BoxError`](crate::BoxError), and with
+/// neither an error type of your own stays, if it has room for refusals ([`FromRejection`](crate::FromRejection)). For
+/// one policy alone there is `.call` of its handle.
+///
 /// ```
 /// # #[cfg(feature = "default")]
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -30,6 +35,19 @@ use tower_service::Service;
 /// # }
 /// # #[cfg(not(feature = "default"))]
 /// # fn main() {}
+/// ```
+///
+/// A struct that keeps a stack names its type, because no bound says "takes any function":
+///
+/// ```
+/// # #[cfg(feature = "default")]
+/// # mod orders {
+/// use buttress::{Functions, TypedErrors, retry::RetryService, timeout::TimeoutService};
+///
+/// struct Orders {
+///     stack: TimeoutService<RetryService<TypedErrors<Functions>>>,
+/// }
+/// # }
 /// ```
 pub trait Run: Clone {
     /// Readies a clone of the stack and calls it with `function`. A retry clones the function: borrows and `Arc`s
