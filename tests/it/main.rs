@@ -17,6 +17,7 @@ mod functions;
 mod nested;
 mod promql;
 mod recipes;
+mod registry;
 mod six_layers;
 mod soak;
 mod sources;

@@ -1,4 +1,4 @@
-//! Ends calls that take too long: in total, per attempt, per request, by name.
+//! Ends calls that take too long: in total, per attempt, per request.
 //!
 //! A timeout starts when `call` is called and drops the inner future when its limit is reached.
 //!
@@ -93,7 +93,6 @@ mod deadline;
 mod future;
 mod kind;
 mod layer;
-mod named;
 mod race;
 mod service;
 mod strategy;
@@ -105,7 +104,6 @@ pub use crate::{
     future::TimeoutFuture,
     kind::KIND,
     layer::TimeoutLayer,
-    named::Timeouts,
     race::{NOTHING_TO_RACE, Race, race},
     service::TimeoutService,
     strategy::{Configured, LimitOf, OnTimeout, Refuse, Value},
