@@ -48,7 +48,7 @@ pub use {buttress_core, erased_serde, serde};
 pub use crate::settings::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
-    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    budget::{Budget, BudgetConfig, TokenBudgetConfig, Withdrawal},
     chance::Chance,
     emitter::Emitter,
     events::Events,

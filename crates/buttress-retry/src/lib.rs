@@ -11,7 +11,7 @@
 //! let retry = Retry::builder("payments")
 //!     .max_attempts(3) // calls, the first included
 //!     .backoff(Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full))
-//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, and ten a second in any case
+//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, or ten a second if that is more
 //!     .build()?;
 //!
 //! let calls = std::sync::atomic::AtomicU32::new(0);
