@@ -3,8 +3,10 @@
 use std::{future::Future, pin::pin, time::Duration};
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Fallback, Rejection, Retry, ServiceBuilderExt,
-    Timeout, Verdict, breaker::{self, State}, rejection, test::MetricsProbe,
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Rejection, Retry, ServiceBuilderExt, Timeout, Verdict,
+    breaker::{self, State},
+    rejection,
+    test::MetricsProbe,
 };
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt, buffer::Buffer, load_shed::error::Overloaded, service_fn,
@@ -199,8 +201,7 @@ async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
     assert!(error.rejection().unwrap().was_sent());
     // Nor were those of one that was refused again and again.
     breaker.isolate();
-    let again =
-        Retry::builder("again").backoff(Backoff::none()).retry_rejections([breaker::OPEN]);
+    let again = Retry::builder("again").backoff(Backoff::none()).retry_rejections([breaker::OPEN]);
     let again = again.build().unwrap();
     let stack = ServiceBuilder::new().retrying(again.layer()).breaker(breaker.layer());
     let error = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use crate::sources::source;
 use buttress::{
     Backoff, BoxError, Breaker, BreakerConfig, Jitter, OnlyErrors, Retry, RetryConfig, Timeout,
     breaker::State,
 };
 use tokio::time::advance;
-use crate::sources::source;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 const fn ms(n: u64) -> Duration {

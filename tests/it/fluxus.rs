@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
+use crate::sources::source;
 use buttress::{
-    Backoff, BoxError, Breaker, BreakerConfig, Budget, CallContext, Chance, Jitter, OnlyErrors,
-    Retry, RetryConfig, Timeout, breaker::{self, State}, context, rejection,
+    Backoff, BoxError, Breaker, BreakerConfig, Budget, CallContext, Chance, Jitter, OnlyErrors, Retry,
+    RetryConfig, Timeout,
+    breaker::{self, State},
+    context, rejection,
 };
 use tokio::time::{Instant, advance, sleep};
-use crate::sources::source;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 const fn ms(n: u64) -> Duration {

@@ -11,10 +11,8 @@ use std::{
 };
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Chance, Event, Fallback, Name, Kind, Recorder, Retry,
-    ServiceBuilderExt, Timeout,
-    breaker::OnCancel,
-    bulkhead::words,
+    Backoff, BoxError, Breaker, Bulkhead, Chance, Event, Fallback, Kind, Name, Recorder, Retry,
+    ServiceBuilderExt, Timeout, breaker::OnCancel, bulkhead::words,
 };
 use tokio::time::{Instant, sleep};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};

@@ -54,7 +54,9 @@ async fn random_faults_for_long_leave_nothing_behind() {
         .queue_timeout(Some(ms(100)))
         .on_event(move |event| {
             match event {
-                Event::Note(note) if note.what == buttress::bulkhead::words::ADMITTED => seen_admitted.fetch_add(1, SeqCst),
+                Event::Note(note) if note.what == buttress::bulkhead::words::ADMITTED => {
+                    seen_admitted.fetch_add(1, SeqCst)
+                }
                 Event::Done { outcome, .. } if outcome.as_str() != "cancelled" => {
                     seen_done.fetch_add(1, SeqCst)
                 }

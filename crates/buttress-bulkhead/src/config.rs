@@ -7,8 +7,7 @@ use crate::gate::MAX_LIMIT;
 /// The settings of a [`Bulkhead`](crate::Bulkhead), as plain data.
 ///
 /// With the feature `serde`, times are text such as `"250ms"`, and `queue_timeout` may be `null` for none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BulkheadConfig {

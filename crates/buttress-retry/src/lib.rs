@@ -36,7 +36,8 @@
 //! A *through* layer for the first attempt: readiness is the inner service's own, and the instance that was polled
 //! ready is called in place. *Owning* for the others: they are made by a clone, which readies itself within the
 //! future and holds no reservation while it waits. Readiness that fails between attempts ends the call. A call ends
-//! with its response: a body that breaks off afterwards is not retried.
+//! with its response: a body that breaks off afterwards is not retried. To cover it, read it inside of the attempt, in
+//! [`Retry::call`].
 //!
 //! # What is retried
 //! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error

@@ -22,13 +22,16 @@ fn is_faulty(metric: Metric, faults: &[&str]) {
 
 #[test]
 fn sound_tables_have_no_faults() {
-    let rows = Rows::Counters("result", &[
-        ("success", When::Done(&[Outcome::Success])),
-        ("failure", When::Done(&[Outcome::Failure])),
-        ("failure", When::DoneAs("worse")),
-        ("shut", When::Code(&[SHUT])),
-        ("refused", When::Refused),
-    ]);
+    let rows = Rows::Counters(
+        "result",
+        &[
+            ("success", When::Done(&[Outcome::Success])),
+            ("failure", When::Done(&[Outcome::Failure])),
+            ("failure", When::DoneAs("worse")),
+            ("shut", When::Code(&[SHUT])),
+            ("refused", When::Refused),
+        ],
+    );
     assert_eq!(check(&[with(counter("gate_calls_total", rows))]), Ok(()));
     assert_eq!(check(&[]), Ok(()));
 }
@@ -69,17 +72,23 @@ fn labels_states_and_codes_are_the_kinds_own() {
     is_faulty(counter("gate_total", Rows::Counters("the result", rows)), &[label]);
     is_faulty(counter("gate_total", Rows::Counters("result", &[])), &["its label has no values"]);
     is_faulty(counter("gate_keys", Rows::LevelOf("keys", "side", &[])), &["its label has no values"]);
-    is_faulty(counter("gate_total", Rows::Changes(&[("shut", "ajar")])), &["\"ajar\" is no state of the kind"]);
+    is_faulty(
+        counter("gate_total", Rows::Changes(&[("shut", "ajar")])),
+        &["\"ajar\" is no state of the kind"],
+    );
     is_faulty(counter("gate_load", Rows::Level("load", &["ajar"])), &["\"ajar\" is no state of the kind"]);
     let theirs = When::Code(&[SHUT, &Code::refused("OTHER")]);
     is_faulty(counter("gate_total", Rows::Counter(theirs)), &["OTHER is no code of the kind"]);
-    static STATELESS: KindData = KindData::new("gate").metrics(&[Metric::new("gate_state", Rows::OneHot, "It.")]);
+    static STATELESS: KindData =
+        KindData::new("gate").metrics(&[Metric::new("gate_state", Rows::OneHot, "It.")]);
     assert_eq!(check(&[&STATELESS]), Err("gate: metric gate_state: its label has no values".into()));
 }
 
 #[test]
 fn no_two_rows_of_a_metric_are_for_one_event() {
-    let two = |one, other| counter("gate_total", Rows::Counters("result", Box::leak(Box::new([("a", one), ("b", other)]))));
+    let two = |one, other| {
+        counter("gate_total", Rows::Counters("result", Box::leak(Box::new([("a", one), ("b", other)]))))
+    };
     let success = When::Done(&[Outcome::Success]);
     let both = When::Done(&[Outcome::Failure, Outcome::Success]);
     is_faulty(two(success, both), &["two rows are for the outcome success"]);
@@ -105,7 +114,10 @@ fn names_are_one_kinds_and_mean_one_thing() {
         KindData::new("gate").metrics(&[Metric::new("calls_total", Rows::Counter(When::Shadow), "Others.")]);
     assert_eq!(check(&[&GATE, &GATES]), Ok(()));
     let faults = check(&[&GATE, &DOOR]).unwrap_err();
-    assert_eq!(faults, "gate: metric calls_total: door has it too\ndoor: metric calls_total: gate has it too");
+    assert_eq!(
+        faults,
+        "gate: metric calls_total: door has it too\ndoor: metric calls_total: gate has it too"
+    );
     let faults = check(&[&GATE, &OTHER]).unwrap_err();
     assert_eq!(faults.lines().next(), Some("gate: metric calls_total: the kind has it in two ways"));
 }

@@ -27,32 +27,31 @@ const ENDED: &[Row] = &[
 const TOOK: &[Row] = &[("well", When::Done(&[Outcome::Success])), ("ill", When::Done(&[Outcome::Failure]))];
 
 /// At one gate.
-static GATE: KindData =
-    KindData::new("gate").codes(&[SHUT, LATE, BROKEN]).states(STATES).metrics(&[
-        Metric::new("gate_calls_total", Rows::Counters("result", ENDED), "Calls."),
-        Metric::new("gate_refused_total", Rows::Counter(When::Refused), "Refusals."),
-        Metric::new("gate_slow_total", Rows::Counter(When::Slow(&[Outcome::Success])), "Slow ones."),
-        Metric::new("gate_would_refuse_total", Rows::Rare(When::Shadow), "Refusals in shadow mode."),
-        Metric::new("gate_entered_total", Rows::Counter(When::Begin("entered")), "Entries."),
-        Metric::new(
-            "gate_kicked_total",
-            Rows::Counters("by", &[
-                ("horse", When::NoteOf("kicked", "horse")),
-                ("mule", When::NoteOf("kicked", "mule")),
-            ]),
-            "Kicks.",
+static GATE: KindData = KindData::new("gate").codes(&[SHUT, LATE, BROKEN]).states(STATES).metrics(&[
+    Metric::new("gate_calls_total", Rows::Counters("result", ENDED), "Calls."),
+    Metric::new("gate_refused_total", Rows::Counter(When::Refused), "Refusals."),
+    Metric::new("gate_slow_total", Rows::Counter(When::Slow(&[Outcome::Success])), "Slow ones."),
+    Metric::new("gate_would_refuse_total", Rows::Rare(When::Shadow), "Refusals in shadow mode."),
+    Metric::new("gate_entered_total", Rows::Counter(When::Begin("entered")), "Entries."),
+    Metric::new(
+        "gate_kicked_total",
+        Rows::Counters(
+            "by",
+            &[("horse", When::NoteOf("kicked", "horse")), ("mule", When::NoteOf("kicked", "mule"))],
         ),
-        Metric::new("gate_again_total", Rows::Counters("why", &[("rain", When::Attempt("rain"))]), "Tries."),
-        Metric::new("gate_changes_total", Rows::Changes(&[("open", "shut")]), "Changes."),
-        Metric::new("gate_state", Rows::OneHot, "The state."),
-        Metric::new("gate_changed_timestamp_seconds", Rows::ChangedAt, "When.").seconds().stays(),
-        Metric::new("gate_load_ratio", Rows::Level("load", &["open"]), "The load.").rests_at(f64::NAN),
-        Metric::new("gate_weight_bytes", Rows::Level("weight", &[]), "The weight.").bytes().rests_at(7.0),
-        Metric::new("gate_queue", Rows::LevelOf("queue", "side", &["left", "right"]), "Waiting."),
-        Metric::new("gate_call_seconds", Rows::Elapsed("how", TOOK), "Times.").seconds().buckets(&[1.0]),
-        Metric::new("gate_wait_seconds", Rows::Took("waited"), "Waits.").seconds().buckets(&[1.0]),
-        Metric::new("gate_pause_seconds", Rows::Delays, "Pauses.").seconds().buckets(&[1.0]),
-    ]);
+        "Kicks.",
+    ),
+    Metric::new("gate_again_total", Rows::Counters("why", &[("rain", When::Attempt("rain"))]), "Tries."),
+    Metric::new("gate_changes_total", Rows::Changes(&[("open", "shut")]), "Changes."),
+    Metric::new("gate_state", Rows::OneHot, "The state."),
+    Metric::new("gate_changed_timestamp_seconds", Rows::ChangedAt, "When.").seconds().stays(),
+    Metric::new("gate_load_ratio", Rows::Level("load", &["open"]), "The load.").rests_at(f64::NAN),
+    Metric::new("gate_weight_bytes", Rows::Level("weight", &[]), "The weight.").bytes().rests_at(7.0),
+    Metric::new("gate_queue", Rows::LevelOf("queue", "side", &["left", "right"]), "Waiting."),
+    Metric::new("gate_call_seconds", Rows::Elapsed("how", TOOK), "Times.").seconds().buckets(&[1.0]),
+    Metric::new("gate_wait_seconds", Rows::Took("waited"), "Waits.").seconds().buckets(&[1.0]),
+    Metric::new("gate_pause_seconds", Rows::Delays, "Pauses.").seconds().buckets(&[1.0]),
+]);
 
 /// At many gates by key: another static of the same name.
 static GATES: KindData = KindData::new("gate").codes(&[SHUT, LATE, BROKEN]).states(STATES).metrics(&[
@@ -60,8 +59,11 @@ static GATES: KindData = KindData::new("gate").codes(&[SHUT, LATE, BROKEN]).stat
     Metric::new("gate_keys", Rows::LevelOf("keys", "state", STATES), "Keys."),
 ]);
 
-static DOOR: KindData = KindData::new("door")
-    .metrics(&[Metric::new("door_calls_total", Rows::Counter(When::Done(&[Outcome::Success])), "Calls.")]);
+static DOOR: KindData = KindData::new("door").metrics(&[Metric::new(
+    "door_calls_total",
+    Rows::Counter(When::Done(&[Outcome::Success])),
+    "Calls.",
+)]);
 
 fn seen() -> Seen {
     Seen::by_hand().and(&GATE).and(&GATES).and(&DOOR)
@@ -172,7 +174,10 @@ fn levels_and_changes_move_gauges_and_words_of_nobody_move_none() {
     gate.level(Level::of("queue", "behind", 3.0));
     assert_eq!(state(), [Some(0.0), Some(1.0)]);
     assert_eq!(of("gate_load_ratio", &[]), Some(0.5));
-    assert_eq!((of("gate_queue", &[("side", "left")]), of("gate_queue", &[("side", "right")])), (Some(2.0), None));
+    assert_eq!(
+        (of("gate_queue", &[("side", "left")]), of("gate_queue", &[("side", "right")])),
+        (Some(2.0), None)
+    );
 
     gate.change("open", "shut");
     assert_eq!((state(), of("gate_load_ratio", &[])), (vec![Some(1.0), Some(0.0)], Some(0.5)));
@@ -280,7 +285,9 @@ fn handles_per_call_are_made_for_each_move_and_begin_nothing_at_zero() {
         gate.emit(done(Outcome::Success));
         gate
     });
-    assert!(first.0.series().iter().all(|one| one.name == "gate_calls_total" || one.name.contains("build_info")));
+    assert!(
+        first.0.series().iter().all(|one| one.name == "gate_calls_total" || one.name.contains("build_info"))
+    );
     assert_eq!(first.0.series().iter().filter(|one| one.name == "gate_calls_total").count(), 1);
     second.0.with_local(|| {
         gate.emit(done(Outcome::Success));
@@ -542,7 +549,10 @@ mod lines {
             wide.record(&Event::Transition(&change("wind")));
         });
         let names = names.0.lock().unwrap();
-        assert_eq!(*names, ["message", "policy.name", "policy.kind", "a", "b", "c", "d", "e", "f", "g", "h", "i"]);
+        assert_eq!(
+            *names,
+            ["message", "policy.name", "policy.kind", "a", "b", "c", "d", "e", "f", "g", "h", "i"]
+        );
         assert!(buttress_metrics::check(&[&WIDE]).unwrap_err().contains("more than 9 fields"));
     }
 }

@@ -84,10 +84,7 @@ fn cached_handles_stay_with_the_recorder_they_were_made_for() {
     let metrics = Metrics::default();
     let per_call = Metrics::builder().handle_mode(HandleMode::PerCall).build().unwrap();
     let (cached, fresh) = first.0.with_local(|| {
-        let policies = (
-            policy(&TIMEOUT, "cached", &metrics),
-            policy(&TIMEOUT, "per_call", &per_call),
-        );
+        let policies = (policy(&TIMEOUT, "cached", &metrics), policy(&TIMEOUT, "per_call", &per_call));
         policies.0.emit(done(Outcome::Success));
         policies.1.emit(done(Outcome::Success));
         policies

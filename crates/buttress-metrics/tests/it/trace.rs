@@ -223,8 +223,7 @@ fn exhausted_retries_are_told_once_a_second_with_how_many_were_not() {
 // Nothing that may happen with every call is above DEBUG, but a fallback that failed
 #[test]
 fn refusals_timeouts_and_fallbacks_are_told_at_debug_and_a_failed_fallback_at_error() {
-    let why =
-        Rejection::new(breaker::OPEN, &Name::new("payments")).with_retry_after(Duration::from_secs(3));
+    let why = Rejection::new(breaker::OPEN, &Name::new("payments")).with_retry_after(Duration::from_secs(3));
     let done_as = |outcome, result| Event::Done {
         outcome,
         result,
