@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::{Router, routing::get};
 use buttress::{
-    Breaker, Bulkhead, Timeout,
-    metrics::{CATALOG, Metrics, OTHER},
+    Breaker, Bulkhead, KINDS, Timeout,
+    metrics::{Metrics, OTHER, catalog, prometheus::with_buckets},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
@@ -25,7 +25,7 @@ async fn down() -> Result<(), BoxError> {
 
 /// Installs the exporter and serves what it holds; how to scrape it.
 async fn exporter() -> impl AsyncFn() -> String {
-    let recorder = buttress::metrics::prometheus::with_buckets(PrometheusBuilder::new()).build_recorder();
+    let recorder = with_buckets(PrometheusBuilder::new(), KINDS).build_recorder();
     let page = recorder.handle();
     metrics::set_global_recorder(recorder).unwrap();
     let app = Router::new().route("/metrics", get(move || async move { page.render() }));
@@ -60,7 +60,7 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
 
     let scrape = exporter().await;
     assert_eq!(scrape().await, "");
-    buttress::metrics::describe_all();
+    buttress::metrics::describe_all(KINDS);
     let first = scrape().await;
     has(&first, &[&format!("buttress_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))]);
 
@@ -97,9 +97,10 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
         ],
     );
     // Every family on the page is described as in the catalogue.
+    let catalog = catalog(KINDS);
     for family in before.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = family.split_once(' ').unwrap();
-        let def = CATALOG.iter().find(|def| def.name == name).unwrap();
+        let def = catalog.iter().find(|def| def.name == name).unwrap();
         assert_eq!(kind, def.kind.as_str(), "{name}");
         has(&before, &[&format!("# HELP {name} {}", def.help)]);
     }

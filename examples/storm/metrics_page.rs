@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use buttress::metrics::prometheus::with_buckets;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tower::BoxError;
 
 /// Installs the recorder of the process and serves what it holds; within a runtime, which keeps it small.
 pub(crate) fn router() -> Result<Router, BoxError> {
-    let recorder = buttress::metrics::prometheus::with_buckets(PrometheusBuilder::new()).build_recorder();
+    let builder = with_buckets(PrometheusBuilder::new(), buttress::KINDS);
+    let recorder = builder.build_recorder();
     let page = recorder.handle();
     metrics::set_global_recorder(recorder)?;
     buttress::metrics::install();

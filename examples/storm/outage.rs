@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use buttress::metrics::prometheus::with_buckets;
 use http_body_util::BodyExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::runtime::Builder;
@@ -47,7 +48,8 @@ const TOLD: [&str; 10] = [
 pub(crate) fn samples() -> Result<String, BoxError> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
     runtime.block_on(async {
-        let recorder = buttress::metrics::prometheus::with_buckets(PrometheusBuilder::new()).build_recorder();
+        let builder = with_buckets(PrometheusBuilder::new(), buttress::KINDS);
+        let recorder = builder.build_recorder();
         let page = recorder.handle();
         metrics::set_global_recorder(recorder)?;
         buttress::metrics::install();

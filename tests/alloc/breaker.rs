@@ -8,8 +8,8 @@ use std::{
 };
 
 use allocation_counter::measure;
-use buttress_breaker::{Breaker, BreakerBuilder, OnCancel, WindowConfig};
-use buttress_core::{Error, Kind, Recorder, TypedErrorsLayer, observe::recorder_fn};
+use buttress::breaker::{Breaker, BreakerBuilder, OnCancel, WindowConfig};
+use buttress::{Error, Kind, Recorder, TypedErrorsLayer, observe::recorder_fn};
 use tower::{Layer, Service, service_fn};
 
 type Answer = Result<u32, std::fmt::Error>;

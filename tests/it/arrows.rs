@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What DESIGN promises somebody who wants a breaker and nothing else.
-const MOST_TRANSITIVE: usize = 15;
+const MOST_TRANSITIVE: usize = 16;
 
 /// What we read of `cargo metadata`.
 #[derive(Deserialize)]
@@ -145,7 +145,7 @@ fn architecture_page_has_a_row_for_every_crate() {
 }
 
 #[test]
-fn core_and_breaker_bring_at_most_fifteen_crates() {
+fn core_kit_and_breaker_are_at_most_sixteen_crates() {
     // `cargo tree` and not `cargo metadata`, which joins the features of the whole workspace.
     let tree = cargo(
         "tree -p buttress-breaker --edges normal --prefix none --no-dedupe --target x86_64-unknown-linux-gnu",

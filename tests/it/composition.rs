@@ -116,7 +116,7 @@ async fn total_time_out_answers_for_calls_that_waited_in_line_until_then() {
     let stack = ServiceBuilder::new().deadline(total.layer()).bulkhead(bulkhead.layer());
     let why = stack.service(service_fn(down)).oneshot(1).await.unwrap_err();
     let why = rejection(&*why).unwrap();
-    assert_eq!((why.code(), why.policy(), why.was_sent()), ("TIMEOUT", "total", false));
+    assert_eq!((why.code().as_str(), why.policy(), why.was_sent()), ("TIMEOUT", "total", false));
     let stack = ServiceBuilder::new().deadline(total.layer().fallback(|| 7)).bulkhead(bulkhead.layer());
     assert_eq!(stack.service(service_fn(down)).oneshot(1).await.unwrap(), 7);
     assert_eq!((total.snapshot().timeouts, bulkhead.snapshot().queue_timeouts), (2, 2));
@@ -186,7 +186,7 @@ async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
         .service(service_fn(down));
     let error = stack.clone().oneshot(1).await.unwrap_err();
     let why = error.downcast_ref::<Rejection>().unwrap();
-    assert_eq!((why.policy(), why.code(), why.was_sent()), ("attempts", "CIRCUIT_OPEN", true));
+    assert_eq!((why.policy(), why.code().as_str(), why.was_sent()), ("attempts", "CIRCUIT_OPEN", true));
     // The call has failed, and to repeat it would work against whoever refused.
     assert_eq!((outer.snapshot().retries, whole.snapshot().failures), (0, 1));
     // The only attempt of this one was not sent.
@@ -250,7 +250,7 @@ async fn deadline_that_ends_a_wait_in_line_is_a_time_out_of_both_limits_and_noth
     let _taken = bulkhead.acquire().await.unwrap();
     let error = stack.oneshot(1).await.unwrap_err();
     let why = rejection(&*error).unwrap();
-    assert_eq!((why.policy(), why.code(), why.was_sent()), ("total", "TIMEOUT", false));
+    assert_eq!((why.policy(), why.code().as_str(), why.was_sent()), ("total", "TIMEOUT", false));
     for limit in [&total, &attempt] {
         let seen = limit.snapshot();
         assert_eq!((seen.timeouts, seen.failures, seen.cancelled, seen.refused), (1, 0, 0, 0));
@@ -258,4 +258,24 @@ async fn deadline_that_ends_a_wait_in_line_is_a_time_out_of_both_limits_and_noth
     assert_eq!((retry.snapshot().retries, bulkhead.snapshot().queued), (0, 0));
     // It only waited for its turn.
     assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_around_retries_that_report_exhaustion_do_not_nest_their_errors() {
+    let retry = |name: &str| {
+        let retry = Retry::builder(name).max_attempts(2).backoff(Backoff::none()).report_exhaustion(true);
+        // Tries again what one inside gave up on.
+        retry.build().unwrap().layer().classify_with(|_: Result<&u32, &BoxError>| Verdict::transient())
+    };
+    let five = ServiceBuilder::new()
+        .retrying(retry("five"))
+        .retrying(retry("four"))
+        .retrying(retry("three"))
+        .retrying(retry("two"))
+        .retrying(retry("one"))
+        .service(service_fn(down));
+    let error = five.oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&*error).unwrap().policy(), "five");
+    let chain: Vec<_> = std::iter::successors(error.source(), |&error| error.source()).collect();
+    assert_eq!(chain.iter().map(ToString::to_string).collect::<Vec<_>>(), ["down"]);
 }

@@ -2,14 +2,20 @@
 
 mod arrows;
 mod axum_serve;
+mod catalogue;
+mod compiler_says;
 mod composition;
 mod contract;
+mod contrib;
 mod coverage;
 mod didactic;
 mod first_outage;
 mod first_screen;
 mod fluxus;
 mod fronts;
+mod functions;
+mod nested;
+mod promql;
 mod recipes;
 mod six_layers;
 mod soak;

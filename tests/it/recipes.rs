@@ -107,7 +107,7 @@ async fn fallback_outside_of_the_breaker_sees_refusals_failures_and_time_outs() 
     let told = seen.clone();
     let skip = fallback.layer().answer_with(move |failed: Result<&'static str, BoxError>| {
         let error = failed.unwrap_err();
-        told.lock().unwrap().push(rejection(&*error).map_or("FAILED", |why| why.code()));
+        told.lock().unwrap().push(rejection(&*error).map_or("FAILED", |why| why.code().as_str()));
         Ok::<_, BoxError>("skipped")
     });
     let mut save = ServiceBuilder::new().fallback(skip).breaker(breaker.layer()).lift_errors().service(

@@ -2,7 +2,7 @@
 //!
 //! The tests' recorders write what they were told by real policies into a folder, in Prometheus' text format:
 //! `MetricsProbe` of buttress-test, and whatever renders a page. The catalogue is read from the table in
-//! `docs/metrics.md`, which a test of buttress-metrics holds against the constant.
+//! `docs/metrics.md`, which a test of the suite holds against the tables of all kinds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

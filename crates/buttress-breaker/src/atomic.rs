@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use buttress_kit::unpoisoned;
+
 use crate::{
     State,
     circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Ticket},
@@ -18,12 +20,11 @@ use crate::{
     sync::{
         AtomicU64, Mutex, MutexGuard,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
-        lock,
     },
 };
 
 /// The most successes counted at a time: 24 bits.
-const MOST: u64 = (1 << 24) - 1;
+const MOST: u32 = (1 << 24) - 1;
 
 /// What the word says about the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +61,9 @@ const PHASES: [Phase; 7] = [
 pub(crate) struct StateWord(u64);
 
 impl StateWord {
-    fn new(generation: u64, timed: bool, phase: Phase, left: u64) -> Self {
+    fn new(generation: u64, timed: bool, phase: Phase, left: u32) -> Self {
         let flags = u64::from(timed) << 3 | phase as u64;
-        Self((generation & GENERATIONS) << 28 | flags << 24 | left.min(MOST))
+        Self((generation & GENERATIONS) << 28 | flags << 24 | u64::from(left.min(MOST)))
     }
 
     #[inline]
@@ -105,11 +106,11 @@ impl StateWord {
 
     #[inline]
     fn left(self) -> u64 {
-        self.0 & MOST
+        self.0 & u64::from(MOST)
     }
 
-    fn with_left(self, left: u64) -> Self {
-        Self(self.0 & !MOST | left.min(MOST))
+    fn with_none_left(self) -> Self {
+        Self(self.0 & !u64::from(MOST))
     }
 }
 
@@ -125,8 +126,6 @@ pub(crate) struct AtomicCircuit {
 struct Guarded {
     circuit: Circuit,
     rules: Arc<Rules>,
-    /// How many successes the word could count when it was last written.
-    given: u64,
 }
 
 impl AtomicCircuit {
@@ -135,9 +134,11 @@ impl AtomicCircuit {
             word: AtomicU64::new(0),
             blocked_until: AtomicU64::new(0),
             valid_until: AtomicU64::new(0),
-            guarded: Mutex::new(Guarded { circuit, rules, given: 0 }),
+            guarded: Mutex::new(Guarded { circuit, rules }),
         };
-        atomic.publish(&mut lock(&atomic.guarded));
+        let mut guarded = unpoisoned(atomic.guarded.lock());
+        atomic.publish(&mut guarded);
+        drop(guarded);
         atomic
     }
 
@@ -160,7 +161,7 @@ impl AtomicCircuit {
         (left > 0 && !over).then_some(left)
     }
 
-    /// Whether the circuit, found half-open, is so for too long. To be asked before `blocked_until`.
+    /// Whether the circuit, found half-open, is so for too long. Comes before any look at `blocked_until`.
     #[inline]
     pub(crate) fn is_over(&self, word: StateWord, now: u64) -> bool {
         // Acquire: if this is of a later state, so is `blocked_until` from here on.
@@ -199,18 +200,16 @@ impl AtomicCircuit {
 
     /// Takes the lock, and the successes counted so far over into the circuit.
     pub(crate) fn lock(&self) -> CircuitGuard<'_> {
-        let mut guarded = lock(&self.guarded);
+        let mut guarded = unpoisoned(self.guarded.lock());
         // None may be counted from here on, or they would come before what is done now.
-        let word = StateWord(self.word.swap(self.word().with_left(0).0, AcqRel));
-        let counted = guarded.given.saturating_sub(word.left());
-        guarded.given = 0;
-        guarded.circuit.add_successes(counted);
+        let word = StateWord(self.word.swap(self.word().with_none_left().0, AcqRel));
+        guarded.circuit.end_grant(word.left());
         CircuitGuard { atomic: self, guarded }
     }
 
     /// Writes the word anew. Only with the lock held.
     fn publish(&self, guarded: &mut Guarded) {
-        let Guarded { circuit, rules, given } = guarded;
+        let Guarded { circuit, rules } = guarded;
         let blocked = circuit.blocked_until(rules);
         let phase = match circuit.state() {
             State::Closed if blocked > 0 => Phase::Ramping,
@@ -221,11 +220,11 @@ impl AtomicCircuit {
             State::Isolated => Phase::Isolated,
             State::Disabled => Phase::Disabled,
         };
-        *given = circuit.allowance(rules, MOST);
+        let granted = circuit.grant(rules, MOST);
         self.blocked_until.store(blocked, Relaxed);
         self.valid_until.store(circuit.valid_until(), Release);
-        // Release: who sees the new word sees the times that belong to it.
-        self.word.store(StateWord::new(circuit.generation(), rules.timed, phase, *given).0, Release);
+        // Release: a call that sees the new word sees the times that belong to it.
+        self.word.store(StateWord::new(circuit.generation(), rules.timed, phase, granted).0, Release);
     }
 }
 

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Event, Kind, Level, Levels, Name, Rejection, Standard};
+use buttress_core::{ConfigError, Event, Level, Levels, Name, Rejection, Standard};
 use buttress_kit::{
     Events, Handle, Health,
-    handle::{Data, Patch, Prepared},
+    handle::{Patch, Prepared},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ impl Breaker {
     /// Makes a breaker with these settings.
     ///
     /// # Errors
-    /// Where the settings cannot work; names the field, its value and why.
+    /// The settings cannot work; names the policy, the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
     }
@@ -51,15 +51,19 @@ impl Breaker {
     /// holds its permit until the future ends or is dropped. [`BreakerFuture::classify_with`] says what counts as
     /// a failure.
     ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// ```
     /// # tokio_test::block_on(async {
-    /// use buttress_breaker::Breaker;
-    /// use buttress_core::BoxError;
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, rejection};
     ///
     /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
     /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
     /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
-    /// assert_eq!(buttress_core::rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
     /// # });
     /// ```
     pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
@@ -71,13 +75,14 @@ impl Breaker {
 
     /// Asks for one call and returns a scope guard for it, to be told how the call ended.
     ///
-    /// Dropping the guard untold is a cancelled call, or a failure where a panic drops it.
+    /// Dropping the guard untold is a cancelled call, or a failure if a panic drops it.
     ///
     /// # Errors
-    /// Where the circuit refuses.
+    /// The circuit refuses.
     ///
     /// ```
-    /// use buttress_breaker::{Breaker, State};
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{Breaker, State};
     ///
     /// let breaker = Breaker::builder("disk").consecutive_failures(2).build().unwrap();
     /// for _ in 0..2 {
@@ -87,8 +92,9 @@ impl Breaker {
     /// assert_eq!(breaker.state(), State::Open);
     /// assert_eq!(breaker.try_acquire().unwrap_err().code(), "CIRCUIT_OPEN");
     /// ```
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejection> {
-        Permit::of(self.engine.clone(), self.engine.admit())
+        Permit::of(&self.engine, self.engine.admit())
     }
 
     /// The name.
@@ -139,10 +145,10 @@ impl Breaker {
         self.engine.manual(|circuit, rules, now| circuit.force_open(rules, Some(nanos(wait).max(1)), now));
     }
 
-    /// Lets probes in at once, where the circuit is open or isolated.
+    /// Lets probes in at once, if the circuit is open or isolated.
     ///
     /// # Errors
-    /// Where calls flow: there is nothing to probe. The state stays.
+    /// Calls flow: there is nothing to probe. The state stays.
     pub fn force_half_open(&self) -> Result<(), IllegalTransition> {
         let done = self.engine.manual(|circuit, rules, now| circuit.force_half_open(rules, now));
         done.map_err(|from| IllegalTransition { from, to: State::HalfOpen })
@@ -210,25 +216,7 @@ impl Breaker {
 }
 
 impl Handle for Breaker {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     /// [`Down`](Health::Down) while calls are refused, [`Degraded`](Health::Degraded) while probes are let in, or with
     /// a share of failures or slow calls that is at its threshold.
@@ -239,14 +227,6 @@ impl Handle for Breaker {
             _ if healthy => Health::Up,
             _ => Health::Degraded,
         }
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
     }
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {

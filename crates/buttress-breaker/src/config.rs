@@ -12,7 +12,7 @@ settings! {
     /// of the calls fail (`failure_rate` = 0.5).
     ///
     /// ```
-    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*, buttress_kit::*}; }
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
     /// use std::time::Duration;
     /// use buttress::{BreakerConfig, WindowConfig};
     ///
@@ -220,9 +220,9 @@ impl Comparison {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// One dropped call means nothing. But where a whole window of calls was dropped, `minimum_calls` at least,
+    /// One dropped call means nothing. But if a whole window of calls was dropped, `minimum_calls` at least,
     /// and none came to an end, they count as failures: so a service that hangs opens the circuit though a
-    /// time-out further out ends every call. And where slow calls are a rule, a call dropped after more than
+    /// time-out further out ends every call. And if slow calls are a rule, a call dropped after more than
     /// `slow_call_duration` counts as slow. The default.
     #[default]
     WhenAll,
@@ -271,7 +271,7 @@ mod text {
     use buttress_kit::{Backoff, BackoffKind, Jitter};
     use serde::Deserialize;
 
-    /// Reads a backoff that is the breaker's where it says nothing: what is usual between retries, full jitter from
+    /// Reads a backoff that is the breaker's own in what it leaves out: what is usual between retries, full jitter from
     /// 100 ms, would hardly keep a circuit open.
     pub(super) fn open_backoff<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
         #[derive(serde::Deserialize)]

@@ -112,7 +112,7 @@ where
         let this = self.as_mut().project();
         let flight = this.flight;
         // What is told once is not told again, whatever the inner future does when it is polled too often.
-        if let (PhaseProj::Calling { call }, Some(admission)) = (this.phase.project(), flight.ticket()) {
+        if let (PhaseProj::Calling { call }, true) = (this.phase.project(), flight.ticket().is_some()) {
             // Until the verdict is in: the call and the classifier are somebody else's code.
             let inside = flight.inside();
             // The call first: one that has finished wins over a limit that has passed.
@@ -129,7 +129,7 @@ where
                 }
                 Poll::Pending => inside.leave(),
             }
-            if admission.began().is_none() {
+            if flight.ticket().and_then(Admission::began).is_none() {
                 return Poll::Pending;
             }
         }

@@ -24,7 +24,7 @@ impl<C> BreakerLayer<C> {
     /// With this closure for what is a failure.
     ///
     /// ```
-    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*, buttress_kit::*}; }
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
     /// use buttress::{BoxError, Breaker, Verdict};
     ///
     /// let breaker = Breaker::builder("quota").build().unwrap();

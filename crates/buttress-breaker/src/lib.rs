@@ -1,19 +1,12 @@
 //! A circuit breaker: stops calling a service that fails, and finds out when it works again.
 //!
-//! For calls that leave the process, to something that can be down or slow while others are not. Not for calls
-//! that fail because of what they ask (let a [classifier](BreakerLayer::classify_with) say so, or they open the
-//! circuit for everybody), and not to bound how long or how many: that is what timeouts and bulkheads are for.
-//!
-//! A *through* layer: readiness is the inner service's own, and the instance that was readied is the one that is
-//! called. Its place is `… > total timeout > retry > hedge > breaker > bulkhead > attempt timeout > service`, so
-//! that each attempt is an outcome of its own; where the whole call should be one, put it outside of the retry.
-//!
 //! ```
+//! # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
 //! # tokio_test::block_on(async {
 //! use std::time::Duration;
-//! use buttress_breaker::{Breaker, State};
-//! use buttress_core::rejection;
-//! use tower::{BoxError, Layer, ServiceExt, service_fn};
+//!
+//! use buttress::{BoxError, Breaker, State, rejection};
+//! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let breaker = Breaker::builder("payments")
 //!     .consecutive_failures(2)
@@ -32,6 +25,18 @@
 //! # });
 //! ```
 //!
+//! # When not
+//! - For calls that stay in the process: nothing there is down while the rest is up.
+//! - For calls that fail because of what they ask. Let a [classifier](BreakerLayer::classify_with) say so, or they
+//!   open the circuit for everybody.
+//! - To bound how long calls take or how many there are: that is what timeouts and bulkheads are for.
+//!
+//! # Place in a stack
+//! A *through* layer, one that lets readiness through: it is ready when the service inside is, and calls the very
+//! instance that said so. Inside of retry, outside of the bulkhead:
+//! `… > total timeout > retry > breaker > bulkhead > attempt timeout > service`. There each attempt is an outcome of its
+//! own; if the whole call should be one, put the breaker outside of retry.
+//!
 //! # States
 //! ```text
 //!             a rule says so                  the wait is over, and a call comes
@@ -46,49 +51,48 @@
 //! [`disable`](Breaker::disable) and [`metrics_only`](Breaker::metrics_only) (let everything in),
 //! [`force_close`](Breaker::force_close), [`reset`](Breaker::reset).
 //!
-//! Every admission carries the generation it was made in, and each change of state begins a new one: a result
-//! that comes late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon
-//! as the wait is over; the transition itself happens with the next call. So with the end of
+//! Every admission carries the generation it was made in, and each change of state begins a new one: a result that comes
+//! late changes nothing. Nothing runs in the background. [`Breaker::state`] says half-open as soon as the wait is over;
+//! the transition itself happens with the next call. So with the end of
 //! [`half_open_timeout`](BreakerConfig::half_open_timeout), which a look by [`Breaker::snapshot`] brings about too.
 //!
 //! # Ready, open, half-open
-//! A refusal comes from `call`, never from `poll_ready`, where an error means "throw this service away". An open
-//! circuit is ready at once and leaves the inner service alone, ready or not; who was waiting for it is woken when
-//! the circuit opens. A probe is taken in `call` only. Under a load balancer a fast refusal looks like the
-//! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit
-//! not ready instead, until the wait is over or somebody changes the state.
+//! A refusal comes from `call`, never from `poll_ready`, whose error means "throw this service away". An open circuit is
+//! ready at once and leaves the inner service alone, ready or not; a caller that was waiting for the inner service is
+//! woken when the circuit opens. A probe is taken in `call` only. Under a load balancer a fast refusal looks like the
+//! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit not
+//! ready instead, until the wait is over or somebody changes the state.
 //!
 //! # When to try again
 //! Every refusal has a [`retry_after`](buttress_core::Rejection::retry_after), of 1 ms at least: what is left of the
-//! open wait; while half-open, until a probe's place comes back, but no longer than the circuit was open; during a
-//! ramp, a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
+//! open wait; while half-open, until a probe's slot comes back, but no longer than the circuit was open; during a ramp,
+//! a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
 //! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
 //!
 //! # Many circuits
-//! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit
-//! for each key found in the request (tenant, host), with one set of settings and a bound on their number.
+//! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit for each
+//! key found in the request (tenant, host), with one set of settings and a bound on their number.
 //!
 //! # What is told
-//! [`Breaker::events`], or an observer (`.observe`, `.on_event`, or one for the whole process):
-//!
 //! | event | when |
 //! |---|---|
-//! | `Done` | a call that was let in ended: once each, however it ended |
-//! | `Refused` | a call was refused, or would have been (`shadow`) |
-//! | `Transition` | the state changed, with cause, counts, shares and times; in order, outside of every lock |
-//! | `Level` | the state when an observer attaches; the shares of failures and slow calls as they change |
-//! | `Note` | reset, new settings, an expired lease, a threshold passed in `metrics_only`, an evicted key |
+//! | [`Done`](buttress_core::Event::Done) | a call that was let in ended: once each, however it ended |
+//! | [`Refused`](buttress_core::Event::Refused) | a call was refused, or would have been (`shadow`) |
+//! | [`Transition`](buttress_core::Event::Transition) | the state changed, with cause, counts, shares and times; in order, outside of every lock |
+//! | [`Level`](buttress_core::Event::Level) | the state when an observer attaches; the shares of failures and slow calls as they change |
+//! | [`Note`](buttress_core::Event::Note) | a reset; new settings; an expired lease; a threshold passed in `metrics_only`; an evicted key |
 //!
-//! A keyed breaker tells how many keys are in which state (`Level::Keys`) instead of transitions and shares.
+//! A keyed breaker tells how many keys are in which state (the level [`KEYS`](words::KEYS)) instead of transitions and
+//! shares.
 //!
 //! # Settings
-//! | field | default |
+//! | setting | default |
 //! |---|---|
 //! | [`consecutive_failures`](BreakerConfig::consecutive_failures) | no such rule |
-//! | [`failure_rate`](BreakerConfig::failure_rate) | 0.5, where no other rule is set |
+//! | [`failure_rate`](BreakerConfig::failure_rate) | 0.5, if no other rule is set |
 //! | [`failure_count`](BreakerConfig::failure_count) | no such rule |
 //! | [`slow_call_duration`](BreakerConfig::slow_call_duration), [`slow_call_rate`](BreakerConfig::slow_call_rate) | no such rule |
-//! | [`minimum_calls`](BreakerConfig::minimum_calls) | 20 where a rate is a rule, else 0 |
+//! | [`minimum_calls`](BreakerConfig::minimum_calls) | 20 if a rate is a rule, else 0 |
 //! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets; or a count of calls, or an interval |
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
@@ -105,13 +109,17 @@
 //! | [`mode`](BreakerConfig::mode) | enforce |
 //! | [`initial_state`](BreakerConfig::initial_state) | closed |
 //!
-//! Why not five failures in a row, as many do: that is a question of traffic. At 1 000 calls a second of which a
-//! tenth fails, five in a row come about every two minutes.
+//! Why not five failures in a row, as many do: that is a question of traffic. At 1 000 calls a second of which a tenth
+//! fails, five in a row come about every two minutes.
 //!
-//! # Costs
-//! A call through a closed circuit reads one word and counts it down by one; it takes no lock and allocates
-//! nothing. A time window adds one look at the clock, slow-call rules another. Failures, probes and changes of state
-//! take a lock for as long as a few additions take; refusals hardly ever do.
+//! # Cost
+//! A call through a closed circuit reads one word and counts it down by one; it takes no lock and allocates nothing. A
+//! time window adds one look at the clock, slow-call rules another. Failures, probes and changes of state take a lock
+//! for as long as a few additions take; refusals hardly ever do.
+//!
+//! # Panics
+//! A call with a [`call_timeout`](BreakerConfig::call_timeout) that is not ready at its first poll needs a tokio runtime
+//! with time enabled, and so do calls that wait at the readiness gate or for the end of half-open.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
@@ -123,7 +131,6 @@ mod future;
 mod keyed;
 mod kind;
 mod layer;
-mod parked;
 mod permit;
 mod registry;
 mod rules;

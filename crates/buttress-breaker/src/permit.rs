@@ -17,22 +17,23 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(crate) fn of(engine: Arc<Engine>, admission: Admission) -> Result<Self, Rejection> {
+    #[inline]
+    pub(crate) fn of(engine: &Arc<Engine>, admission: Admission) -> Result<Self, Rejection> {
         if admission.refused {
             engine.count_refusal(admission.time);
             return Err(engine.rejection(admission.time));
         }
-        Ok(Self { flight: begin(admission).in_flight(engine) })
+        Ok(Self { flight: begin(admission).in_flight(engine.clone()) })
     }
 
     /// The call succeeded.
-    pub fn success(self) {
-        self.record(Verdict::Success);
+    pub fn success(mut self) {
+        self.flight.end(Outcome::Success);
     }
 
     /// The call failed.
-    pub fn failure(self) {
-        self.record(Verdict::transient());
+    pub fn failure(mut self) {
+        self.flight.end(Outcome::Failure);
     }
 
     /// The call failed with this error, of which the breaker keeps the text if it opens.
@@ -48,6 +49,7 @@ impl Permit {
     }
 }
 
+#[inline]
 pub(crate) fn outcome(verdict: Verdict) -> Outcome {
     match verdict {
         Verdict::Success => Outcome::Success,
@@ -58,8 +60,8 @@ pub(crate) fn outcome(verdict: Verdict) -> Outcome {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Else cancelled, if it was not told.
-        if thread::panicking() {
+        // Else cancelled.
+        if self.flight.ticket().is_some() && thread::panicking() {
             self.flight.end(Outcome::Panicked);
         }
     }

@@ -2,12 +2,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
 use buttress_core::{ConfigError, Event, Name, Recorder, Transition};
+use buttress_kit::unpoisoned;
 use tokio::sync::broadcast;
 
 use crate::{Breaker, BreakerBuilder, BreakerSnapshot, State};
@@ -82,7 +83,7 @@ impl Registry {
         let name = name.into();
         let entry = self.entry(&name)?;
         // Not under the lock of the registry: the settings are somebody else's code.
-        let making = unpoisoned(&entry.making);
+        let making = unpoisoned(entry.making.lock());
         if let Some(breaker) = entry.breaker.get() {
             return Ok(breaker.clone());
         }
@@ -105,7 +106,7 @@ impl Registry {
 
     fn entry(&self, name: &Name) -> Result<Arc<Entry>, ConfigError> {
         let max_names = self.shared.max_names;
-        let mut entries = unpoisoned(&self.shared.entries);
+        let mut entries = unpoisoned(self.shared.entries.lock());
         if let Some(entry) = entries.get(name.as_str()) {
             return Ok(entry.clone());
         }
@@ -120,26 +121,29 @@ impl Registry {
     pub fn insert(&self, breaker: &Breaker) -> Option<Breaker> {
         let entry = Arc::new(Entry { breaker: breaker.clone().into(), ..Entry::default() });
         self.shared.follow(&entry, breaker);
-        let old = unpoisoned(&self.shared.entries).insert(breaker.name().as_str().into(), entry)?;
-        let _made = unpoisoned(&old.making);
+        let old = unpoisoned(self.shared.entries.lock()).insert(breaker.name().as_str().into(), entry)?;
+        let _made = unpoisoned(old.making.lock());
         old.breaker.get().cloned()
     }
 
     /// The breaker of this name.
     pub fn get(&self, name: &str) -> Option<Breaker> {
-        unpoisoned(&self.shared.entries).get(name)?.breaker.get().cloned()
+        unpoisoned(self.shared.entries.lock()).get(name)?.breaker.get().cloned()
     }
 
     /// Takes the breaker of this name out. Those who hold it go on using it.
     pub fn remove(&self, name: &str) -> Option<Breaker> {
-        let entry = unpoisoned(&self.shared.entries).remove(name)?;
-        let _made = unpoisoned(&entry.making);
+        let entry = unpoisoned(self.shared.entries.lock()).remove(name)?;
+        let _made = unpoisoned(entry.making.lock());
         entry.breaker.get().cloned()
     }
 
     /// All breakers, by name.
     pub fn all(&self) -> Vec<Breaker> {
-        unpoisoned(&self.shared.entries).values().filter_map(|entry| entry.breaker.get().cloned()).collect()
+        unpoisoned(self.shared.entries.lock())
+            .values()
+            .filter_map(|entry| entry.breaker.get().cloned())
+            .collect()
     }
 
     /// How many there are.
@@ -154,7 +158,7 @@ impl Registry {
 
     /// Takes all of them out.
     pub fn clear(&self) {
-        unpoisoned(&self.shared.entries).clear();
+        unpoisoned(self.shared.entries.lock()).clear();
     }
 
     /// Resets all of them.
@@ -197,7 +201,7 @@ impl Registry {
     pub fn subscribe(&self) -> StateChanges {
         // Subscribed first: who is added from here on sees that somebody listens.
         let changes = self.shared.changes.subscribe();
-        let entries: Vec<_> = unpoisoned(&self.shared.entries).values().cloned().collect();
+        let entries: Vec<_> = unpoisoned(self.shared.entries.lock()).values().cloned().collect();
         for entry in entries {
             if let Some(breaker) = entry.breaker.get() {
                 self.shared.follow(&entry, breaker);
@@ -208,7 +212,7 @@ impl Registry {
 
     /// A name whose settings could not work must not stay behind.
     fn forget_unmade(&self, name: &Name, entry: &Arc<Entry>) {
-        let mut entries = unpoisoned(&self.shared.entries);
+        let mut entries = unpoisoned(self.shared.entries.lock());
         let same = entries.get(&**name).is_some_and(|kept| Arc::ptr_eq(kept, entry));
         // Somebody may be making it right now, or have made it.
         let unmade = entry.making.try_lock().is_ok() && entry.breaker.get().is_none();
@@ -350,8 +354,4 @@ impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.all()).finish()
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,9 +5,15 @@ use std::{
 };
 
 use buttress_core::{Classify, FromRejection, Standard};
+use buttress_kit::wakers::Parked;
 use tower_service::Service;
 
-use crate::{Breaker, BreakerFuture, engine::Refusal, parked::Place, shared::Shared, timer::Timer};
+use crate::{
+    Breaker, BreakerFuture,
+    engine::{Found, Refusal},
+    shared::Shared,
+    timer::Timer,
+};
 
 /// A service behind a [`Breaker`]; made by [`BreakerLayer`](crate::BreakerLayer).
 ///
@@ -20,14 +26,14 @@ pub struct BreakerService<S, C = Standard> {
     inner_ready: bool,
     /// What `poll_ready` found if it did not ask the inner service, for the `call` that follows: so a refusal reads
     /// the clock once.
-    found: Option<Refusal>,
+    found: Found,
     waiting: Option<Waiting>,
 }
 
 /// How a service that is not ready hears that it may be by now.
 struct Waiting {
     shared: Arc<Shared>,
-    place: Option<Place>,
+    parked: Option<Parked>,
     /// Behind the readiness gate, the end of the open wait, or of a probe's lease; else the end of half-open.
     timer: Timer,
     /// The inner service was asked and said "not yet": this instance may be in its queue.
@@ -36,8 +42,8 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.shared.wakers.unpark(place);
+        if let Some(parked) = self.parked.take() {
+            self.shared.wakers.unpark(parked);
         }
     }
 }
@@ -50,7 +56,7 @@ enum Asked {
 
 impl<S, C> BreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: Breaker, classify: C) -> Self {
-        Self { inner, breaker, classify, inner_ready: false, found: None, waiting: None }
+        Self { inner, breaker, classify, inner_ready: false, found: Found::NOTHING, waiting: None }
     }
 
     /// The breaker.
@@ -79,15 +85,15 @@ impl<S, C> BreakerService<S, C> {
         let shared = &self.breaker.engine.shared;
         let waiting = self.waiting.get_or_insert_with(|| Waiting {
             shared: shared.clone(),
-            place: None,
+            parked: None,
             timer: Timer::default(),
             queued: false,
         });
-        shared.wakers.park(&mut waiting.place, cx.waker());
+        shared.wakers.park(&mut waiting.parked, cx.waker());
     }
 
     /// Gives back what the inner service may have reserved for this instance, or will once its turn comes: only
-    /// dropping that instance does. A clone holds no reservation and stands in no line.
+    /// dropping that instance does. A clone holds no reservation and is in no queue.
     fn leave_inner(&mut self)
     where
         S: Clone,
@@ -108,7 +114,7 @@ impl<S, C> BreakerService<S, C> {
         }
         let Some(refusal) = self.breaker.engine.refusing() else { return Poll::Ready(Asked::NotAnyMore) };
         // The inner service is left alone, ready or not.
-        self.found = Some(refusal);
+        self.found = refusal.found;
         Poll::Ready(Asked::Refuses)
     }
 
@@ -127,7 +133,7 @@ impl<S, C> BreakerService<S, C> {
             return self.poll_gate(refusal, cx).map(|()| Asked::NotAnyMore);
         }
         self.waiting = None;
-        self.found = Some(refusal);
+        self.found = refusal.found;
         Poll::Ready(Asked::Refuses)
     }
 
@@ -140,7 +146,7 @@ impl<S, C> BreakerService<S, C> {
             if let Some(timer) = &mut timer {
                 timer.wake_at(refusal.until.map(|until| engine.shared.instant(until)), cx);
             }
-            // Asked again with the wakers in place: a change before that has woken nobody.
+            // Again, now that the waker is on the list: a change before that has woken nobody.
             match engine.refusing() {
                 None => return Poll::Ready(()),
                 Some(still) if still.until == refusal.until => return Poll::Pending,
@@ -165,7 +171,7 @@ impl<S, C> BreakerService<S, C> {
             Some(refusal) if !self.breaker.engine.shared.is_gated() => {
                 self.leave_inner();
                 self.waiting = None;
-                self.found = Some(refusal);
+                self.found = refusal.found;
                 Poll::Ready(())
             }
             _ => Poll::Pending,
@@ -204,9 +210,12 @@ where
     #[inline]
     fn call(&mut self, req: Req) -> Self::Future {
         let engine = &self.breaker.engine;
-        let found = self.found.take();
         let was_ready = mem::take(&mut self.inner_ready);
-        let admission = if was_ready { engine.admit() } else { engine.refuse_unready(found) };
+        let admission = if was_ready {
+            engine.admit()
+        } else {
+            engine.refuse_unready(mem::replace(&mut self.found, Found::NOTHING))
+        };
         if admission.refused {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no

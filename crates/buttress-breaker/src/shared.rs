@@ -9,13 +9,12 @@ use std::{
 };
 
 use buttress_core::{Level, Levels, Note, OwnedEvent};
-use buttress_kit::{Chance, Emitter, Live, Mode};
+use buttress_kit::{Chance, Emitter, Live, Mode, Wakers};
 use tokio::time::Instant;
 
 use crate::{
     BreakerConfig, Ramp, State,
     circuit::Notice,
-    parked::Wakers,
     rules::nanos,
     words::{self, EVICTED, LEASE_EXPIRED},
 };
@@ -109,10 +108,12 @@ impl Shared {
         self.keys.is_some()
     }
 
+    #[inline]
     pub(crate) fn is_gated(&self) -> bool {
         self.settings.gated.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn is_shadow(&self) -> bool {
         self.settings.shadow.load(Relaxed)
     }

@@ -90,7 +90,7 @@ impl OpenReason {
 pub struct IllegalTransition {
     /// The state it was in, and stays in.
     pub from: State,
-    /// The state that was asked for.
+    /// The state that was wanted.
     pub to: State,
 }
 

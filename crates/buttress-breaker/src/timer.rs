@@ -18,7 +18,7 @@ thread_local! {
     static SPARE: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A timer that is made where it is first needed.
+/// A timer that is made when it is first needed.
 ///
 /// It is boxed, since in place it would make every future five times as large, and every call slower for being
 /// moved. The box comes from those that other timers of the same thread have left, so a call that has to wait
@@ -49,7 +49,7 @@ impl Timer {
     /// Has the task woken at `end`, if there is one; whether it is time is not asked of the timer.
     ///
     /// # Panics
-    /// As [`poll_until`](Self::poll_until), where there is an `end`.
+    /// As [`poll_until`](Self::poll_until), if there is an `end`.
     pub(crate) fn wake_at(&mut self, end: Option<Instant>, cx: &mut Context<'_>) {
         match end {
             None => *self = Self::default(),
@@ -67,7 +67,7 @@ impl Drop for Timer {
     }
 }
 
-// Nothing of somebody else's runs while the list is borrowed. Where it is gone, because the thread ends, boxes are
+// Nothing of somebody else's runs while the list is borrowed. If it is gone, because the thread ends, boxes are
 // made and freed as usual.
 
 fn take() -> Place {

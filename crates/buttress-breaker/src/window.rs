@@ -88,7 +88,7 @@ impl Window {
         }
     }
 
-    /// Records a call that was dropped. A count window keeps no place for it: it would push out what means
+    /// Records a call that was dropped. A count window keeps no room for it: it would push out what means
     /// something.
     pub(crate) fn add_abandoned(&mut self) {
         if let Self::Time(buckets) = self {

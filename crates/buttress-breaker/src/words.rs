@@ -32,7 +32,7 @@ pub const REJECTED: Word = "rejected";
 /// Level of a keyed breaker: how many keys are in one state.
 pub const KEYS: Word = "keys";
 
-/// Note: a rule passed its threshold where it may not act; which, a word.
+/// Note: a rule passed its threshold in a state in which it may not act; which, a word.
 pub const EXCEEDED: Word = "threshold_passed";
 /// Note: a probe did not come back in time; its slot was given to the next.
 pub const LEASE_EXPIRED: Word = "lease_expired";

@@ -4,22 +4,26 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Waker,
     time::Duration,
 };
 
 use buttress_core::{
-    ConfigError, Emitter, Event, Name, Outcome, PolicyKind, Rejection, RejectionKind, Standard,
-    observe::{Events, Level, Levels, Note},
+    Code, ConfigError, Event, Level, Levels, Name, Note, Outcome, OwnedEvent, Rejection, Value, Word,
 };
-use buttress_kit::CallOnce;
+use buttress_kit::{
+    Emitter, Events, Handle, Health, Live, Prepared,
+    call::{self, Ends},
+    handle::Patch,
+    queue::{Ticket, WaitResult},
+};
 use tokio::time::Instant;
 
 use crate::{
-    Acquire, BulkheadBuilder, BulkheadConfig, BulkheadFuture, BulkheadLayer, BulkheadService, Drain, Permit,
-    config::check_limit,
-    gate::{Gate, Standing},
-    lease::Lease,
+    BulkheadBuilder, BulkheadConfig, BulkheadSnapshot, KIND,
+    gate::{Entry, Gate},
     stats::Stats,
+    words,
 };
 
 /// A bulkhead: engine and handle in one. Clones share it; keep one to watch and steer it.
@@ -29,125 +33,55 @@ pub struct Bulkhead {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What handles and calls share.
+///
+/// Whatever changes a level of the gate moves it here, after the change.
 pub(crate) struct Shared {
     pub(crate) gate: Gate,
-    pub(crate) stats: Stats,
-    pub(crate) emitter: Emitter,
-    /// Beside the settings in the gate, which are behind a lock.
+    stats: Stats,
+    emitter: Emitter,
+    settings: Live<BulkheadConfig>,
+    /// What calls read of the settings, beside what the gate has of them.
     timed: AtomicBool,
 }
 
+// The numbers of the levels, in the order in which a new listener is told them.
+const LIMIT: u32 = 0;
+const IN_FLIGHT: u32 = 1;
+const QUEUE_DEPTH: u32 = 2;
+
 impl Bulkhead {
-    /// Makes a bulkhead. `name` names it in rejections, metrics and logs.
+    /// Starts a bulkhead. `name` names it in rejections, metrics and logs.
+    pub fn builder(name: impl Into<Name>) -> BulkheadBuilder {
+        BulkheadBuilder::new(name)
+    }
+
+    /// Makes a bulkhead from settings.
     ///
     /// # Errors
-    /// Where the settings cannot work: [`BulkheadConfig::validate`].
+    /// Names the policy, the setting that cannot work, its value, and why.
     pub fn new(name: impl Into<Name>, config: BulkheadConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
     }
 
-    /// Begins with the default settings.
-    pub fn builder(name: impl Into<Name>) -> BulkheadBuilder {
-        BulkheadBuilder::new(name.into())
-    }
-
-    pub(crate) fn with(name: Name, config: BulkheadConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let shared = Arc::new(Shared {
-            timed: AtomicBool::new(config.timed),
-            gate: Gate::new(config),
-            stats: Stats::new(),
-            emitter: Emitter::new(PolicyKind::Bulkhead, name),
-        });
-        let levels: Weak<Shared> = Arc::downgrade(&shared);
-        shared.emitter.set_levels(levels);
-        Ok(Self { shared })
-    }
-
     /// The name.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Name {
         self.shared.emitter.name()
     }
 
     /// The settings in force.
     pub fn config(&self) -> BulkheadConfig {
-        self.shared.gate.config()
-    }
-
-    /// A layer that puts this bulkhead before every service it wraps; all of them share its slots.
-    pub fn layer(&self) -> BulkheadLayer {
-        BulkheadLayer::new(self.clone())
-    }
-
-    /// Puts this policy around one service: `layer()` applied to it.
-    pub fn wrap<S>(&self, inner: S) -> BulkheadService<S> {
-        tower_layer::Layer::layer(&self.layer(), inner)
-    }
-
-    /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).
-    ///
-    /// # Errors
-    /// Those of the call, and rejections: see [the crate](crate#refusals).
-    ///
-    /// # Cancellation
-    /// Dropping the future gives up the slot or the place in the line. Until it is polled, it has neither.
-    pub fn call<F, Fut, T, E>(&self, f: F) -> BulkheadFuture<CallOnce<F>, ()>
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        BulkheadFuture::new(CallOnce::new(f), (), Lease::new(self.clone()), Standard)
-    }
-
-    /// Takes a slot if one is free and nobody waits for it.
-    ///
-    /// # Errors
-    /// `BULKHEAD_QUEUE_FULL`, or `BULKHEAD_CLOSED`. Either counts as rejected.
-    pub fn try_acquire(&self) -> Result<Permit, Rejection> {
-        let mut lease = Lease::new(self.clone());
-        lease.try_take()?;
-        Ok(Permit::new(lease))
-    }
-
-    /// Takes a slot, waiting for its turn as a call does: for work whose begin and end are in different places.
-    ///
-    /// # Errors
-    /// See [the crate](crate#refusals).
-    ///
-    /// # Cancellation
-    /// Dropping the future gives up the place in the line. Until it is polled, it has none.
-    pub fn acquire(&self) -> Acquire {
-        Acquire::new(Lease::new(self.clone()))
-    }
-
-    /// Whether a call made now would run or wait, as opposed to be refused.
-    pub fn can_accept(&self) -> bool {
-        let Standing { in_flight, limit, queued, max_queue, closed } = self.shared.gate.standing();
-        !closed && (in_flight < limit && queued == 0 || queued < max_queue)
+        self.shared.settings.get()
     }
 
     /// What it is doing and has done.
     pub fn snapshot(&self) -> BulkheadSnapshot {
-        let Shared { gate, stats, .. } = &*self.shared;
-        let Standing { in_flight, limit, queued, max_queue, closed } = gate.standing();
-        BulkheadSnapshot {
-            active: in_flight,
-            queued,
-            available: limit.saturating_sub(in_flight),
-            queue_available: max_queue.saturating_sub(queued),
-            limit,
-            max_queue,
-            peak: gate.peak(),
-            completed: gate.completed().saturating_sub(stats.completed_before.load(Relaxed)),
-            failed: stats.failed.load(Relaxed),
-            cancelled: stats.cancelled.load(Relaxed),
-            rejected: stats.rejected.load(Relaxed),
-            would_reject: stats.would_reject.load(Relaxed),
-            queue_timeouts: stats.queue_timeouts.load(Relaxed),
-            cleared: stats.cleared.load(Relaxed),
-            average_execution: stats.average(),
-            closed,
-        }
+        BulkheadSnapshot::of(&self.shared.gate, &self.shared.stats)
+    }
+
+    /// Whether a call made now would run or wait, as opposed to be refused.
+    pub fn can_accept(&self) -> bool {
+        self.shared.gate.status().accepts
     }
 
     /// Changes the most calls that run at once, from now on.
@@ -158,252 +92,290 @@ impl Bulkhead {
     /// # Errors
     /// With 0, and above 16 777 215.
     pub fn set_limit(&self, limit: u32) -> Result<(), ConfigError> {
-        check_limit(limit)?;
-        self.shared.gate.reconfigure(|config| config.max_concurrent = limit);
-        self.shared.tell_limit();
+        let change = |config: &mut BulkheadConfig| config.max_concurrent = limit;
+        self.shared.settings.adjust(change, |_, next| self.shared.take(next))?;
+        self.shared.settle();
         Ok(())
     }
 
-    /// Puts new settings in force. Who waits already keeps its place and its time-out.
+    /// Puts new settings in force. Calls that wait already keep their place and their timeout.
     ///
     /// # Errors
-    /// Where the settings cannot work; then the old ones stay.
+    /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
-        config.validate()?;
-        self.shared.timed.store(config.timed, Relaxed);
-        self.shared.gate.reconfigure(|old| *old = config);
-        self.shared.tell(|| Event::Note(Note::Reconfigured));
-        self.shared.tell_limit();
+        self.shared.settings.replace(config, |_, next| self.shared.take(next))?;
+        self.shared.settle();
         Ok(())
     }
 
     /// Sends all away that wait, with `BULKHEAD_QUEUE_CLEARED`; how many. Running calls go on.
     pub fn clear_queue(&self) -> usize {
-        let count = self.shared.gate.clear();
-        self.shared.stats.cleared.fetch_add(count as u64, Relaxed);
-        self.shared.tell(|| Event::Note(Note::QueueCleared(count as u64)));
-        self.shared.tell_queue_depth();
+        let Shared { gate, stats, emitter, .. } = &*self.shared;
+        let count = gate.queue.clear(|count| {
+            let count = count as u64;
+            stats.cleared.fetch_add(count, Relaxed);
+            emitter.later(OwnedEvent::Note(Note::with(words::CLEARED, Value::Count(count))));
+        });
+        self.shared.tell_levels(&[QUEUE_DEPTH]);
         count
     }
 
-    /// Sets all counters back to 0, the peak to the calls that run, and forgets the execution times.
-    pub fn reset_metrics(&self) {
-        self.shared.stats.reset(self.shared.gate.completed());
-        self.shared.gate.reset_peak();
-        self.shared.tell(|| Event::Note(Note::Reset));
+    /// Sets all counts back to 0, the peak to the calls that run, and forgets the execution times. A closed bulkhead
+    /// stays closed.
+    pub fn reset(&self) {
+        let Shared { gate, stats, emitter, .. } = &*self.shared;
+        stats.reset(gate.slots().completed());
+        gate.slots().reset_peak();
+        emitter.note(Note::new(Note::RESET));
     }
 
     /// Refuses every further call, and all that wait, with `BULKHEAD_CLOSED`, for good. Running calls go on.
     pub fn close(&self) {
         self.shared.gate.close();
-        self.shared.tell_queue_depth();
+        self.shared.tell_levels(&[QUEUE_DEPTH]);
     }
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.gate.is_closed()
+        self.shared.gate.slots().load().is_closed()
     }
 
-    /// Waits for a moment at which no call runs and none waits. To get there under steady load,
-    /// [`close`](Self::close) first.
-    ///
-    /// # Cancellation
-    /// Dropping the future changes nothing for anybody else.
-    pub fn drain(&self) -> Drain {
-        Drain::new(self.clone())
-    }
-
-    /// Owned copies of refusals and resets, from now on.
+    /// Owned copies of refusals, cleared queues and resets, from now on.
     pub fn events(&self) -> Events {
         self.shared.emitter.events()
     }
 }
 
+impl BulkheadBuilder {
+    /// Makes the bulkhead.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why.
+    pub fn build(self) -> Result<Bulkhead, ConfigError> {
+        let (config, emitter) = self.parts.checked(&KIND)?;
+        let shared = Arc::new(Shared {
+            gate: Gate::new(&config),
+            stats: Stats::new(),
+            timed: AtomicBool::new(config.timed),
+            settings: Live::new(config, emitter.clone()),
+            emitter,
+        });
+        let levels: Weak<Shared> = Arc::downgrade(&shared);
+        shared.emitter.set_levels(levels);
+        Ok(Bulkhead { shared })
+    }
+}
+
+/// A call that has a slot, and when it began, if somebody wants to know how long calls take.
+pub(crate) type Begun = call::Begun<Option<Instant>>;
+
+/// What a call that asked for a slot got, if it was not refused.
+pub(crate) enum Admission {
+    /// A slot. Say so with [`Shared::admitted`] once the call owns it.
+    Admitted(Begun),
+    /// A place in the queue, and how long it may wait at most.
+    Queued(Ticket, Option<Duration>),
+}
+
 impl Shared {
-    /// The time, where somebody wants to know how long calls take.
+    /// Lets a call in, makes it wait, or refuses it. Without a waker it does not wait.
     #[inline]
-    pub(crate) fn start(&self) -> Option<Instant> {
-        (self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now)
+    pub(crate) fn admit(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
+        if self.gate.slots().try_take() {
+            return Ok(Admission::Admitted(self.begun()));
+        }
+        self.enter(waker)
+    }
+
+    fn enter(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
+        match self.gate.enter(waker) {
+            Entry::Taken => {}
+            Entry::Waits(queued, timeout) => return Ok(Admission::Queued(queued.ticket, timeout)),
+            Entry::TakenOver(excess) => {
+                // As if those over the limit stood in the queue, in which only a call with a waker would.
+                if waker.is_none() || excess > self.gate.status().max_queue {
+                    self.would_refuse();
+                }
+            }
+            Entry::Full => return Err(self.refuse(words::QUEUE_FULL)),
+            Entry::Closed => return Err(self.refuse(words::CLOSED)),
+        }
+        Ok(Admission::Admitted(self.begun()))
     }
 
     #[inline]
-    pub(crate) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+    fn begun(&self) -> Begun {
+        call::begin((self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now))
+    }
+
+    /// A call was let in. To be called when the call owns its slot.
+    #[inline]
+    pub(crate) fn admitted(&self) {
+        self.tell(IN_FLIGHT, || Note::new(words::ADMITTED));
+    }
+
+    /// A call waits.
+    pub(crate) fn queued(&self) {
+        self.tell(QUEUE_DEPTH, || Note::new(words::QUEUED));
+    }
+
+    /// Tells what happened, and the level that it moved.
+    #[inline]
+    fn tell(&self, level: u32, what: impl FnOnce() -> Note) {
         if self.emitter.is_on() {
-            self.emitter.emit(event());
+            self.emitter.moved(level);
+            self.emitter.emit(Event::Note(&what()));
         }
     }
 
-    #[cold]
-    pub(crate) fn tell_admitted(&self) {
-        self.emitter.emit(Event::Note(Note::Admitted));
-        self.tell_in_flight();
+    /// Lets a call in whose wait ended, or refuses it. Without a result it waited for too long.
+    pub(crate) fn wait_ended(&self, result: Option<WaitResult>, since: Instant) -> Result<Begun, Rejection> {
+        self.tell_wait(since);
+        match result {
+            Some(WaitResult::Granted) => Ok(self.begun()),
+            Some(WaitResult::Cleared) => Err(self.refuse(words::QUEUE_CLEARED)),
+            Some(WaitResult::Closed) => Err(self.refuse(words::CLOSED)),
+            None => Err(self.refuse(words::QUEUE_TIMEOUT)),
+        }
     }
 
-    /// Counts the end of a call and gives its slot back.
+    /// Gives back what a call has that is dropped while it waits.
+    pub(crate) fn abandon(&self, ticket: Ticket, since: Instant) {
+        match self.gate.queue.leave(ticket) {
+            // Sent away already, and counted when the queue was cleared.
+            Some(WaitResult::Cleared) => {}
+            // Granted and dropped at the same time: the next one in the queue gets it.
+            Some(WaitResult::Granted) => self.moved_by_giving_back(self.give_back(Outcome::Cancelled)),
+            Some(WaitResult::Closed) | None => _ = self.stats.cancelled.fetch_add(1, Relaxed),
+        }
+        self.tell_wait(since);
+        // It was never let in, and ended all the same: endings add up to the calls that were made.
+        self.emitter.done(Outcome::Cancelled, Outcome::Cancelled.as_str(), None, false, 0, None);
+    }
+
+    fn tell_wait(&self, since: Instant) {
+        let waited = || Value::Time(Instant::now().saturating_duration_since(since));
+        self.tell(QUEUE_DEPTH, || Note::with(words::QUEUE_WAIT, waited()));
+    }
+
+    /// Counts the end of a call and gives its slot back. Whether somebody waited for it.
     #[inline]
-    pub(crate) fn end(&self, outcome: Outcome) {
-        let counter = match outcome {
+    fn give_back(&self, outcome: Outcome) -> bool {
+        let count = match outcome {
             Outcome::Failure | Outcome::Panicked => &self.stats.failed,
             Outcome::Cancelled => &self.stats.cancelled,
-            _ => return self.gate.complete(),
+            _ => return self.gate.give_back(true),
         };
-        counter.fetch_add(1, Relaxed);
-        self.gate.release();
+        count.fetch_add(1, Relaxed);
+        self.gate.give_back(false)
     }
 
-    /// Where somebody listens, or times are taken.
-    #[cold]
-    pub(crate) fn end_and_tell(&self, outcome: Outcome, since: Option<Instant>) {
-        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
-        if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
-            self.stats.took(elapsed);
-        }
-        self.end(outcome);
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Done { outcome, elapsed, slow: false, attempts: 1, error: None });
-            self.tell_in_flight();
+    /// `attended`: the slot may have gone to the first in the queue.
+    fn moved_by_giving_back(&self, attended: bool) {
+        self.emitter.moved(IN_FLIGHT);
+        if attended {
+            self.emitter.moved(QUEUE_DEPTH);
         }
     }
 
-    pub(crate) fn tell_queued(&self) {
-        if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(Note::Queued));
-            self.tell_queue_depth();
+    /// Copies out what calls read. Only with the lock of the settings held.
+    fn take(&self, config: &BulkheadConfig) {
+        self.timed.store(config.timed, Relaxed);
+        self.gate.apply(config);
+        self.emitter.moved(LIMIT);
+    }
+
+    /// Lets those who wait in as far as there is room by the settings now in force. It wakes, so never with the lock of
+    /// the settings held.
+    fn settle(&self) {
+        if self.gate.settle() {
+            self.tell_levels(&[IN_FLIGHT, QUEUE_DEPTH]);
         }
     }
 
-    pub(crate) fn tell_wait_ended(&self, since: Instant) {
-        if self.emitter.is_on() {
-            let waited = Instant::now().saturating_duration_since(since);
-            self.emitter.emit(Event::Note(Note::QueueWait(waited)));
-            self.tell_queue_depth();
-        }
-    }
-
-    fn tell_in_flight(&self) {
-        self.tell_level(Level::InFlight, || self.gate.in_flight());
-    }
-
-    fn tell_queue_depth(&self) {
-        self.tell_level(Level::QueueDepth, || self.gate.standing().queued);
-    }
-
-    fn tell_limit(&self) {
-        self.tell_level(Level::Limit, || self.gate.limit());
-    }
-
-    /// Tells a level, and again if it has changed meanwhile: of two threads that tell at once the one that read
-    /// first may be heard last. So the last value told is the last value.
-    fn tell_level(&self, what: Level, read: impl Fn() -> u32) {
-        if !self.emitter.is_on() {
-            return;
-        }
-        let mut value = read();
-        loop {
-            self.emitter.emit(level(what, f64::from(value)));
-            let told = std::mem::replace(&mut value, read());
-            if told == value {
-                return;
-            }
-        }
+    fn tell_levels(&self, moved: &[u32]) {
+        moved.iter().for_each(|level| self.emitter.moved(*level));
+        self.emitter.deliver();
     }
 
     /// Makes, counts and tells a refusal.
-    #[cold]
-    pub(crate) fn refuse(&self, kind: RejectionKind) -> Rejection {
-        let rejection = Rejection::new(kind, self.emitter.name());
-        match kind {
-            RejectionKind::BulkheadQueueTimeout => self.stats.queue_timeouts.fetch_add(1, Relaxed),
-            // Counted where the line was cleared.
-            RejectionKind::BulkheadQueueCleared => 0,
-            _ => self.stats.rejected.fetch_add(1, Relaxed),
-        };
-        self.tell(|| Event::Refused { rejection: &rejection, shadow: false });
+    fn refuse(&self, code: &'static Code) -> Rejection {
+        match code {
+            words::QUEUE_TIMEOUT => _ = self.stats.queue_timeouts.fetch_add(1, Relaxed),
+            // Counted when the queue was cleared.
+            words::QUEUE_CLEARED => {}
+            _ => _ = self.stats.rejected.fetch_add(1, Relaxed),
+        }
+        let rejection = Rejection::new(code, self.emitter.name());
+        self.emitter.refused(&rejection, false);
         rejection
     }
 
     /// Counts and tells what would have been a refusal, in shadow mode.
-    #[cold]
-    pub(crate) fn would_refuse(&self) {
+    fn would_refuse(&self) {
         self.stats.would_reject.fetch_add(1, Relaxed);
-        let rejection = Rejection::new(RejectionKind::BulkheadQueueFull, self.emitter.name());
-        self.tell(|| Event::Refused { rejection: &rejection, shadow: true });
+        if self.emitter.is_on() {
+            self.emitter.refused(&Rejection::new(words::QUEUE_FULL, self.emitter.name()), true);
+        }
     }
 }
 
-fn level(what: Level, value: f64) -> Event<'static> {
-    Event::Level { what, value }
+impl Ends for Shared {
+    /// When it began, if that is to be known.
+    type Ticket = Option<Instant>;
+    type End = Outcome;
+
+    #[inline]
+    fn end(&self, since: Option<Instant>, outcome: Outcome) {
+        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
+        if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
+            self.stats.took(elapsed);
+        }
+        let attended = self.give_back(outcome);
+        // Asked after the change: a listener that came before it and was told the former level must hear of it.
+        if self.emitter.is_on() {
+            self.moved_by_giving_back(attended);
+            self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
+        }
+    }
 }
 
 impl Levels for Shared {
-    fn levels(&self, tell: &mut dyn FnMut(Event<'_>)) {
-        let Standing { in_flight, limit, queued, .. } = self.gate.standing();
-        tell(level(Level::Limit, f64::from(limit)));
-        tell(level(Level::InFlight, f64::from(in_flight)));
-        tell(level(Level::QueueDepth, f64::from(queued)));
+    fn level(&self, number: u32) -> Option<Level> {
+        let level = |what: Word, value: u32| Some(Level::new(what, f64::from(value)));
+        match number {
+            LIMIT => level(words::LIMIT, self.gate.slots().load().limit()),
+            IN_FLIGHT => level(words::IN_FLIGHT, self.gate.slots().load().in_flight()),
+            QUEUE_DEPTH => level(words::QUEUE_DEPTH, self.gate.status().queued),
+            _ => None,
+        }
+    }
+}
+
+impl Handle for Bulkhead {
+    buttress_kit::handle_methods!(&KIND);
+
+    /// Down once closed, degraded while a call made now would be refused.
+    fn health(&self) -> Health {
+        match (self.is_closed(), self.can_accept()) {
+            (true, _) => Health::Down,
+            (false, false) => Health::Degraded,
+            (false, true) => Health::Up,
+        }
+    }
+
+    fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+        self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || self.shared.settle())
     }
 }
 
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gate = &self.shared.gate;
+        let word = self.shared.gate.slots().load();
         f.debug_struct("Bulkhead")
-            .field("name", &self.name())
-            .field("active", &gate.in_flight())
-            .field("limit", &gate.limit())
+            .field("name", self.name())
+            .field("active", &word.in_flight())
+            .field("limit", &word.limit())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a [`Bulkhead`] is doing and has done since it was made or its metrics were reset.
-///
-/// `active`, `queued`, `limit` and what is derived from them are of one moment; the counters are exact one by one.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct BulkheadSnapshot {
-    /// Calls that run.
-    pub active: u32,
-    /// Calls that wait.
-    pub queued: u32,
-    /// Free slots; 0 while more run than a lowered limit allows.
-    pub available: u32,
-    /// Free places in the line.
-    pub queue_available: u32,
-    /// The most calls that may run at once.
-    pub limit: u32,
-    /// The most calls that may wait.
-    pub max_queue: u32,
-    /// The most calls that ran at once.
-    pub peak: u32,
-    /// Calls that ran to their end and did not fail.
-    pub completed: u64,
-    /// Calls that failed or panicked.
-    pub failed: u64,
-    /// Calls that their callers dropped, running or waiting.
-    pub cancelled: u64,
-    /// Calls refused at once: the line was full, or the bulkhead closed.
-    pub rejected: u64,
-    /// Calls that would have been refused, in shadow mode.
-    pub would_reject: u64,
-    /// Calls refused because they waited for too long.
-    pub queue_timeouts: u64,
-    /// Calls sent away by [`Bulkhead::clear_queue`].
-    pub cleared: u64,
-    /// The mean time of the last 100 successful calls, the wait not included; `None` where no time was taken.
-    pub average_execution: Option<Duration>,
-    /// Whether the bulkhead was closed.
-    pub closed: bool,
-}
-
-impl BulkheadSnapshot {
-    /// Running calls in percent of the slots: `active / (active + available) * 100`, so `0.0..=100.0`.
-    pub fn utilization(&self) -> f64 {
-        let slots = u64::from(self.active) + u64::from(self.available);
-        if slots == 0 { 0.0 } else { f64::from(self.active) / slots as f64 * 100.0 }
-    }
-
-    /// Whether the line is filled by 80 % or more. Never, where there is none.
-    pub fn is_congested(&self) -> bool {
-        self.max_queue > 0 && u64::from(self.queued) * 5 >= u64::from(self.max_queue) * 4
     }
 }

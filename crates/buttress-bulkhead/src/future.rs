@@ -4,38 +4,53 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, FromRejection, Standard};
+use buttress_core::{Classify, FromRejection, Outcome, ReadyInCallFuture, Standard};
+use buttress_kit::CallOnce;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::lease::{Busy, Lease, outcome_of};
+use crate::{Bulkhead, entering::Entering};
 
 pin_project! {
     /// Waits for a slot, then for the inner service to be ready, then resolves as the inner call does; or to a
     /// rejection.
     ///
-    /// Until it is polled it has no slot and no place in the line. Dropping it gives up what it has, and cancels
-    /// the inner call. The slot is given back when the call is done, not when this is dropped.
+    /// Until it is polled it has neither slot nor place in the queue. The slot is given back when the call is done, not
+    /// when this is dropped.
+    ///
+    /// # Cancellation
+    /// Dropping it gives up what it has, and cancels the inner call.
     #[must_use = "futures do nothing unless polled"]
     pub struct BulkheadFuture<S, Req, C = Standard>
     where
         S: Service<Req>,
     {
-        // Before the lease, so that a cancelled call is over before its slot is free.
+        // Dropped in this order: a cancelled call is over before its slot is free.
         #[pin]
-        phase: Phase<S, Req, S::Future>,
-        lease: Lease,
+        inner: ReadyInCallFuture<S, Req>,
+        entering: Entering,
         classify: C,
     }
 }
 
-pin_project! {
-    #[project = PhaseProj]
-    enum Phase<S, Req, F> {
-        // Waits for a slot, then for the service.
-        Entering { inner: S, req: Option<Req> },
-        Calling { #[pin] call: F },
-        Over,
+impl Bulkhead {
+    /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).
+    ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
+    /// # Errors
+    /// Those of the call, and rejections: see [the crate](crate#refusals).
+    ///
+    /// # Cancellation
+    /// Dropping the future gives up the slot or the place in the queue. Until it is polled, it has neither.
+    pub fn call<F, Fut, T, E>(&self, f: F) -> BulkheadFuture<CallOnce<F>, ()>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        BulkheadFuture::new(self, CallOnce::new(f), (), Standard)
     }
 }
 
@@ -43,13 +58,15 @@ impl<S, Req, C> BulkheadFuture<S, Req, C>
 where
     S: Service<Req>,
 {
-    pub(crate) fn new(inner: S, req: Req, lease: Lease, classify: C) -> Self {
-        Self { phase: Phase::Entering { inner, req: Some(req) }, lease, classify }
+    #[inline]
+    pub(crate) fn new(bulkhead: &Bulkhead, inner: S, req: Req, classify: C) -> Self {
+        let inner = ReadyInCallFuture::new(inner, req);
+        Self { inner, entering: Entering::new(bulkhead.shared.clone()), classify }
     }
 
-    /// The 1-based place in the line, while it waits. Walks the line.
+    /// The 1-based position in the queue, while it waits. Walks the queue.
     pub fn queue_position(&self) -> Option<usize> {
-        self.lease.position()
+        self.entering.position()
     }
 }
 
@@ -61,60 +78,31 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    // Inlined into whoever awaits it, so that what the inner service answers goes where it stays without a copy.
-    // What waits and what fails stays outside.
-    #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
-        if !this.lease.is_held() {
-            if let Err(why) = ready!(this.lease.poll_take(cx)) {
-                this.phase.set(Phase::Over);
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if !this.entering.has_slot() {
+            assert!(!this.inner.is_over(), "polled after it resolved");
+            if let Err(why) = ready!(this.entering.poll_slot(cx)) {
+                this.inner.give_up();
                 return Poll::Ready(Err(S::Error::from_rejection(why)));
             }
         }
-        let busy = Busy::new(this.lease);
-        match poll_inner(this.phase.as_mut(), cx) {
+        let inside = this.entering.flight().inside();
+        // Its last poll drops what is left of the call: that goes before the slot does.
+        match this.inner.poll(cx) {
             Poll::Pending => {
-                busy.returned();
+                inside.leave();
                 Poll::Pending
             }
-            // Taken apart at once: a whole `Result` that is borrowed for the verdict is written to memory.
             Poll::Ready(Ok(response)) => {
-                let verdict = this.classify.classify(Ok(&response));
-                // What is left of the call goes before its slot does.
-                this.phase.set(Phase::Over);
-                busy.ended(outcome_of(verdict));
+                inside.end(Outcome::from(this.classify.classify(Ok(&response))));
                 Poll::Ready(Ok(response))
             }
             Poll::Ready(Err(error)) => {
-                let verdict = this.classify.classify(Err(&error));
-                this.phase.set(Phase::Over);
-                busy.ended(outcome_of(verdict));
+                inside.end(Outcome::from(this.classify.classify(Err(&error))));
                 Poll::Ready(Err(error))
             }
-        }
-    }
-}
-
-#[inline(always)]
-fn poll_inner<S, Req>(
-    mut phase: Pin<&mut Phase<S, Req, S::Future>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<S::Response, S::Error>>
-where
-    S: Service<Req>,
-{
-    loop {
-        match phase.as_mut().project() {
-            PhaseProj::Entering { inner, req } => {
-                if let Err(error) = ready!(inner.poll_ready(cx)) {
-                    return Poll::Ready(Err(error));
-                }
-                let call = inner.call(req.take().expect("taken once, on the way to `Calling`"));
-                phase.set(Phase::Calling { call });
-            }
-            PhaseProj::Calling { call } => return call.poll(cx),
-            PhaseProj::Over => panic!("polled after it resolved"),
         }
     }
 }
@@ -124,6 +112,6 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BulkheadFuture").field("lease", &self.lease).finish_non_exhaustive()
+        f.debug_struct("BulkheadFuture").field("entering", &self.entering).finish_non_exhaustive()
     }
 }

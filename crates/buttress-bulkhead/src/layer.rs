@@ -1,6 +1,7 @@
 use std::fmt;
 
 use buttress_core::{Standard, Verdict};
+use tower_layer::Layer;
 
 use crate::{Bulkhead, BulkheadService};
 
@@ -11,9 +12,15 @@ pub struct BulkheadLayer<C = Standard> {
     classify: C,
 }
 
-impl BulkheadLayer {
-    pub(crate) fn new(bulkhead: Bulkhead) -> Self {
-        Self { bulkhead, classify: Standard }
+impl Bulkhead {
+    /// A layer that puts this bulkhead before every service it wraps; all of them share its slots.
+    pub fn layer(&self) -> BulkheadLayer {
+        BulkheadLayer { bulkhead: self.clone(), classify: Standard }
+    }
+
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> BulkheadService<S> {
+        self.layer().layer(inner)
     }
 }
 
@@ -31,20 +38,20 @@ impl<C> BulkheadLayer<C> {
         self.classify(classify)
     }
 
-    /// The bulkhead it puts there.
-    pub fn bulkhead(&self) -> &Bulkhead {
+    /// The handle of the bulkhead in this layer.
+    pub fn handle(&self) -> &Bulkhead {
         &self.bulkhead
     }
 }
 
-/// Also where `C` is a closure.
+// By hand, because closures are not `Debug`.
 impl<C> fmt::Debug for BulkheadLayer<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadLayer").field("bulkhead", &self.bulkhead).finish_non_exhaustive()
     }
 }
 
-impl<S, C: Clone> tower_layer::Layer<S> for BulkheadLayer<C> {
+impl<S, C: Clone> Layer<S> for BulkheadLayer<C> {
     type Service = BulkheadService<S, C>;
 
     fn layer(&self, inner: S) -> BulkheadService<S, C> {

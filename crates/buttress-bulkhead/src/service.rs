@@ -6,9 +6,9 @@ use std::{
 use buttress_core::{Classify, FromRejection, Standard};
 use tower_service::Service;
 
-use crate::{Bulkhead, BulkheadFuture, lease::Lease};
+use crate::{Bulkhead, BulkheadFuture};
 
-/// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the line.
+/// A service behind a [`Bulkhead`]. Clones share the bulkhead; none holds a slot or a place in the queue.
 #[derive(Clone)]
 pub struct BulkheadService<S, C = Standard> {
     pub(crate) inner: S,
@@ -22,12 +22,12 @@ impl<S, C> BulkheadService<S, C> {
         &self.inner
     }
 
-    /// The inner service, mutable.
+    /// The inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service alone.
+    /// The inner service.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -51,11 +51,11 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         // `self.inner` was never polled, so that any clone of it will do.
-        BulkheadFuture::new(self.inner.clone(), req, Lease::new(self.bulkhead.clone()), self.classify.clone())
+        BulkheadFuture::new(&self.bulkhead, self.inner.clone(), req, self.classify.clone())
     }
 }
 
-/// Also where `C` is a closure.
+// By hand, because closures are not `Debug`.
 impl<S: fmt::Debug, C> fmt::Debug for BulkheadService<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BulkheadService")

@@ -1,17 +1,12 @@
-//! The synchronisation primitives, or loom's when models run.
+//! The synchronisation primitives of the part that models check, or loom's when they run.
 
 #[cfg(buttress_loom)]
-pub(crate) use loom::thread::yield_now as spin_loop;
-#[cfg(not(buttress_loom))]
-pub(crate) use std::hint::spin_loop;
-
-#[cfg(buttress_loom)]
-pub(crate) use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
+pub(crate) use loom::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread::yield_now as spin_loop,
 };
 #[cfg(not(buttress_loom))]
-pub(crate) use std::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
+pub(crate) use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicU64, Ordering},
 };

@@ -19,21 +19,42 @@ use crate::{lock::unpoisoned, recorders::listening};
 /// The most that wait for one subscriber; then the oldest goes.
 const MAILBOX: usize = 1024;
 
-/// A subscription to one policy: owned copies of its refusals, changes of state and rarer notes, in order; made by
-/// [`Emitter::events`](crate::Emitter::events).
+/// A subscription to one policy, or to all of a registry: owned copies of refusals, changes of state and rarer notes,
+/// each policy's in order; made by [`Emitter::events`](crate::Emitter::events) and
+/// [`Registry::events`](crate::Registry::events).
 ///
 /// At most 1024 wait; then the oldest is dropped and counted ([`missed`](Self::missed)).
 pub struct Events {
     mailbox: Arc<Mailbox>,
+    source: Weak<dyn Source>,
+}
+
+/// What events come from.
+pub(crate) trait Source: Send + Sync {
+    /// Events go into this mailbox too, from now on.
+    fn fill(&self, mailbox: &Arc<Mailbox>);
 }
 
 impl Events {
+    pub(crate) fn of(source: Weak<dyn Source>) -> Self {
+        let events = Self { mailbox: Arc::default(), source };
+        events.also_into(&events.mailbox);
+        events
+    }
+
+    /// What comes from where these come from goes into this mailbox too.
+    pub(crate) fn also_into(&self, mailbox: &Arc<Mailbox>) {
+        if let Some(source) = self.source.upgrade() {
+            source.fill(mailbox);
+        }
+    }
+
     /// The next event, if one waits.
     pub fn try_next(&mut self) -> Option<PolicyEvent> {
         self.mailbox.lock().events.pop_front()
     }
 
-    /// Waits for the next event. `None` once the policy is gone and all is read.
+    /// Waits for the next event. `None` once all that tells is gone, and all is read.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -47,7 +68,7 @@ impl Events {
         if let Some(event) = waiting.events.pop_front() {
             return Poll::Ready(Some(event));
         }
-        if waiting.ended {
+        if waiting.sources == 0 {
             return Poll::Ready(None);
         }
         let former = waiting.waker.replace(cx.waker().clone());
@@ -70,15 +91,15 @@ impl fmt::Debug for Events {
 }
 
 #[derive(Default)]
-struct Mailbox(Mutex<Waiting>);
+pub(crate) struct Mailbox(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
     events: VecDeque<PolicyEvent>,
     missed: u64,
     waker: Option<Waker>,
-    /// The policy is gone.
-    ended: bool,
+    /// How many there are that put events in.
+    sources: usize,
 }
 
 impl Mailbox {
@@ -109,7 +130,7 @@ impl Mailbox {
     }
 }
 
-/// The subscriptions to one policy.
+/// The subscriptions to one source.
 #[derive(Default)]
 pub(crate) struct Subscribers {
     /// Whether there ever was one.
@@ -122,25 +143,28 @@ impl Subscribers {
         self.any.load(Acquire)
     }
 
-    pub(crate) fn add(&self) -> Events {
-        let mailbox = Arc::<Mailbox>::default();
+    pub(crate) fn add(&self, mailbox: &Arc<Mailbox>) {
         let mut mailboxes = unpoisoned(self.mailboxes.lock());
         mailboxes.retain(|one| one.strong_count() > 0);
-        mailboxes.push(Arc::downgrade(&mailbox));
+        let added = Arc::downgrade(mailbox);
+        // One that is there already is not told twice.
+        if !mailboxes.iter().any(|one| one.ptr_eq(&added)) {
+            mailboxes.push(added);
+            mailbox.lock().sources += 1;
+        }
         self.any.store(true, Release);
-        Events { mailbox }
     }
 
     pub(crate) fn post(&self, event: &PolicyEvent) {
         self.present().iter().for_each(|mailbox| mailbox.put(event.clone()));
     }
 
-    /// No event will come any more.
+    /// No event will come from here any more.
     pub(crate) fn end(&self) {
-        self.present().iter().for_each(|mailbox| mailbox.change(|waiting| waiting.ended = true));
+        self.present().iter().for_each(|mailbox| mailbox.change(|waiting| waiting.sources -= 1));
     }
 
-    fn present(&self) -> Vec<Arc<Mailbox>> {
+    pub(crate) fn present(&self) -> Vec<Arc<Mailbox>> {
         let mut mailboxes = unpoisoned(self.mailboxes.lock());
         mailboxes.retain(|one| one.strong_count() > 0);
         mailboxes.iter().filter_map(Weak::upgrade).collect()

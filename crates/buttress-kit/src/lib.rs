@@ -4,8 +4,9 @@
 //! `buttress` has all you need. Here are:
 //!
 //! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
-//!   only admit or refuse.
+//!   only admit or refuse; [`ByKey`]: one of them for each key.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
+//! - [`Registry`]: policies of all patterns, by kind and name.
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
@@ -19,6 +20,7 @@ extern crate self as buttress_kit;
 
 mod backoff;
 mod budget;
+mod by_key;
 pub mod call;
 mod chance;
 pub mod duration;
@@ -35,6 +37,7 @@ mod mode;
 mod once;
 pub mod queue;
 mod recorders;
+mod registry;
 mod settings;
 mod sync;
 mod through;
@@ -42,13 +45,17 @@ mod turn;
 pub mod wakers;
 
 #[doc(hidden)]
-pub use {buttress_core, erased_serde, serde};
+pub use {buttress_core, erased_serde};
+
+/// So that a layer of your own can derive what its snapshot needs: `#[serde(crate = "buttress_kit::serde")]`.
+pub use serde;
 
 #[doc(hidden)]
 pub use crate::settings::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig, Withdrawal},
+    by_key::{ByKey, ByRef, PerKey, WithKey},
     chance::Chance,
     emitter::Emitter,
     events::Events,
@@ -62,6 +69,7 @@ pub use crate::{
     once::{CallOnce, Repeat},
     queue::Queue,
     recorders::{caught, listener_panics},
+    registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,

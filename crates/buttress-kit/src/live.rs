@@ -68,6 +68,22 @@ impl<C: Config> Live<C> {
         Ok(())
     }
 
+    /// As [`change`](Self::change), without a note: for settings that are told as levels, which the policy moves.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub fn adjust(&self, change: impl FnOnce(&mut C), apply: impl FnOnce(&C, &C)) -> Result<(), ConfigError> {
+        let mut held = self.lock();
+        let mut next = held.clone();
+        change(&mut next);
+        self.check(&held, &next)?;
+        apply(&held, &next);
+        *held = next;
+        drop(held);
+        self.emitter.deliver();
+        Ok(())
+    }
+
     /// [`Handle::prepare`](crate::Handle::prepare) of a policy with these settings; `after` runs once no settings are
     /// held, before the change is told.
     ///

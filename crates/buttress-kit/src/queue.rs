@@ -240,9 +240,10 @@ impl<S: Slots> Queue<S> {
         self.inner().waiters.front() == Some(ticket.0)
     }
 
-    /// Sends all away that wait; how many.
-    pub fn clear(&self) -> usize {
-        self.send_away(self.inner(), WaitResult::Cleared)
+    /// Sends all away that wait; how many. `cleared` is given that number with the lock held, before anybody can hear
+    /// of it: for counts, and events in order.
+    pub fn clear(&self, cleared: impl FnOnce(usize)) -> usize {
+        self.send_away(self.inner(), WaitResult::Cleared, cleared)
     }
 
     /// Sends all away that wait; how many. Nobody comes between them and `shut`, which must see to it that nothing is
@@ -250,15 +251,21 @@ impl<S: Slots> Queue<S> {
     pub fn close(&self, shut: impl FnOnce(&S, &mut S::Rules)) -> usize {
         let mut inner = self.inner();
         shut(&self.slots, &mut inner.rules);
-        self.send_away(inner, WaitResult::Closed)
+        self.send_away(inner, WaitResult::Closed, drop)
     }
 
-    fn send_away(&self, mut inner: MutexGuard<'_, Inner<S::Rules>>, result: WaitResult) -> usize {
+    fn send_away(
+        &self,
+        mut inner: MutexGuard<'_, Inner<S::Rules>>,
+        result: WaitResult,
+        tell: impl FnOnce(usize),
+    ) -> usize {
         let first = |inner: &Inner<_>| inner.waiters.front();
         let wakers: Vec<_> =
             std::iter::from_fn(|| first(&inner).and_then(|at| inner.end(at, result))).collect();
-        self.changed(inner, true);
         let count = wakers.len();
+        tell(count);
+        self.changed(inner, true);
         wake_all(wakers);
         count
     }

@@ -362,13 +362,16 @@ pub fn read_patch(
 }
 
 /// What a format says of an error, without the piece of the file that some show below it.
-fn first_line(why: &impl fmt::Display) -> String {
+pub(crate) fn first_line(why: &impl fmt::Display) -> String {
     let text = why.to_string();
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or("cannot be read").trim().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    // What a pattern's crate exports.
+    #![allow(dead_code, unreachable_pub)]
+
     use serde_json::json;
 
     use super::*;

@@ -50,7 +50,7 @@ pub struct Metrics {
     shared: Arc<Shared>,
     /// The recorders of all policies whose names are too many: a million names cost no more memory than one. Not
     /// in `shared`, which they hold.
-    others: Arc<Mutex<Vec<(Kind, Arc<dyn Recorder>)>>>,
+    others: Arc<Mutex<Vec<Arc<TableRecorder>>>>,
 }
 
 pub(crate) struct Shared {
@@ -223,11 +223,11 @@ impl Observer for Metrics {
             return Some(make(Some(name)));
         }
         let mut others = unpoisoned(&self.others);
-        if let Some((_, recorder)) = others.iter().find(|(known, _)| ptr::eq(*known, kind)) {
+        if let Some(recorder) = others.iter().find(|one| ptr::eq(one.kind, kind)) {
             return Some(recorder.clone());
         }
         let recorder = make(None);
-        others.push((kind, recorder.clone()));
+        others.push(recorder.clone());
         Some(recorder)
     }
 }

@@ -3,7 +3,7 @@
 //! One call, and every policy of the process is seen, those that exist and those to come, a third party's too:
 //!
 //! ```
-//! # mod buttress { pub use buttress_metrics as metrics; pub use buttress_timeout::Timeout; }
+//! # mod buttress { pub use {buttress_core::BoxError, buttress_timeout::Timeout}; pub mod metrics { pub use buttress_metrics::*; } }
 //! # tokio_test::block_on(async {
 //! # let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
 //! # let page = recorder.handle();
@@ -14,7 +14,7 @@
 //!
 //! let limit = Duration::from_millis(100);
 //! let timeout = buttress::Timeout::builder("payments").limit(limit).build().unwrap();
-//! timeout.call(|| async { Ok::<_, std::io::Error>(12) }).await.unwrap();
+//! timeout.call(|| async { Ok::<_, buttress::BoxError>(12) }).await.unwrap();
 //!
 //! assert!(page.render().contains(r#"timeout_operations_total{name="payments",result="success"} 1"#));
 //! # });

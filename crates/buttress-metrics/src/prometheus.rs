@@ -13,7 +13,10 @@ use crate::buckets;
 ///
 /// ```
 /// use metrics_exporter_prometheus::PrometheusBuilder;
-/// # mod buttress { pub use buttress_metrics as metrics; pub static KINDS: &[buttress_core::Kind] = &[&buttress_timeout::KIND]; }
+/// # mod buttress {
+/// #     pub static KINDS: &[buttress_core::Kind] = &[&buttress_timeout::KIND];
+/// #     pub mod metrics { pub use buttress_metrics::*; }
+/// # }
 ///
 /// let builder = PrometheusBuilder::new();
 /// let recorder = buttress::metrics::prometheus::with_buckets(builder, buttress::KINDS).build_recorder();

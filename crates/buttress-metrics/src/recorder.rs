@@ -23,7 +23,7 @@ const OUTCOMES: [Outcome; 6] = [
 
 /// Moves the series of one policy.
 pub(crate) struct TableRecorder {
-    kind: Kind,
+    pub(crate) kind: Kind,
     table: Table,
     series: Series,
 }
@@ -45,7 +45,7 @@ struct Table {
     changes: Vec<Changes>,
     changed_at: Vec<GaugeSlot>,
     states: Vec<(Word, GaugeSlot)>,
-    levels: ByWord<Vec<GaugeSlot>>,
+    levels: Vec<(Word, GaugeSlot)>,
     parts: Vec<(Word, Word, GaugeSlot)>,
     /// Gauges that are NaN again in these states.
     anew: Vec<(GaugeSlot, &'static [Word])>,
@@ -74,7 +74,7 @@ struct Changes {
     listed: Vec<(Word, Word, CounterSlot)>,
 }
 
-/// Things by word. There are few, so a search is as good as a map, and nearly always the address decides.
+/// Things by word. There are few, so a search is as good as a map.
 struct ByWord<T>(Vec<(Word, T)>);
 
 impl<T> Default for ByWord<T> {
@@ -85,9 +85,7 @@ impl<T> Default for ByWord<T> {
 
 impl<T: Default> ByWord<T> {
     fn get(&self, word: &str) -> Option<&T> {
-        let is_it = |known: Word| std::ptr::eq(known, word);
-        let found = self.0.iter().find(|(known, _)| is_it(known));
-        found.or_else(|| self.0.iter().find(|(known, _)| *known == word)).map(|(_, thing)| thing)
+        self.0.iter().find(|(known, _)| is_same(known, word)).map(|(_, thing)| thing)
     }
 
     fn entry(&mut self, word: Word) -> &mut T {
@@ -97,6 +95,11 @@ impl<T: Default> ByWord<T> {
         });
         &mut self.0[at].1
     }
+}
+
+/// The length decides nearly always, and then the address, if the word is the constant of one crate.
+fn is_same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
 
 /// A row of some metric, and its series.
@@ -228,11 +231,9 @@ impl Table {
     fn put(&self, handles: &Handles<'_>, level: Level) {
         match level.of {
             None => {
-                self.levels
-                    .get(level.what)
-                    .into_iter()
-                    .flatten()
-                    .for_each(|slot| handles.set(*slot, level.value));
+                for (_, slot) in self.levels.iter().filter(|(what, _)| is_same(what, level.what)) {
+                    handles.set(*slot, level.value);
+                }
             }
             Some(state) if level.what == Level::STATE => self.is_in(handles, state),
             Some(part) => {
@@ -280,7 +281,7 @@ impl Table {
                 Rows::ChangedAt => table.changed_at.push(series.gauge(name, &[], def.at_rest)),
                 Rows::Level(what, states) => {
                     let slot = series.gauge(name, &[], def.at_rest);
-                    table.levels.entry(what).push(slot);
+                    table.levels.push((what, slot));
                     table.anew.push((slot, states));
                 }
                 Rows::LevelOf(what, key, values) => table.parts.extend(

@@ -1,7 +1,7 @@
 //! Log lines for what happens to policies, through `tracing`.
 //!
 //! ```
-//! # mod buttress { pub use buttress_metrics as metrics; }
+//! # mod buttress { pub mod metrics { pub use buttress_metrics::*; } }
 //! buttress::metrics::trace::install();
 //! ```
 //!
@@ -26,7 +26,7 @@
 //! | `not retried` | retry | DEBUG | `reason` |
 //! | `queue cleared` | bulkhead | WARN | `count` |
 //! | `fallback answered` | fallback | DEBUG | `elapsed_ms` |
-//! | `fallback failed` | fallback | ERROR | `elapsed_ms` |
+//! | `fallback failed` | fallback | ERROR | `error`, `elapsed_ms` |
 //! | `stale answer given` | fallback | DEBUG | `age_ms` |
 //!
 //! The target of a line is `buttress::` and the name of its kind, so that `RUST_LOG=buttress::breaker=debug` works. No

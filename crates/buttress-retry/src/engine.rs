@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value, context};
+use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, Value, context};
 use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
@@ -281,8 +281,7 @@ impl Engine {
     pub(crate) fn reset(&self) {
         self.retries.store(0, Relaxed);
         self.stopped.iter().for_each(|count| count.store(0, Relaxed));
-        self.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        self.emitter.deliver();
+        self.emitter.note(Note::new(Note::RESET));
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {

@@ -1,10 +1,7 @@
 use std::{fmt, sync::Arc};
 
-use buttress_core::{ByClone, ConfigError, Kind, Name, Standard};
-use buttress_kit::{
-    Budget, Chance, Events, Handle, Prepared,
-    handle::{Data, Patch},
-};
+use buttress_core::{ByClone, ConfigError, Name, Standard};
+use buttress_kit::{Budget, Chance, Events, Handle, Prepared, handle::Patch};
 
 use crate::{KIND, RetryBuilder, RetryConfig, RetrySnapshot, engine::Engine, policy::Policy};
 
@@ -95,33 +92,7 @@ impl Retry {
 }
 
 impl Handle for Retry {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         let engine = self.engine();

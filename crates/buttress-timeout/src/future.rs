@@ -23,8 +23,8 @@ use crate::{
 /// A timer noticed later than this after its time was held up: the process was stopped, or starved of CPU.
 /// As long is given to what was held up with it, for an answer that is there already to arrive.
 const STALL: Duration = Duration::from_millis(10);
-/// How often that is given, while the stall goes on.
-const GRACES: u8 = 3;
+/// How often that is given, while the stall goes on. A call holds what it holds meanwhile, and that is short just then.
+const GRACES: u8 = 2;
 const RESOLVED: &str = "polled after it resolved";
 
 pin_project! {
@@ -73,6 +73,10 @@ impl<F, A> TimeoutFuture<F, A> {
 
 impl Timeout {
     /// Runs `op` within the limit: for what cannot be a service. The time starts now.
+    ///
+    /// For one policy alone. The error of `op` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
     ///
     /// ```
     /// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
@@ -277,7 +281,7 @@ fn wait<F: Future>(
             return Poll::Ready(Waited::Returned(result));
         }
         let now = Instant::now();
-        if *graces > 0 && extended(timer.as_mut(), now) {
+        if extended(timer.as_mut(), *graces, flight.ticket(), now) {
             *graces = graces.saturating_sub(1);
             continue;
         }
@@ -305,13 +309,24 @@ fn poll_timer(
     sleep.poll(cx)
 }
 
-/// Whether the timer was noticed so late that others were held up as well; it is set to a little later then.
-fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
+/// Whether the timer was noticed so late that others were held up as well; it is set to a little later then. A runtime
+/// that blocks for so long at a time notices that one block later: so the first grace at most doubles the time that
+/// the call has lasted when its limit is noticed, and the second one is given only if it fits in there.
+fn extended(timer: Pin<&mut Option<Sleep>>, graces: u8, started: Option<StdInstant>, now: Instant) -> bool {
     let Some(sleep) = timer.as_pin_mut() else { return false };
-    if now.saturating_duration_since(sleep.deadline()) <= STALL || !clock_is_real() {
+    let due = sleep.deadline();
+    if graces == 0 || now.saturating_duration_since(due) <= STALL || !clock_is_real() {
         return false;
     }
     let Some(later) = now.checked_add(STALL) else { return false };
+    if graces < GRACES {
+        // The first grace began when the limit was noticed.
+        let started = started.map_or(due, Instant::from_std);
+        let noticed = due.saturating_duration_since(started).saturating_sub(STALL);
+        if later.saturating_duration_since(started) > noticed.saturating_mul(2) {
+            return false;
+        }
+    }
     sleep.reset(later);
     true
 }

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use buttress_core::{ConfigError, Kind, Name, Note, Outcome, OwnedEvent, Rejection, context};
+use buttress_core::{ConfigError, Name, Note, Outcome, Rejection, context};
 use buttress_kit::{
     Emitter, Events, Handle, Live, Prepared,
     call::{Begun, Ends, Entered, begin},
-    handle::{Data, Patch},
+    handle::Patch,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -106,8 +106,7 @@ impl Timeout {
         for count in [failures, timeouts, cancelled, refused] {
             count.store(0, Relaxed);
         }
-        emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        emitter.deliver();
+        emitter.note(Note::new(Note::RESET));
     }
 
     /// Owned copies of this policy's refusals and resets, from now on.
@@ -242,33 +241,7 @@ impl Shared {
 }
 
 impl Handle for Timeout {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || ())

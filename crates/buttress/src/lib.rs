@@ -15,9 +15,14 @@
 //! | a limit for each attempt | `.attempt_timeout(..)` | `Timeout` |
 //! | an error type that can carry refusals | `.lift_errors()` or `.typed_errors()` | none |
 //!
-//! A handle is made once, cheap to clone, and shared by all services its layers wrap. What is no service is called
-//! through it: `handle.call(|| async { .. })`. The first page of each pattern's module says what it does, when not
-//! to use it, and its defaults.
+//! A handle is made once, cheap to clone, and shared by all services its layers wrap. The first page of each pattern's
+//! module says what it does, when not to use it, and its defaults.
+//!
+//! A plain function runs through the same list, which ends in `.functions()` then: `stack.run(async || ..)`, see
+//! [`Run`]. For one policy alone: `handle.call(async || ..)`.
+//!
+//! [What the compiler says](https://github.com/buttress-rs/buttress/blob/main/docs/compiler-says.md) of mistakes is there
+//! by the first lines of its messages.
 //!
 //! ```
 //! # #[cfg(feature = "default")]

@@ -2,7 +2,7 @@
 
 use buttress_core::{Note, Word};
 
-use super::{Circuit, Decision, Detail, Ending, Meaning, Notice, Now, Ticket};
+use super::{Circuit, Decision, Ending, Meaning, Notice, Now, Ticket, notice::Detail};
 use crate::{
     OpenReason, State,
     rules::{Rules, nanos},

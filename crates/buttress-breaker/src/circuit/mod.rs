@@ -1,22 +1,21 @@
 //! The circuit as plain data: no atomics, no clock, no chance of its own, and no listener.
 //!
 //! It is the one place where states change. The lock-free [`atomic`](crate::atomic) front only counts successes on its
-//! behalf, and hands them in with [`Circuit::add_successes`] before anything else is asked.
+//! behalf, and hands them in with [`Circuit::end_grant`] before anything else is asked.
 
 mod half_open;
+mod manual;
+mod notice;
 mod trip;
 mod view;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
-use buttress_core::{Name, Note, Transition, Value, Word};
+use buttress_core::{Name, Word};
 use buttress_kit::BackoffState;
 
-pub(crate) use self::view::View;
-use self::{half_open::HalfOpen, trip::RULES};
+use self::{half_open::HalfOpen, notice::Detail, trip::RULES};
+pub(crate) use self::{notice::Notice, view::View};
 use crate::{
     OnCancel, OpenReason, State,
     rules::{Rules, nanos},
@@ -68,44 +67,6 @@ pub(crate) enum Decision {
     Refused(Option<u64>),
 }
 
-/// What happened, for those who listen.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Notice {
-    Changed { from: State, to: State, cause: Word, detail: Detail },
-    Note(Note),
-}
-
-/// What is known of a change of state.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Detail {
-    /// What the decision was made on.
-    counts: Counts,
-    /// How long the new state lasts at least, or, on closing, how long ago the circuit left closed; nanoseconds.
-    open_for: Option<u64>,
-    /// Calls refused since the circuit was last closed.
-    rejected: u64,
-}
-
-impl Detail {
-    fn of(counts: Counts) -> Self {
-        Self { counts, ..Self::default() }
-    }
-
-    /// The change of state as it is told.
-    pub(crate) fn transition(&self, from: State, to: State, cause: Word) -> Transition {
-        let mut told = Transition::new(from.as_str(), to.as_str(), cause)
-            .with(words::CALLS, Value::Count(self.counts.calls))
-            .with(words::REJECTED, Value::Count(self.rejected));
-        let (failures, slow) = self.counts.ratios();
-        for (what, ratio) in [(words::FAILURE_RATIO, failures), (words::SLOW_RATIO, slow)] {
-            told.detail.extend(ratio.map(|ratio| (what, Value::Ratio(ratio))));
-        }
-        let open_for = self.open_for.map(Duration::from_nanos);
-        told.detail.extend(open_for.map(|time| (words::OPEN_FOR, Value::Time(time))));
-        told
-    }
-}
-
 /// All results since the start or the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -131,6 +92,8 @@ pub(crate) struct Circuit {
     abandoned_in_a_row: u32,
     succeeded_in_a_row: u64,
     successes: u64,
+    /// How many successes may be counted at present without asking the circuit.
+    granted: u32,
     /// Made when it is first written to: a keyed breaker has many circuits that only ever saw successes.
     history: Option<Box<History>>,
 }
@@ -172,6 +135,7 @@ impl Circuit {
             succeeded_in_a_row: 0,
             abandoned_in_a_row: 0,
             successes: 0,
+            granted: 0,
             history: None,
         };
         circuit.window.clear(now.time);
@@ -216,8 +180,10 @@ impl Circuit {
         }
     }
 
-    /// Records `calls` that succeeded in time in the present generation, up to now.
-    pub(crate) fn add_successes(&mut self, calls: u64) {
+    /// Takes over the successes counted so far, all in time and in the present generation; `left` of those granted were
+    /// not. No more may be counted.
+    pub(crate) fn end_grant(&mut self, left: u64) {
+        let calls = u64::from(std::mem::take(&mut self.granted)).saturating_sub(left);
         if calls == 0 {
             return;
         }
@@ -371,67 +337,6 @@ impl Circuit {
         if rules.ramp > 0 && !was_closed && cause == words::RULE {
             self.history_mut().ramp_until = now.time.saturating_add(rules.ramp);
         }
-    }
-
-    // ---- by hand
-
-    /// Opens. `wait`: for this long, which does not count as a further opening; else for as long as the settings
-    /// say.
-    pub(crate) fn force_open(&mut self, rules: &Rules, wait: Option<u64>, now: Now) {
-        self.advance_time(rules, now);
-        // Open already: the same wait starts again, it does not grow.
-        let again = (self.state == State::Open).then(|| self.history().wait);
-        self.open(rules, OpenReason::Manual, words::MANUAL, wait.or(again), now);
-    }
-
-    /// Lets probes in. In a state in which calls flow it does nothing, and returns that state.
-    pub(crate) fn force_half_open(&mut self, rules: &Rules, now: Now) -> Result<(), State> {
-        self.advance_time(rules, now);
-        match self.state {
-            State::Open | State::HalfOpen | State::Isolated => {
-                self.half_open(rules, words::MANUAL, now);
-                Ok(())
-            }
-            from => Err(from),
-        }
-    }
-
-    pub(crate) fn force_close(&mut self, rules: &Rules, now: Now) {
-        self.advance_time(rules, now);
-        self.close(rules, words::MANUAL, now);
-    }
-
-    /// Isolates, disables, or only measures.
-    pub(crate) fn force(&mut self, rules: &Rules, to: State, now: Now) {
-        self.advance_time(rules, now);
-        self.transition(to, words::MANUAL, Detail::default(), now);
-    }
-
-    pub(crate) fn reset(&mut self, rules: &Rules, now: Now) {
-        self.force_close(rules, now);
-        self.successes = 0;
-        let history = self.history_mut();
-        history.tally = Tally::default();
-        history.last_failure = None;
-        history.reason = None;
-        history.notices.push(Notice::Note(Note::new(Note::RESET)));
-    }
-
-    /// Takes new settings. The window keeps what it holds unless `reshaped`.
-    pub(crate) fn reconfigure(&mut self, rules: &Rules, reshaped: bool, now: Now) {
-        if reshaped {
-            self.window = Window::new(rules.window);
-            self.window.clear(now.time);
-        }
-        if let Some(history) = self.history.as_mut().filter(|history| history.ramp_until > 0) {
-            // A ramp under way goes on from where a new one with as much time left would be.
-            history.ramp_until = history.ramp_until.min(now.time.saturating_add(rules.ramp));
-        }
-        self.rules_due = true;
-    }
-
-    pub(crate) fn end_ramp(&mut self) {
-        self.history_mut().ramp_until = 0;
     }
 
     pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {

@@ -78,9 +78,16 @@ impl Circuit {
         calls.filter(|calls| *calls > 1)
     }
 
-    /// How many successes may be counted without asking the circuit, up to `most`: as long as no rule can say
-    /// anything but "stay closed", and not longer than it takes them to push out of a count window what is in it.
-    pub(crate) fn allowance(&self, rules: &Rules, most: u64) -> u64 {
+    /// Says how many successes may be counted from now on without asking the circuit, up to `most`.
+    pub(crate) fn grant(&mut self, rules: &Rules, most: u32) -> u32 {
+        let allowance = self.allowance(rules, most.into());
+        self.granted = u32::try_from(allowance).unwrap_or(most);
+        self.granted
+    }
+
+    /// As long as no rule can say anything but "stay closed", and not longer than it takes the successes to push out
+    /// of a count window what is in it.
+    fn allowance(&self, rules: &Rules, most: u64) -> u64 {
         if !self.is_counting() || self.rules_due {
             return 0;
         }

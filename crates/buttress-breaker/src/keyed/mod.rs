@@ -10,10 +10,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use buttress_core::{ByFn, ConfigError, Kind, Levels, Name, Rejection};
+use buttress_core::{ByFn, ConfigError, Levels, Name, Rejection};
 use buttress_kit::{
     self as kit, Events, Handle,
-    handle::{Data, Patch, Prepared},
+    handle::{Patch, Prepared},
 };
 use serde::Serialize;
 
@@ -27,17 +27,18 @@ use crate::{
 
 /// A circuit breaker for each key, with one set of settings. Clones share the circuits.
 ///
-/// Keys come from requests, so their number is bounded: there are never more than `max_keys`. Where there is no
-/// room, keys go that nothing would be lost with (closed, no failure seen, longest unused first); where every key
-/// matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up
-/// keys neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
+/// Keys come from requests, so their number is bounded: there are never more than `max_keys`. If there is no room, keys
+/// go that nothing would be lost with (closed, no failure in the window), the one not used for longest first; if every
+/// key matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up keys
+/// neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
 ///
 /// Observers hear how many keys are in which state, never which: a label must not have as many values as there
 /// are users. [`get`](Self::get) shows one key's circuit, [`keys_in`](Self::keys_in) lists them by state.
 ///
 /// ```
 /// # tokio_test::block_on(async {
-/// use buttress_breaker::{Breaker, State};
+/// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+/// use buttress::{Breaker, State};
 /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 ///
 /// let tenants = Breaker::keyed("tenants").consecutive_failures(1).build().unwrap();
@@ -109,14 +110,14 @@ where
     /// Asks for one call of this key.
     ///
     /// # Errors
-    /// Where its circuit refuses.
+    /// Its circuit refuses.
     pub fn try_acquire<Q>(&self, key: &Q) -> Result<Permit, Rejection>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let (engine, admission) = self.inner.admit(key);
-        Permit::of(engine, admission)
+        Permit::of(&engine, admission)
     }
 
     /// Makes one call of this key under its circuit. As [`Breaker::call`].
@@ -179,9 +180,8 @@ where
         self.inner.keys.untracked_calls()
     }
 
-    /// Forgets the keys that were not used since the sweep before this one, except those whose circuit is open or
-    /// in a state it was put in by hand. Also happens by itself, as new keys
-    /// come, about every `idle_for`.
+    /// Forgets the keys that were not used since the sweep before this one, but those whose circuit is open or in a
+    /// state that it was put in by hand. Happens by itself, as new keys come, about every `idle_for`.
     pub fn sweep(&self) {
         self.inner.keys.sweep(&self.inner.shared);
     }
@@ -212,7 +212,7 @@ where
     /// Takes new settings, for every key. As [`Breaker::reconfigure`].
     ///
     /// # Errors
-    /// Where the settings cannot work; then the old ones stay.
+    /// The settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
         self.inner.shared.live.replace(config, |_, config| self.inner.put(config))?;
         self.inner.shared.tell_settings();
@@ -282,33 +282,7 @@ impl<K> Handle for KeyedBreaker<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    fn pattern() -> Kind {
-        &KEYED
-    }
-
-    fn kind(&self) -> Kind {
-        &KEYED
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KEYED);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         let Inner { shared, .. } = &*self.inner;

@@ -29,6 +29,11 @@ impl<K, L, C> KeyedLayer<K, L, C> {
         KeyedLayer { keyed: self.keyed, key: self.key, classify }
     }
 
+    /// The breaker.
+    pub fn handle(&self) -> &KeyedBreaker<K> {
+        &self.keyed
+    }
+
     /// With this closure for what is a failure.
     pub fn classify_with<Res, Err, F>(self, classify: F) -> KeyedLayer<K, L, F>
     where
@@ -56,6 +61,28 @@ pub struct KeyedService<S, K, L, C = Standard> {
     keyed: KeyedBreaker<K>,
     key: L,
     classify: C,
+}
+
+impl<S, K, L, C> KeyedService<S, K, L, C> {
+    /// The breaker.
+    pub fn handle(&self) -> &KeyedBreaker<K> {
+        &self.keyed
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 impl<S, K, L, C, Req> Service<Req> for KeyedService<S, K, L, C>

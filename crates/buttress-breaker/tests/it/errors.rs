@@ -13,7 +13,7 @@ use crate::support::*;
 const QUEUE_FULL: &Code = &Code::refused("BULKHEAD_QUEUE_FULL");
 const TIMEOUT: &Code = &Code::timed_out("TIMEOUT");
 
-// S3-004, S1-017, C-47: matchable through boxes and other layers
+// Matchable through boxes and other layers
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_found_through_other_layers() {
     let breaker = Breaker::builder("payments").consecutive_failures(1).open_for(secs(5)).build().unwrap();
@@ -32,7 +32,6 @@ async fn a_refusal_is_found_through_other_layers() {
     assert_eq!((why.policy(), why.was_sent()), ("payments", false));
 }
 
-// S4-017
 #[tokio::test(start_paused = true)]
 async fn its_text_says_open_and_when_to_try_again() {
     let breaker = Breaker::builder("payments").open_for(secs(5)).build().unwrap();
@@ -97,7 +96,7 @@ async fn an_error_that_knows_better_is_asked() {
     assert_eq!(breaker.last_error().as_deref(), Some("the call failed"));
 }
 
-// C-09: a refusal further in says nothing about the service; a time-out further in does
+// A refusal further in says nothing about the service; a time-out further in does
 #[tokio::test(start_paused = true)]
 async fn refusals_further_in_are_ignored_and_time_outs_are_not() {
     let breaker = Breaker::builder("x").consecutive_failures(2).build().unwrap();
@@ -145,7 +144,7 @@ async fn a_classifier_says_what_a_failure_is() {
     breaker.is(State::Closed);
 }
 
-// S1-088, S4-015, S4-016: a function, a method, a block
+// A function, a method, a block
 #[tokio::test(start_paused = true)]
 async fn anything_can_be_put_under_a_breaker() {
     async fn fetch(id: u32) -> Result<u32, BoxError> {
@@ -177,7 +176,7 @@ async fn a_call_that_has_finished_wins_over_a_limit_that_has_passed() {
     assert_eq!(breaker.snapshot().timeouts, 0);
 }
 
-// S0-024: a save that is skipped while the circuit is open is no error to the caller
+// A save that is skipped while the circuit is open is no error to the caller
 #[tokio::test(start_paused = true)]
 async fn a_layer_further_out_tells_refusals_failures_and_time_outs_apart() {
     let builder = Breaker::builder("state-save").consecutive_failures(2).call_timeout(secs(2));

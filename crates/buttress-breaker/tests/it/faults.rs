@@ -11,7 +11,7 @@ use std::{
 };
 
 use buttress_breaker::{Breaker, OnCancel, OpenReason, State, WindowConfig};
-use buttress_core::{BoxError, Event};
+use buttress_core::{BoxError, Event, Note};
 use buttress_kit::listener_panics;
 use tokio::time::advance;
 use tokio_test::task;
@@ -23,7 +23,6 @@ fn tripping_at_once() -> buttress_breaker::BreakerBuilder {
     Breaker::builder("x").consecutive_failures(1).open_for(secs(10)).success_threshold(1)
 }
 
-// vector fault B02
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_panics_in_call_or_in_poll_opens_again_and_leaves_a_usable_breaker() {
     for in_call in [true, false] {
@@ -63,7 +62,7 @@ async fn a_caught_panic_is_still_a_failure_and_not_a_cancelled_call() {
     assert_eq!((seen.failures, seen.cancelled), (1, 0));
 }
 
-// C-48: the scope guard
+// The scope guard
 #[tokio::test(start_paused = true)]
 async fn a_guard_dropped_by_a_panic_failed_and_one_dropped_untold_was_cancelled() {
     let breaker = Breaker::builder("x").build().unwrap();
@@ -77,7 +76,6 @@ async fn a_guard_dropped_by_a_panic_failed_and_one_dropped_untold_was_cancelled(
     assert_eq!((seen.cancelled, seen.failures), (1, 1));
 }
 
-// vector fault B03
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_never_settles_keeps_nobody_out_for_longer_than_the_wait() {
     let breaker = tripping_at_once().build().unwrap();
@@ -115,7 +113,6 @@ async fn slow_probes_do_not_lose_every_lease_in_turn() {
     panic!("never closed: {:?}", breaker.snapshot());
 }
 
-// vector fault B09
 #[tokio::test(start_paused = true)]
 async fn a_probe_of_an_earlier_half_open_decides_nothing() {
     let breaker = tripping_at_once().probe_lease(secs(1)).build().unwrap();
@@ -134,7 +131,6 @@ async fn a_probe_of_an_earlier_half_open_decides_nothing() {
     breaker.is(State::Open);
 }
 
-// vector fault B19
 #[tokio::test(start_paused = true)]
 async fn asking_for_readiness_twice_takes_one_probe() {
     let breaker = tripping_at_once().build().unwrap();
@@ -151,7 +147,6 @@ async fn asking_for_readiness_twice_takes_one_probe() {
     assert_eq!(breaker.snapshot().probes_in_flight, 0);
 }
 
-// vector fault B20
 #[tokio::test(start_paused = true)]
 async fn a_readied_clone_that_is_dropped_keeps_no_place_and_a_waiter_is_woken_without_a_timer() {
     let breaker = tripping_at_once().gate_readiness(true).build().unwrap();
@@ -171,7 +166,6 @@ async fn a_readied_clone_that_is_dropped_keeps_no_place_and_a_waiter_is_woken_wi
     assert!(waiter.enter(|cx, mut svc| svc.poll_ready(cx)).is_ready());
 }
 
-// vector fault B23
 #[tokio::test(start_paused = true)]
 async fn idle_for_longer_than_the_window_leaves_nothing_of_it() {
     let breaker = Breaker::builder("x").window(WindowConfig::time(secs(10))).build().unwrap();
@@ -182,7 +176,6 @@ async fn idle_for_longer_than_the_window_leaves_nothing_of_it() {
     assert_eq!((seen.calls, seen.failures), (1, 0));
 }
 
-// vector fault B25
 #[tokio::test(start_paused = true)]
 async fn the_success_that_fills_the_window_opens() {
     let builder = Breaker::builder("x").window(WindowConfig::count(10)).failure_rate(0.5).minimum_calls(10);
@@ -195,7 +188,6 @@ async fn the_success_that_fills_the_window_opens() {
     breaker.is(State::Open);
 }
 
-// C-50, vector fault B27
 #[tokio::test(start_paused = true)]
 async fn eight_hours_asleep_are_one_probe_and_an_empty_window() {
     let breaker = tripping_at_once().failure_rate(0.5).minimum_calls(1).build().unwrap();
@@ -210,7 +202,6 @@ async fn eight_hours_asleep_are_one_probe_and_an_empty_window() {
     assert_eq!(breaker.snapshot().window.calls, 1);
 }
 
-// vector fault B28
 #[tokio::test(start_paused = true)]
 async fn a_window_longer_than_the_breaker_is_old() {
     let window = WindowConfig::time(secs(48 * 3_600));
@@ -221,7 +212,6 @@ async fn a_window_longer_than_the_breaker_is_old() {
     breaker.is(State::Open);
 }
 
-// vector fault B32
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_panics_disturbs_neither_the_call_nor_the_others() {
     let heard = Arc::new(AtomicU32::new(0));
@@ -239,7 +229,6 @@ async fn a_listener_that_panics_disturbs_neither_the_call_nor_the_others() {
     assert!(listener_panics() > panics);
 }
 
-// S1-018, vector fault B33
 #[test]
 fn a_listener_may_ask_reset_and_call() {
     let (done, watchdog) = std::sync::mpsc::channel();
@@ -269,7 +258,6 @@ fn a_listener_may_ask_reset_and_call() {
     assert_eq!(state, State::Closed);
 }
 
-// vector fault B37
 #[tokio::test(start_paused = true)]
 async fn a_flapping_service_opens_no_more_often_than_the_wait_allows() {
     let builder =
@@ -286,7 +274,7 @@ async fn a_flapping_service_opens_no_more_often_than_the_wait_allows() {
     assert!((100..=301).contains(&opened), "{opened}");
 }
 
-// C-16: a hang behind somebody else's time-out
+// A hang behind somebody else's time-out
 #[tokio::test(start_paused = true)]
 async fn a_hang_under_a_foreign_time_out_opens() {
     for (builder, calls) in [
@@ -307,7 +295,6 @@ async fn a_hang_under_a_foreign_time_out_opens() {
     }
 }
 
-// C-16
 #[tokio::test(start_paused = true)]
 async fn one_settled_call_makes_dropped_ones_neutral() {
     let breaker = Breaker::builder("x").failure_rate(0.5).window(WindowConfig::count(30)).build().unwrap();
@@ -323,7 +310,6 @@ async fn one_settled_call_makes_dropped_ones_neutral() {
     assert_eq!((seen.cancelled, seen.window.calls, seen.window.failures), (250, 11, 0));
 }
 
-// C-16
 #[tokio::test(start_paused = true)]
 async fn dropped_after_the_slow_duration_is_slow() {
     let builder = Breaker::builder("x").slow_call_duration(ms(100)).slow_call_rate(0.5).minimum_calls(4);
@@ -339,7 +325,6 @@ async fn dropped_after_the_slow_duration_is_slow() {
     assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::SlowCallRate));
 }
 
-// C-16
 #[tokio::test(start_paused = true)]
 async fn dropped_calls_count_as_told() {
     for (on_cancel, state) in [(OnCancel::Ignore, State::Closed), (OnCancel::Failure, State::Open)] {
@@ -430,4 +415,63 @@ async fn a_classifier_that_panics_is_a_failed_call() {
     assert!(catch_unwind(call).is_err());
     breaker.is(State::Open);
     assert_eq!(breaker.snapshot().failures, 1);
+}
+
+// A listener that answers its own event would otherwise hold the caller for ever.
+#[test]
+fn a_listener_that_answers_its_own_event_lets_the_caller_go() {
+    let (done, watchdog) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let handle: Arc<Mutex<Option<Breaker>>> = Arc::default();
+        let own = handle.clone();
+        let builder = Breaker::builder("x").on_event(move |event| {
+            if let (Event::Note(Note { what: Note::RESET, .. }), Some(breaker)) =
+                (event, &*own.lock().unwrap())
+            {
+                breaker.reset();
+            }
+        });
+        let breaker = builder.build().unwrap();
+        *handle.lock().unwrap() = Some(breaker.clone());
+        (0..100).for_each(|_| breaker.reset());
+        breaker.is(State::Closed);
+        // So that nothing is told when it is dropped.
+        let gone = handle.lock().unwrap().take();
+        drop(gone);
+        done.send(()).unwrap();
+    });
+    watchdog.recv_timeout(Duration::from_secs(20)).expect("held for ever");
+}
+
+// Such a panic gets out of a plain `catch_unwind`, as what it caught is dropped.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_when_shown_with_a_panic_that_panics_when_dropped_opens_like_any_other() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("again")
+        }
+    }
+    #[derive(Debug)]
+    struct Unshowable;
+    impl std::fmt::Display for Unshowable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::panic_any(Bomb)
+        }
+    }
+    impl std::error::Error for Unshowable {}
+    let (breaker, heard) = Heard::by(tripping_at_once().gate_readiness(true));
+    breaker.force_open();
+    let inner = service_fn(|(): ()| async { Ok::<_, BoxError>(()) });
+    let mut waiting = task::spawn(breaker.wrap(inner));
+    assert!(waiting.enter(|cx, mut svc| svc.poll_ready(cx)).is_pending());
+    breaker.force_half_open().unwrap();
+    assert!(waiting.is_woken());
+    let probe = breaker.try_acquire().unwrap();
+    assert!(waiting.enter(|cx, mut svc| svc.poll_ready(cx)).is_pending());
+    probe.failure_with(&Unshowable);
+    breaker.is(State::Open);
+    assert!(waiting.is_woken());
+    assert_eq!(heard.transitions().last().unwrap(), "half_open>open auto");
+    assert_eq!(breaker.last_error().as_deref(), Some("an error that cannot be shown"));
 }

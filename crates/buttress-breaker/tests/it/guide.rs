@@ -22,7 +22,7 @@ async fn call_of(breaker: &Breaker, time: std::time::Duration) -> Result<(), Box
     breaker.call(work).await
 }
 
-// S1-007, S1-011: five in a row open, once there were ten calls
+// Five in a row open, once there were ten calls
 #[tokio::test(start_paused = true)]
 async fn five_in_a_row_open_only_from_the_tenth_call_on() {
     let breaker = blipee();
@@ -45,7 +45,6 @@ async fn five_in_a_row_open_only_from_the_tenth_call_on() {
     breaker.is(State::Open);
 }
 
-// S1-008, S1-011, C-11
 #[tokio::test(start_paused = true)]
 async fn half_of_the_calls_is_enough_and_anything_less_is_not() {
     let breaker = blipee();
@@ -71,7 +70,6 @@ async fn half_of_the_calls_is_enough_and_anything_less_is_not() {
     breaker.is(State::Open); // 51 of 102
 }
 
-// S1-006, S1-009, S1-012, C-14, C-15
 #[tokio::test(start_paused = true)]
 async fn a_minute_open_then_five_successes_close() {
     let breaker = blipee();
@@ -88,7 +86,7 @@ async fn a_minute_open_then_five_successes_close() {
     breaker.is(State::Closed);
 }
 
-// S1-010: the breaker's own limit for each call
+// The breaker's own limit for each call
 #[tokio::test(start_paused = true)]
 async fn a_call_of_three_seconds_ends_by_itself_and_a_longer_one_by_the_breaker() {
     let breaker = blipee();
@@ -102,7 +100,6 @@ async fn a_call_of_three_seconds_ends_by_itself_and_a_longer_one_by_the_breaker(
     call_of(&Breaker::builder("x").build().unwrap(), secs(86_400)).await.unwrap();
 }
 
-// S1-013, S1-014, C-22
 #[tokio::test(start_paused = true)]
 async fn a_call_of_a_second_is_not_slow_and_half_of_slow_ones_opens() {
     let breaker = blipee();
@@ -124,7 +121,6 @@ async fn a_call_of_a_second_is_not_slow_and_half_of_slow_ones_opens() {
     assert_eq!((seen.open_reason, seen.slow_ratio), (Some(OpenReason::SlowCallRate), Some(0.5)));
 }
 
-// S1-015
 #[tokio::test(start_paused = true)]
 async fn failures_older_than_a_minute_do_not_count() {
     let failing = async |pause| {
@@ -141,7 +137,7 @@ async fn failures_older_than_a_minute_do_not_count() {
     assert_eq!(failing(secs(60)).await, (State::Closed, 1));
 }
 
-// S1-016: 3, 0.5, 5, 120 s, 120 s, 5, 5 s, 0.3
+// 3, 0.5, 5, 120 s, 120 s, 5, 5 s, 0.3
 #[tokio::test(start_paused = true)]
 async fn long_example_does_what_its_comments_say() {
     let ai_service = || {
@@ -216,7 +212,7 @@ fn listening(builder: BreakerBuilder, name: &'static str) -> (Breaker, Calls) {
     (breaker, calls)
 }
 
-// S1-019: `breaker.on('call', ({ success, duration, error }) => …)`
+// `breaker.on('call', ({ success, duration, error }) => …)`
 #[tokio::test(start_paused = true)]
 async fn each_call_is_told_with_name_success_time_and_error() {
     let builder = Breaker::builder("ai-service").call_timeout(secs(3));
@@ -245,7 +241,7 @@ async fn each_call_is_told_with_name_success_time_and_error() {
     );
 }
 
-// S1-018, S1-020, C-20: `stateChange` with both states, `reset` with the name
+// `stateChange` with both states, `reset` with the name
 #[tokio::test(start_paused = true)]
 async fn changes_of_state_and_resets_carry_the_name() {
     let breaker = Breaker::builder("my-service").consecutive_failures(3).failure_rate(0.5).minimum_calls(0);
@@ -275,7 +271,7 @@ async fn changes_of_state_and_resets_carry_the_name() {
     assert_eq!(told, expected);
 }
 
-// S1-021, S1-071: `circuitBreakerRegistry.get('external-api')?.forceOpen()`
+// `circuitBreakerRegistry.get('external-api')?.forceOpen()`
 #[tokio::test(start_paused = true)]
 async fn a_test_forces_a_breaker_open_by_its_name() {
     let registry = Registry::new();
@@ -290,7 +286,6 @@ async fn a_test_forces_a_breaker_open_by_its_name() {
     assert!(registry.get("internal-api").is_none());
 }
 
-// S1-072
 #[tokio::test(start_paused = true)]
 async fn force_close_and_reset_empty_the_window() {
     let close: fn(&Breaker) = Breaker::force_close;
@@ -311,7 +306,7 @@ async fn force_close_and_reset_empty_the_window() {
     }
 }
 
-// S1-023, S1-086: healthy is closed, and below the thresholds
+// Healthy is closed, and below the thresholds
 #[tokio::test(start_paused = true)]
 async fn health_has_both_rates_and_a_closed_circuit_at_its_threshold_is_not_healthy() {
     let breaker = blipee();
@@ -334,7 +329,7 @@ async fn health_has_both_rates_and_a_closed_circuit_at_its_threshold_is_not_heal
     assert_eq!((health.state, health.failure_ratio, health.healthy), (State::Closed, Some(0.5), false));
 }
 
-// S1-087, S0-027: opossum's `fires` are `total + rejected`
+// Opossum's `fires` are `total + rejected`
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_counts_every_way_a_call_can_end() {
     let builder = Breaker::builder("x").call_timeout(secs(2)).slow_call_duration(secs(1));
@@ -369,7 +364,7 @@ async fn a_snapshot_counts_every_way_a_call_can_end() {
     assert_eq!((seen.window.calls, seen.successes, seen.rejected), (0, 7, 1));
 }
 
-// S1-074: it opens again and again because the probes are slow, though each of them succeeds
+// It opens again and again because the probes are slow, though each of them succeeds
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_tells_slow_probes_from_failed_ones() {
     let breaker = blipee();
@@ -387,7 +382,6 @@ async fn a_snapshot_tells_slow_probes_from_failed_ones() {
     assert_eq!(seen.last_error.as_deref(), Some("the calls were too slow"));
 }
 
-// C-18, C-19
 #[tokio::test(start_paused = true)]
 async fn last_error_is_also_that_of_a_failed_probe_and_goes_when_the_circuit_closes() {
     let breaker = Breaker::builder("x").consecutive_failures(1).open_for(secs(5)).build().unwrap();
@@ -409,7 +403,7 @@ async fn last_error_is_also_that_of_a_failed_probe_and_goes_when_the_circuit_clo
     breaker.is(State::Closed);
 }
 
-// S0-023: timeout 2 s, 50 %, reset 30 s, window 10 s, volume 5
+// Timeout 2 s, 50 %, reset 30 s, window 10 s, volume 5
 #[tokio::test(start_paused = true)]
 async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
     let saves = || {
@@ -438,7 +432,7 @@ async fn breaker_around_state_saves_asks_at_five_calls_and_lets_one_probe_in() {
     breaker.is(State::Closed);
 }
 
-// C-21: the windows, and what else the profiles of other systems say
+// The windows, and what else the profiles of other systems say
 #[test]
 fn profiles_name_their_windows_and_thresholds() {
     let blipee = profile("blipee");

@@ -12,7 +12,6 @@ fn tripped(builder: buttress_breaker::BreakerBuilder) -> Breaker {
     breaker
 }
 
-// S1-012, S3-002, S3-008, S3-007, S4-014, S4-018, C-12
 #[tokio::test(start_paused = true)]
 async fn successes_up_to_the_threshold_close() {
     let breaker = tripped(Breaker::builder("x").success_threshold(2));
@@ -23,7 +22,6 @@ async fn successes_up_to_the_threshold_close() {
     breaker.is(State::Closed);
 }
 
-// C-13, S4-018, vector B13
 #[tokio::test(start_paused = true)]
 async fn one_failed_probe_opens_again_and_the_wait_restarts() {
     let breaker = tripped(Breaker::builder("x").success_threshold(2).minimum_calls(10));
@@ -36,7 +34,6 @@ async fn one_failed_probe_opens_again_and_the_wait_restarts() {
     assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
 }
 
-// S3-003, C-12, C-49, vector beat-06, vector fx-cb-halfopen-concurrent
 #[tokio::test(start_paused = true)]
 async fn probes_are_limited_while_they_are_under_way() {
     let breaker = tripped(Breaker::builder("x").permitted_probes(3).success_threshold(5));
@@ -52,7 +49,6 @@ async fn probes_are_limited_while_they_are_under_way() {
     breaker.try_acquire().unwrap().success();
 }
 
-// vector beat-02
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_hangs_loses_its_place_and_its_say() {
     let breaker = tripped(Breaker::builder("x").success_threshold(1).probe_lease(secs(1)));
@@ -104,7 +100,7 @@ fn limited(builder: buttress_breaker::BreakerBuilder) -> buttress_breaker::Break
     builder.consecutive_failures(1).open_for(secs(1)).success_threshold(2).half_open_timeout(secs(3))
 }
 
-// As resilience4j's `maxWaitDurationInHalfOpenState`; vector r4j-cb-01 has it among its settings
+// As resilience4j's `maxWaitDurationInHalfOpenState`.
 #[tokio::test(start_paused = true)]
 async fn half_open_without_a_verdict_opens_again_after_its_time() {
     let (breaker, heard) = Heard::by(limited(Breaker::builder("x").permitted_probes(2)));

@@ -18,7 +18,6 @@ fn keyed(max: usize) -> KeyedBreaker<u32> {
     Breaker::keyed("tenants").consecutive_failures(1).open_for(secs(60)).max_keys(max).build().unwrap()
 }
 
-// S4-020
 #[tokio::test(start_paused = true)]
 async fn one_key_s_failures_are_no_other_key_s_business() {
     let tenants = keyed(100);
@@ -358,12 +357,56 @@ fn a_key_that_cannot_be_copied_is_counted_in_no_state() {
         }
     }
     let (counts, listener) = counts();
-    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").on_event(listener).build().unwrap();
-    for _ in 0..5 {
+    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").max_keys(2).on_event(listener).build().unwrap();
+    let fail = || {
         let call = std::panic::AssertUnwindSafe(|| keyed.try_acquire(&Key(13)).map(drop));
         std::panic::catch_unwind(call).unwrap_err();
-    }
+    };
+    (0..5).for_each(|_| fail());
     keyed.try_acquire(&Key(1)).unwrap().success();
     keyed.try_acquire(&Key(2)).unwrap().success();
+    // Now that there is no room for it either.
+    (0..5).for_each(|_| fail());
     assert_eq!((counts.lock().unwrap()["closed"], keyed.len()), (2.0, 2));
+}
+
+// Made-up keys must push out each other, not keys in constant use, whose window is what keeps a few failures from
+// opening them.
+#[tokio::test(start_paused = true)]
+async fn a_flood_forgets_and_opens_no_key_in_constant_use() {
+    for max in [30, 100, 1_500] {
+        let keyed: KeyedBreaker<u32> =
+            Breaker::keyed("x").failure_rate(0.5).minimum_calls(10).max_keys(max).build().unwrap();
+        for round in 0..2_000 {
+            for hot in 0..20 {
+                keyed.try_acquire(&hot).unwrap().success();
+            }
+            keyed.try_acquire(&(1_000_000 + round)).unwrap().success();
+        }
+        for hot in 0..20 {
+            (0..10).for_each(|_| keyed.try_acquire(&hot).unwrap().failure());
+            let seen = keyed.get(&hot).unwrap().snapshot();
+            assert_eq!((seen.state, seen.successes, seen.failures), (State::Closed, 2_000, 10), "{max}");
+        }
+        assert!(keyed.len() <= max);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_keys_that_may_go_the_one_not_used_for_longest_goes() {
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").max_keys(8).build().unwrap();
+    for key in 0..8 {
+        keyed.try_acquire(&key).unwrap().success();
+    }
+    for next in 8..200 {
+        // All but the oldest.
+        for key in next - 7..next {
+            keyed.try_acquire(&key).unwrap().success();
+        }
+        keyed.try_acquire(&next).unwrap().success();
+        // Not by `get`, which would be a use.
+        let mut there = keyed.keys_in(State::Closed);
+        there.sort_unstable();
+        assert_eq!(there, (next - 7..=next).collect::<Vec<_>>());
+    }
 }

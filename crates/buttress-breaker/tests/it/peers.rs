@@ -23,7 +23,6 @@ fn r4j() -> BreakerBuilder {
         .open_for(secs(5))
 }
 
-// vector r4j-cb-03
 #[tokio::test(start_paused = true)]
 async fn slow_and_failed_counts_in_both_rates() {
     let breaker = r4j().build().unwrap();
@@ -43,7 +42,6 @@ async fn slow_and_failed_counts_in_both_rates() {
     assert_eq!((seen.slow_ratio, seen.failure_ratio, seen.window.calls), (Some(0.6), Some(0.4), 5));
 }
 
-// vector r4j-cb-04
 #[tokio::test(start_paused = true)]
 async fn durations_are_taken_from_the_paused_clock() {
     let breaker = r4j().build().unwrap();
@@ -56,7 +54,6 @@ async fn durations_are_taken_from_the_paused_clock() {
     breaker.is(State::Open);
 }
 
-// vector r4j-cb-06
 #[tokio::test(start_paused = true)]
 async fn opened_for_two_hours_ignores_the_configured_wait() {
     let breaker = r4j().build().unwrap();
@@ -70,7 +67,6 @@ async fn opened_for_two_hours_ignores_the_configured_wait() {
     breaker.is(State::HalfOpen);
 }
 
-// vector r4j-cb-08
 #[tokio::test(start_paused = true)]
 async fn wait_grows_by_half_with_each_opening() {
     let breaker = Breaker::builder("x")
@@ -95,7 +91,6 @@ async fn wait_grows_by_half_with_each_opening() {
     breaker.is(State::HalfOpen);
 }
 
-// vector r4j-cb-12
 #[tokio::test(start_paused = true)]
 async fn a_released_probe_gives_exactly_one_place_back() {
     let breaker = r4j().build().unwrap();
@@ -110,7 +105,6 @@ async fn a_released_probe_gives_exactly_one_place_back() {
     breaker.is(State::HalfOpen);
 }
 
-// vector r4j-cb-13
 #[tokio::test(start_paused = true)]
 async fn half_open_begins_with_all_places_free() {
     let breaker = r4j().build().unwrap();
@@ -129,7 +123,6 @@ async fn half_open_begins_with_all_places_free() {
     assert_eq!(breaker.snapshot().late, 4);
 }
 
-// vector r4j-cb-16
 #[tokio::test(start_paused = true)]
 async fn isolated_refuses_for_ever_and_counts() {
     let breaker = r4j().build().unwrap();
@@ -141,7 +134,6 @@ async fn isolated_refuses_for_ever_and_counts() {
     assert_eq!(breaker.snapshot().rejected, 2);
 }
 
-// vector r4j-cb-19
 #[tokio::test(start_paused = true)]
 async fn metrics_only_tells_each_threshold_once_and_never_opens() {
     let (breaker, heard) = Heard::by(r4j());
@@ -154,7 +146,6 @@ async fn metrics_only_tells_each_threshold_once_and_never_opens() {
     assert_eq!(breaker.snapshot().window.failures, 8);
 }
 
-// vector r4j-cb-20
 #[tokio::test(start_paused = true)]
 async fn closed_to_half_open_by_hand_is_an_error() {
     let breaker = r4j().build().unwrap();
@@ -163,7 +154,6 @@ async fn closed_to_half_open_by_hand_is_an_error() {
     breaker.is(State::Closed);
 }
 
-// vector r4j-cb-21
 #[tokio::test(start_paused = true)]
 async fn a_change_to_the_same_state_is_legal_and_silent() {
     let (breaker, heard) = Heard::by(r4j());
@@ -185,7 +175,6 @@ async fn a_change_to_the_same_state_is_legal_and_silent() {
     assert_eq!(heard.transitions().len(), 5);
 }
 
-// vector r4j-cb-24
 #[tokio::test(start_paused = true)]
 async fn reset_forgets_from_every_state() {
     let breaker = r4j().build().unwrap();
@@ -201,7 +190,6 @@ async fn reset_forgets_from_every_state() {
     assert_eq!(breaker.snapshot().window.calls, 0);
 }
 
-// vector polly-win-02
 #[tokio::test(start_paused = true)]
 async fn a_call_is_gone_when_it_is_as_old_as_the_window() {
     let breaker = Breaker::builder("x").window(WindowConfig::time(secs(10))).build().unwrap();
@@ -214,7 +202,6 @@ async fn a_call_is_gone_when_it_is_as_old_as_the_window() {
     assert_eq!(breaker.snapshot().window.calls, 8);
 }
 
-// vector polly-cb-01, polly-cb-03, polly-cb-05
 #[tokio::test(start_paused = true)]
 async fn decision_needs_the_minimum_and_the_ratio() {
     let after = |ok, fail| {
@@ -228,7 +215,6 @@ async fn decision_needs_the_minimum_and_the_ratio() {
     assert_eq!(after(8, 1), State::Closed);
 }
 
-// vector polly-cb-07
 #[tokio::test(start_paused = true)]
 async fn opens_twice_half_opens_twice_closes_once() {
     let (breaker, heard) = Heard::by(
@@ -246,7 +232,6 @@ async fn opens_twice_half_opens_twice_closes_once() {
     assert_eq!((to("open"), to("half_open"), to("closed")), (2, 2, 1));
 }
 
-// vector polly-cb-08
 #[tokio::test(start_paused = true)]
 async fn growth_of_the_wait_starts_again_after_a_close() {
     let breaker = Breaker::builder("x").open_backoff(Backoff::linear(secs(1))).build().unwrap();
@@ -264,7 +249,7 @@ async fn growth_of_the_wait_starts_again_after_a_close() {
     assert_eq!(waits(3), [0, 1, 2]);
 }
 
-// vector polly-cb-09: recorded while closed; a result that comes later belongs to the past
+// Recorded while closed; a result that comes later belongs to the past
 #[tokio::test(start_paused = true)]
 async fn late_failures_are_recorded_nowhere() {
     let breaker = Breaker::builder("x").build().unwrap();
@@ -291,8 +276,7 @@ fn trial(successes: u32, of: u32) -> Breaker {
     breaker
 }
 
-// vector fsg-cb-06 ("2 of 3 failures" is "2 of 3 successes" from the other side), fsg-cb-08, fsg-cb-09,
-// fsg-cb-11, fsg-cb-12, fsg-cb-13, fault B14
+// "2 of 3 failures" is "2 of 3 successes" from the other side.
 #[tokio::test(start_paused = true)]
 async fn half_open_decides_as_soon_as_it_is_settled() {
     for (k, n, probes, last, to) in [
@@ -313,7 +297,6 @@ async fn half_open_decides_as_soon_as_it_is_settled() {
     }
 }
 
-// vector fault B14
 #[tokio::test(start_paused = true)]
 async fn a_failed_probe_is_not_forgotten_for_the_ones_that_follow() {
     let breaker = Breaker::builder("x").permitted_probes(3).success_threshold(3).build().unwrap();
@@ -329,7 +312,6 @@ async fn a_failed_probe_is_not_forgotten_for_the_ones_that_follow() {
     assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::ProbesFailed));
 }
 
-// vector gob-cb-04
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_a_failure_and_goes_on_its_way() {
     let breaker = Breaker::builder("x").build().unwrap();
@@ -341,7 +323,6 @@ async fn a_panic_is_a_failure_and_goes_on_its_way() {
     assert_eq!((seen.total, seen.failures, seen.cancelled), (1, 1, 0));
 }
 
-// vector gob-cb-05
 #[tokio::test(start_paused = true)]
 async fn ignored_calls_are_neither_and_leave_the_row_alone() {
     let breaker = Breaker::builder("x").window(WindowConfig::time(secs(30))).build().unwrap();
@@ -355,7 +336,6 @@ async fn ignored_calls_are_neither_and_leave_the_row_alone() {
     assert_eq!((seen.consecutive_failures, seen.state), (1, State::Closed));
 }
 
-// vector opo-cb-01
 #[tokio::test(start_paused = true)]
 async fn without_a_minimum_the_first_failure_opens() {
     let breaker = Breaker::builder("x").failure_rate(0.01).minimum_calls(0).build().unwrap();
@@ -363,7 +343,6 @@ async fn without_a_minimum_the_first_failure_opens() {
     breaker.is(State::Open);
 }
 
-// vector coc-cb-01
 #[tokio::test(start_paused = true)]
 async fn below_the_minimum_it_never_opens() {
     let builder = Breaker::builder("x").window(WindowConfig::count(100)).minimum_calls(50).failure_rate(0.5);
@@ -372,7 +351,6 @@ async fn below_the_minimum_it_never_opens() {
     breaker.is(State::Closed);
 }
 
-// vector coc-cb-04, r4j-win-01
 #[tokio::test(start_paused = true)]
 async fn count_window_lets_the_oldest_go() {
     let window = |calls, outcomes: &str| {
@@ -394,7 +372,6 @@ async fn count_window_lets_the_oldest_go() {
     assert_eq!(window(5, "FSSFSSFSS").last(), Some(&(5, 1)));
 }
 
-// vector coc-cb-05
 #[tokio::test(start_paused = true)]
 async fn half_open_tolerates_three_failures_of_ten() {
     let builder = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).half_open_sample(10);
@@ -411,7 +388,6 @@ async fn half_open_tolerates_three_failures_of_ten() {
     assert_eq!(heard.transitions().len(), 3);
 }
 
-// vector coc-cb-09
 #[tokio::test(start_paused = true)]
 async fn waits_from_a_list() {
     let builder = Breaker::builder("x").consecutive_failures(2).success_threshold(1);
@@ -430,7 +406,6 @@ async fn waits_from_a_list() {
     assert_eq!(breaker.refused().retry_after(), Some(secs(1)));
 }
 
-// vector hyx-cb-04
 #[tokio::test(start_paused = true)]
 async fn time_outs_are_failures() {
     let builder = Breaker::builder("x").failure_rate(0.5).minimum_calls(4).call_timeout(ms(100));
@@ -442,7 +417,6 @@ async fn time_outs_are_failures() {
     assert_eq!(breaker.snapshot().timeouts, 4);
 }
 
-// vector hyx-cb-06, beat-01
 #[tokio::test(start_paused = true)]
 async fn a_dropped_probe_gives_its_place_back() {
     let builder = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).success_threshold(1);
@@ -456,7 +430,6 @@ async fn a_dropped_probe_gives_its_place_back() {
     breaker.is(State::Closed);
 }
 
-// vector sen-cb-02
 #[tokio::test(start_paused = true)]
 async fn error_ratio_above_a_half_of_ten() {
     let builder = Breaker::builder("x").failure_rate(0.5).comparison(Comparison::Above).minimum_calls(10);
@@ -478,7 +451,7 @@ async fn error_ratio_above_a_half_of_ten() {
     breaker.is(State::Closed);
 }
 
-// vector sen-cb-03, beat-17: the outer one's probe is not used up by the inner one's refusal
+// The outer one's probe is not used up by the inner one's refusal
 #[tokio::test(start_paused = true)]
 async fn a_probe_refused_further_in_is_given_back() {
     let slow = |name: &str, wait| {
@@ -506,7 +479,6 @@ async fn a_probe_refused_further_in_is_given_back() {
     assert_eq!((outer.state(), inner.state()), (State::Closed, State::Closed));
 }
 
-// vector sen-cb-04
 #[tokio::test(start_paused = true)]
 async fn slow_ratio_of_one_is_met_by_one() {
     for comparison in [Comparison::AtLeast, Comparison::Above] {
@@ -523,7 +495,6 @@ async fn slow_ratio_of_one_is_met_by_one() {
     }
 }
 
-// vector beat-03, fault B07
 #[tokio::test(start_paused = true)]
 async fn a_late_result_decides_nothing() {
     let builder = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).success_threshold(1);
@@ -542,7 +513,6 @@ async fn a_late_result_decides_nothing() {
     breaker.is(State::Open);
 }
 
-// vector beat-05
 #[test]
 fn a_sample_too_small_to_close_is_refused() {
     let why = Breaker::builder("x").half_open_sample(2).success_threshold(3).build().unwrap_err();
@@ -551,7 +521,7 @@ fn a_sample_too_small_to_close_is_refused() {
     Breaker::builder("x").permitted_probes(2).success_threshold(3).build().unwrap();
 }
 
-// vector coc-cb-07: behind the readiness gate, further calls wait for the verdict and then run
+// Behind the readiness gate, further calls wait for the verdict and then run
 #[tokio::test(start_paused = true)]
 async fn gated_calls_wait_for_the_verdict_of_the_probes() {
     let builder = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).success_threshold(2);
@@ -583,7 +553,6 @@ async fn gated_calls_wait_for_the_verdict_of_the_probes() {
     assert_eq!(order.lock().unwrap()[4..], ["c begins", "c ends"]);
 }
 
-// vector coc-cb-08
 #[tokio::test(start_paused = true)]
 async fn a_call_beyond_the_probes_does_not_run() {
     let breaker = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).build().unwrap();
@@ -601,7 +570,6 @@ async fn a_call_beyond_the_probes_does_not_run() {
     breaker.is(State::Open);
 }
 
-// vector gob-cb-03
 #[tokio::test(start_paused = true)]
 async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
     let builder = Breaker::builder("x").window(WindowConfig::interval(secs(30))).failure_rate(0.5);
@@ -620,7 +588,7 @@ async fn counts_of_an_interval_take_no_result_of_an_earlier_one() {
     breaker.is(State::Open);
 }
 
-// vector r4j-win-02 (how long calls took is told with each, and not summed up)
+// How long calls took is told with each, and not summed up.
 #[tokio::test(start_paused = true)]
 async fn slow_successes_and_slow_failures_are_both_slow() {
     let builder = Breaker::builder("x").window(WindowConfig::count(5)).failure_rate(1.0).minimum_calls(5);

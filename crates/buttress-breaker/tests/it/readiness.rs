@@ -59,7 +59,6 @@ async fn a_readiness_error_passes_unchanged_and_counts_as_no_call() {
     assert_eq!(breaker.snapshot().total, 0);
 }
 
-// S1-071
 #[tokio::test(start_paused = true)]
 async fn parked_caller_is_refused_at_once_by_force_open() {
     let breaker = Breaker::builder("x").build().unwrap();

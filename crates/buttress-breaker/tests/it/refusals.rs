@@ -47,7 +47,7 @@ fn is_ready<S: Service<(), Error = BoxError> + Unpin>(svc: &mut task::Spawn<S>) 
     svc.enter(|cx, mut svc| svc.poll_ready(cx)).is_ready()
 }
 
-// S4-017: one row for each way in which a call can be refused
+// One row for each way in which a call can be refused
 #[tokio::test(start_paused = true)]
 async fn every_refusal_says_when_to_try_again_and_never_says_at_once() {
     let mut table: Vec<(&str, Rejection, Duration)> = Vec::new();

@@ -10,7 +10,6 @@ use buttress_core::Transition;
 
 use crate::support::*;
 
-// S1-021
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_hundred_racers_one_makes_the_breaker() {
     let registry = Registry::new();
@@ -36,7 +35,6 @@ async fn of_a_hundred_racers_one_makes_the_breaker() {
     registry.get("payments").unwrap().is(State::Open); // all hundred failures went to one
 }
 
-// S1-022, S1-026
 #[tokio::test(start_paused = true)]
 async fn breakers_are_found_taken_out_and_listed() {
     let registry = Registry::new();
@@ -52,7 +50,7 @@ async fn breakers_are_found_taken_out_and_listed() {
     assert!(registry.is_empty());
 }
 
-// vector fault P05: a million names out of requests
+// A million names out of requests
 #[tokio::test(start_paused = true)]
 async fn number_of_names_is_bounded_and_who_is_there_stays() {
     let registry = Registry::new();
@@ -89,7 +87,6 @@ async fn settings_that_cannot_work_leave_no_name_behind() {
     registry.get_or_create("a", |builder| builder.failure_rate(0.2)).unwrap();
 }
 
-// S1-023, S1-026, C-27, C-28, vector blipee-health-shape
 #[tokio::test(start_paused = true)]
 async fn health_counts_by_state() {
     let registry = Registry::new();
@@ -115,7 +112,6 @@ async fn health_counts_by_state() {
     assert_eq!(unhealthy, ["half-open", "isolated", "open"]);
 }
 
-// S1-026
 #[tokio::test(start_paused = true)]
 async fn ten_highest_failure_rates_are_listed() {
     let registry = Registry::new();
@@ -130,7 +126,6 @@ async fn ten_highest_failure_rates_are_listed() {
     assert_eq!((&*top[0].0, top[0].1), ("b14", 0.7));
 }
 
-// S1-024
 #[tokio::test(start_paused = true)]
 async fn reset_all_closes_everything() {
     let registry = Registry::new();
@@ -141,7 +136,6 @@ async fn reset_all_closes_everything() {
     assert_eq!(registry.health().by_state.closed, 2);
 }
 
-// S1-025
 #[tokio::test(start_paused = true)]
 async fn a_subscription_covers_breakers_that_come_later() {
     let registry = Registry::new();

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use buttress_breaker::{Breaker, BreakerConfig, Comparison, OnCancel, Ramp, State, WindowConfig};
+use buttress_breaker::{
+    Breaker, BreakerConfig, Comparison, KeyedBreaker, OnCancel, Ramp, State, WindowConfig,
+};
 use buttress_core::ConfigError;
-use buttress_kit::{Backoff, Jitter, Mode};
+use buttress_kit::{Backoff, Handle, Health, Jitter, Mode, erased_serde};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -36,7 +39,7 @@ async fn works(change: impl FnOnce(&mut BreakerConfig)) {
         let _ = breaker.try_acquire().map(buttress_breaker::Permit::success);
     }
     breaker.snapshot();
-    buttress_kit::Handle::health(&breaker);
+    Handle::health(&breaker);
     breaker.reset();
     breaker.is(State::Closed);
 }
@@ -183,7 +186,6 @@ async fn settings_at_their_limits_work() {
     assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
 }
 
-// C-10
 #[tokio::test(start_paused = true)]
 async fn only_what_is_set_is_a_rule() {
     let breaker = Breaker::builder("x").consecutive_failures(100).build().unwrap();
@@ -233,4 +235,76 @@ fn settings_are_read_from_text_and_written_back() {
         let text = serde_json::to_string(&profile).unwrap();
         assert_eq!(serde_json::from_str::<BreakerConfig>(&text).unwrap(), profile);
     }
+}
+
+fn patch(handle: &dyn Handle, settings: &serde_json::Value) -> Result<(), ConfigError> {
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(settings))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_is_for_what_it_names_and_for_all_keys_at_once() {
+    let breaker = Breaker::builder("x").consecutive_failures(5).open_for(secs(9)).build().unwrap();
+    patch(&breaker, &json!({ "consecutive_failures": 2, "open_backoff": { "max": "5m" } })).unwrap();
+    let config = breaker.config();
+    assert_eq!((config.consecutive_failures, config.open_for), (Some(2), Some(secs(9))));
+    assert_eq!(config.open_backoff, BreakerConfig::default().open_backoff.with_max(secs(300)));
+    breaker.fail(2);
+    breaker.is(State::Open);
+    let why = patch(&breaker, &json!({ "failure_rate": 3.0 })).unwrap_err();
+    assert_eq!((why.policy(), why.field()), (Some("breaker \"x\""), "failure_rate"));
+    assert_eq!(breaker.config(), config);
+
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("y").consecutive_failures(5).build().unwrap();
+    keyed.try_acquire(&1).unwrap().failure();
+    patch(&keyed, &json!({ "consecutive_failures": 1 })).unwrap();
+    for key in [1, 2] {
+        keyed.try_acquire(&key).unwrap().failure();
+    }
+    assert_eq!(keyed.snapshot().open, 2);
+    assert_eq!(patch(&keyed.get(&1).unwrap(), &json!({})).unwrap_err().field(), "config");
+}
+
+// Between the check and the commit nobody else changes the settings, and nothing is told before all is done.
+#[tokio::test(start_paused = true)]
+async fn what_is_prepared_is_in_force_once_committed() {
+    let (breaker, heard) = Heard::by(Breaker::builder("x").open_for(secs(1)).gate_readiness(true));
+    breaker.force_open();
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, buttress_core::BoxError>(()) });
+    let mut svc = tokio_test::task::spawn(tower::Layer::layer(&breaker.layer(), inner));
+    assert!(svc.enter(|cx, mut svc| tower::Service::<()>::poll_ready(&mut *svc, cx)).is_pending());
+    let reconfigured = || heard.count("Note { what: \"reconfigured\", value: None }");
+    let settings = json!({ "gate_readiness": false });
+    drop(breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap());
+    assert!(breaker.config().gate_readiness && !svc.is_woken());
+    let tell = breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap().commit();
+    assert_eq!((breaker.config().gate_readiness, reconfigured()), (false, 0));
+    tell();
+    assert_eq!(reconfigured(), 1);
+    assert!(svc.is_woken());
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_handle_shows_what_it_does_as_data() {
+    let breaker = Breaker::builder("x").consecutive_failures(1).open_for(secs(5)).build().unwrap();
+    let keyed: KeyedBreaker<u32> = Breaker::keyed("x").build().unwrap();
+    let handles: [&dyn Handle; 2] = [&breaker, &keyed];
+    assert!(handles.iter().all(|handle| handle.kind().name == "breaker" && &**handle.name() == "x"));
+    assert_eq!(handles[0].health(), Health::Up);
+    breaker.fail(1);
+    keyed.try_acquire(&1).unwrap().success();
+    pass(ms(1_500)).await;
+    let shown = handles.map(|handle| serde_json::to_value(handle.snapshot_data()).unwrap());
+    let (one, all) = (&shown[0], &shown[1]);
+    assert_eq!(
+        (&one["state"], &one["failures"], &one["last_failure"]),
+        (&json!("open"), &json!(1), &json!("1s 500ms"))
+    );
+    assert_eq!((&one["next_probe_in"], &one["last_error"]), (&json!("3s 500ms"), &json!("the call failed")));
+    assert_eq!((&all["keys"], &all["closed"], &all["open"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(serde_json::to_value(handles[0].config_data()).unwrap()["open_for"], json!("5s"));
+    assert_eq!(handles[0].health(), Health::Down);
+    pass(secs(5)).await;
+    assert_eq!(handles[0].health(), Health::Degraded);
+    handles[0].reset();
+    assert_eq!(handles[0].health(), Health::Up);
 }

@@ -38,7 +38,7 @@ fn a_future_adds_little_to_the_one_it_wraps() {
     assert!(own - inner <= 48, "{own} around {inner}");
 }
 
-// S1-088: ten of them infer with nothing annotated
+// Ten of them infer with nothing annotated
 #[tokio::test(start_paused = true)]
 async fn ten_layers_infer_with_nothing_annotated() {
     let breaker = Breaker::builder("x").build().unwrap();

@@ -28,13 +28,11 @@ fn blipee(failures: u32, minimum: u32) -> BreakerBuilder {
         .window(WindowConfig::time(secs(60)))
 }
 
-// vector blipee-cb-start
 #[tokio::test(start_paused = true)]
 async fn begins_closed() {
     blipee(3, 5).build().unwrap().is(State::Closed);
 }
 
-// vector blipee-cb-reopen
 #[tokio::test(start_paused = true)]
 async fn a_failing_call_after_the_wait_opens_again() {
     let breaker = blipee(3, 5).build().unwrap();
@@ -44,7 +42,6 @@ async fn a_failing_call_after_the_wait_opens_again() {
     breaker.is(State::Open);
 }
 
-// S1-010, S0-035, vector blipee-cb-timeout
 #[tokio::test(start_paused = true)]
 async fn a_long_call_is_ended_at_the_limit_and_dropped() {
     struct Dropped(Arc<AtomicBool>);
@@ -69,7 +66,6 @@ async fn a_long_call_is_ended_at_the_limit_and_dropped() {
     assert!(dropped.load(SeqCst), "the inner future outlived the limit");
 }
 
-// C-16, S1-087, vector blipee-cb-timeout-counts
 #[tokio::test(start_paused = true)]
 async fn three_time_outs_open() {
     let breaker = blipee(3, 0).build().unwrap();
@@ -84,7 +80,6 @@ async fn three_time_outs_open() {
     assert_eq!(breaker.snapshot().timeouts, 3);
 }
 
-// S0-027, S1-087, vector blipee-cb-metrics-ok
 #[tokio::test(start_paused = true)]
 async fn successes_are_counted() {
     let breaker = blipee(3, 5).build().unwrap();
@@ -93,7 +88,6 @@ async fn successes_are_counted() {
     assert_eq!((seen.successes, seen.total, seen.consecutive_successes), (2, 2, 2));
 }
 
-// S1-013, vector blipee-cb-slowcalls
 #[tokio::test(start_paused = true)]
 async fn slow_calls_are_counted_also_without_a_rule() {
     let builder = Breaker::builder("x").consecutive_failures(10).call_timeout(ms(2_000));
@@ -104,7 +98,6 @@ async fn slow_calls_are_counted_also_without_a_rule() {
     assert_eq!((seen.slow_calls, seen.successes), (1, 2));
 }
 
-// S1-014, vector blipee-cb-slowrate
 #[tokio::test(start_paused = true)]
 async fn slow_rate_is_asked_on_successes() {
     let builder = Breaker::builder("x").consecutive_failures(100).call_timeout(ms(2_000)).minimum_calls(4);
@@ -116,7 +109,6 @@ async fn slow_rate_is_asked_on_successes() {
     breaker.is(State::Open);
 }
 
-// S1-086, C-28, vector blipee-cb-health-open
 #[tokio::test(start_paused = true)]
 async fn open_and_half_open_are_not_healthy() {
     let breaker = blipee(3, 5).build().unwrap();
@@ -127,7 +119,6 @@ async fn open_and_half_open_are_not_healthy() {
     assert_eq!((breaker.snapshot().healthy, breaker.snapshot().state), (false, State::HalfOpen));
 }
 
-// S1-086, vector blipee-cb-health-rate
 #[tokio::test(start_paused = true)]
 async fn failure_rate_is_exact() {
     let breaker = blipee(100, 5).build().unwrap();
@@ -137,7 +128,6 @@ async fn failure_rate_is_exact() {
     assert!(breaker.snapshot().healthy);
 }
 
-// S1-018, vector blipee-ev-state
 #[tokio::test(start_paused = true)]
 async fn an_opening_is_told_once_with_its_numbers() {
     let breaker = blipee(3, 0).build().unwrap();
@@ -154,7 +144,6 @@ async fn an_opening_is_told_once_with_its_numbers() {
     );
 }
 
-// S1-019, vector blipee-ev-call
 #[tokio::test(start_paused = true)]
 async fn each_call_is_told_with_its_time() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -171,7 +160,6 @@ async fn each_call_is_told_with_its_time() {
     assert_eq!(*seen.lock().unwrap(), told);
 }
 
-// vector fx-cb-opens-stays-closed, fx-cb-opens-threshold-one
 #[tokio::test(start_paused = true)]
 async fn two_failures_of_three_stay_closed_and_one_of_one_opens() {
     for (threshold, failing, calls, errors, state) in [(3, 2, 5, 2, State::Closed), (1, 5, 3, 3, State::Open)]
@@ -192,7 +180,6 @@ async fn two_failures_of_three_stay_closed_and_one_of_one_opens() {
     }
 }
 
-// vector fx-cb-recovery
 #[tokio::test(start_paused = true)]
 async fn recovers_through_half_open() {
     let builder = Breaker::builder("x").consecutive_failures(3).open_for(ms(50)).permitted_probes(5);
@@ -208,7 +195,6 @@ async fn recovers_through_half_open() {
     breaker.ok(1);
 }
 
-// vector fx-cb-halfopen-fail
 #[tokio::test(start_paused = true)]
 async fn half_open_failure_is_the_inner_error_itself() {
     let breaker = Breaker::builder("x").consecutive_failures(3).open_for(ms(50)).build().unwrap();
@@ -220,7 +206,6 @@ async fn half_open_failure_is_the_inner_error_itself() {
     assert_eq!(breaker.refused().code(), "CIRCUIT_OPEN");
 }
 
-// S3-051, vector fx-cb-concurrent
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_tasks_at_once() {
     let breaker = Breaker::builder("x").consecutive_failures(10).open_for(ms(50)).build().unwrap();
@@ -262,7 +247,6 @@ async fn fifty_tasks_at_once() {
     assert_eq!(counted, 500, "{seen:?}");
 }
 
-// vector de-cb-halfopen
 #[tokio::test(start_paused = true)]
 async fn one_success_closes_after_the_wait() {
     let builder = Breaker::builder("x").consecutive_failures(1).open_for(ms(10)).success_threshold(1);
@@ -273,7 +257,6 @@ async fn one_success_closes_after_the_wait() {
     breaker.is(State::Closed);
 }
 
-// C-17, vector de-cb-success-resets
 #[tokio::test(start_paused = true)]
 async fn a_success_zeroes_the_row() {
     let breaker = Breaker::builder("x").consecutive_failures(3).build().unwrap();
@@ -283,7 +266,6 @@ async fn a_success_zeroes_the_row() {
     breaker.is(State::Closed);
 }
 
-// S4-020, vector de-cb-tools
 #[tokio::test(start_paused = true)]
 async fn one_breaker_for_each_service_and_none_for_all() {
     let tool = |name: &str, failures, reset| {
@@ -302,7 +284,6 @@ async fn one_breaker_for_each_service_and_none_for_all() {
     demucs.is(State::HalfOpen);
 }
 
-// vector de-cb-halfopen-threads
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_ten_threads_one_is_let_in() {
     let builder = Breaker::builder("x").consecutive_failures(1).open_for(ms(1)).success_threshold(2);
@@ -326,7 +307,6 @@ async fn of_ten_threads_one_is_let_in() {
     assert_eq!(admitted.len(), 1);
 }
 
-// S0-023, S0-025, vector state-save-breaker
 #[tokio::test(start_paused = true)]
 async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
     let (breaker, heard) = Heard::by(
@@ -347,7 +327,6 @@ async fn state_saves_open_at_three_of_five_and_one_probe_closes() {
     assert_eq!(heard.transitions(), transitions);
 }
 
-// S1-016, S0-023, C-21, C-23
 #[test]
 fn profiles_keep_their_sources_numbers() {
     let blipee = profile("blipee");

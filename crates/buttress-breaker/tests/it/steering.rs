@@ -8,7 +8,6 @@ use buttress_core::{BoxError, Event, Level, Value, rejection};
 
 use crate::support::*;
 
-// S0-025
 #[tokio::test(start_paused = true)]
 async fn transitions_are_told_in_their_order() {
     let builder = Breaker::builder("x").consecutive_failures(1).open_for(secs(1)).success_threshold(1);
@@ -19,7 +18,6 @@ async fn transitions_are_told_in_their_order() {
     assert_eq!(heard.transitions(), ["closed>open auto", "open>half_open auto", "half_open>closed auto"]);
 }
 
-// C-20, S1-020, S3-010, S1-072, vector blipee-cb-reset, r4j-cb-24
 #[tokio::test(start_paused = true)]
 async fn reset_begins_anew_and_always_says_so() {
     let (breaker, heard) = Heard::by(Breaker::builder("x").consecutive_failures(3));
@@ -34,7 +32,6 @@ async fn reset_begins_anew_and_always_says_so() {
     assert_eq!((seen.failures, seen.successes, seen.total, seen.last_error), (0, 0, 0, None));
 }
 
-// S3-009, C-18, S1-017, C-47
 #[tokio::test(start_paused = true)]
 async fn last_error_is_the_one_that_opened() {
     let breaker = Breaker::builder("x").consecutive_failures(2).open_for(secs(1)).build().unwrap();
@@ -49,7 +46,6 @@ async fn last_error_is_the_one_that_opened() {
     assert_eq!(breaker.last_error(), None);
 }
 
-// S1-071, C-19, vector blipee-cb-forceopen
 #[tokio::test(start_paused = true)]
 async fn forced_open_recovers_and_isolated_stays() {
     let breaker = Breaker::builder("x").open_for(secs(5)).build().unwrap();
@@ -169,7 +165,6 @@ async fn ramp_lets_in_a_share_that_grows_after_closing() {
     assert_eq!(share(&breaker), 1_000);
 }
 
-// S1-074
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_shows_why_it_does_not_close() {
     let breaker = Breaker::builder("x")
@@ -195,7 +190,6 @@ async fn a_snapshot_shows_why_it_does_not_close() {
     assert_eq!(seen.open_reason.map(|why| why.as_str()), Some("consecutive_failures"));
 }
 
-// S0-030
 #[tokio::test(start_paused = true)]
 async fn is_open_is_a_flag() {
     let breaker = Breaker::builder("x").open_for(secs(1)).build().unwrap();
@@ -206,7 +200,7 @@ async fn is_open_is_a_flag() {
     assert!(!breaker.is_open());
 }
 
-// C-14: nobody has to call for observers to see half-open, and nothing runs in the background
+// Nobody has to call for observers to see half-open, and nothing runs in the background
 #[tokio::test(start_paused = true)]
 async fn half_open_shows_without_traffic_and_is_told_with_the_next_call() {
     let (breaker, heard) = Heard::by(Breaker::builder("x").open_for(secs(1)));
@@ -219,7 +213,7 @@ async fn half_open_shows_without_traffic_and_is_told_with_the_next_call() {
     assert_eq!(heard.transitions(), ["open>half_open auto"]);
 }
 
-// C-30: each admitted call has exactly one end, however it ends
+// Each admitted call has exactly one end, however it ends
 #[tokio::test(start_paused = true)]
 async fn each_call_is_told_once_however_it_ends() {
     let (breaker, heard) = Heard::by(Breaker::builder("x").call_timeout(secs(1)).seed(1));

@@ -4,7 +4,6 @@ use buttress_breaker::{Breaker, BreakerConfig, Comparison, OpenReason, State, Wi
 
 use crate::support::*;
 
-// S1-006, S1-007, S3-001, S3-005, S4-012, C-10
 #[tokio::test(start_paused = true)]
 async fn failures_in_a_row_open_and_a_success_starts_the_count_again() {
     let breaker = Breaker::builder("stage").consecutive_failures(3).open_for(secs(5)).build().unwrap();
@@ -17,7 +16,6 @@ async fn failures_in_a_row_open_and_a_success_starts_the_count_again() {
     assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::ConsecutiveFailures));
 }
 
-// S3-006, S1-009, S4-013, C-15
 #[tokio::test(start_paused = true)]
 async fn open_refuses_until_exactly_the_wait_is_over() {
     let breaker = Breaker::builder("stage").consecutive_failures(1).open_for(secs(5)).build().unwrap();
@@ -30,7 +28,6 @@ async fn open_refuses_until_exactly_the_wait_is_over() {
     breaker.ok(1);
 }
 
-// S1-008, S1-011, C-11, vector r4j-cb-01
 #[tokio::test(start_paused = true)]
 async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
     let breaker = Breaker::builder("api")
@@ -52,7 +49,6 @@ async fn rate_is_asked_after_every_call_from_the_minimum_on_successes_too() {
     assert_eq!((seen.rejected, seen.open_reason), (1, Some(OpenReason::FailureRate)));
 }
 
-// S1-013, S1-014, C-22, vector r4j-cb-03
 #[tokio::test(start_paused = true)]
 async fn slow_calls_open_although_most_succeed() {
     let breaker = Breaker::builder("api")
@@ -76,7 +72,6 @@ async fn slow_calls_open_although_most_succeed() {
     assert_eq!(seen.open_reason, Some(OpenReason::SlowCallRate));
 }
 
-// S1-015, vector B23, polly-win-02
 #[tokio::test(start_paused = true)]
 async fn failures_older_than_the_window_do_not_count() {
     let breaker =
@@ -89,7 +84,6 @@ async fn failures_older_than_the_window_do_not_count() {
     assert_eq!((seen.calls, seen.failures), (1, 0));
 }
 
-// vector fsg-cb-02, fsg-cb-03
 #[tokio::test(start_paused = true)]
 async fn k_of_the_last_n_open() {
     let two_of_three =
@@ -108,7 +102,6 @@ async fn k_of_the_last_n_open() {
     }
 }
 
-// vector coc-cb-02, coc-cb-03
 #[tokio::test(start_paused = true)]
 async fn above_is_not_at() {
     let strict = || {
@@ -128,7 +121,6 @@ async fn above_is_not_at() {
     breaker.is(State::Open);
 }
 
-// C-21
 #[tokio::test(start_paused = true)]
 async fn default_is_half_of_at_least_twenty_calls_in_ten_seconds() {
     let breaker = Breaker::new("api", BreakerConfig::default()).unwrap();

@@ -4,12 +4,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::Wake,
+    task::{Poll, Wake},
 };
 
+use buttress_kit::queue::{Ticket, WaitResult};
 use proptest::prelude::*;
 
-use super::*;
+use super::{slots::BATCH, *};
 
 #[derive(Default)]
 struct Bell(AtomicUsize);
@@ -64,7 +65,7 @@ struct Waiter {
     name: u32,
     ticket: Option<Ticket>,
     bell: Arc<Bell>,
-    fate: Option<Fate>,
+    result: Option<WaitResult>,
 }
 
 /// What a bulkhead is, said in the simplest way.
@@ -75,32 +76,32 @@ struct Model {
     max_queue: u32,
     shadow: bool,
     closed: bool,
-    line: VecDeque<u32>,
+    queue: VecDeque<u32>,
     waiters: Vec<Waiter>,
     /// The wait for the end, whether the end came, and what is to ring.
-    drain: Option<(Drainer, bool, Arc<Bell>)>,
+    drain: Option<(Parked, bool, Arc<Bell>)>,
 }
 
 impl Model {
-    fn tell_front(&mut self, fate: Fate) {
-        let front = self.line.pop_front();
+    fn tell_front(&mut self, result: WaitResult) {
+        let front = self.queue.pop_front();
         for waiter in self.waiters.iter_mut().filter(|waiter| Some(waiter.name) == front) {
-            waiter.fate = Some(fate);
+            waiter.result = Some(result);
         }
     }
 
-    fn send_away(&mut self, fate: Fate) {
-        while !self.line.is_empty() {
-            self.tell_front(fate);
+    fn send_away(&mut self, result: WaitResult) {
+        while !self.queue.is_empty() {
+            self.tell_front(result);
         }
     }
 
     fn settle(&mut self) {
-        while !self.line.is_empty() && (self.in_flight < self.limit || self.shadow) {
-            self.tell_front(Fate::Granted);
+        while !self.queue.is_empty() && (self.in_flight < self.limit || self.shadow) {
+            self.tell_front(WaitResult::Granted);
             self.in_flight += 1;
         }
-        if let (Some((_, ended, _)), true, 0) = (&mut self.drain, self.line.is_empty(), self.in_flight) {
+        if let (Some((_, ended, _)), true, 0) = (&mut self.drain, self.queue.is_empty(), self.in_flight) {
             *ended = true;
         }
     }
@@ -116,7 +117,7 @@ fn config(limit: u32, max_queue: u32, shadow: bool) -> BulkheadConfig {
 }
 
 fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
-    let gate = Gate::new(config(limit, max_queue, false));
+    let gate = Gate::new(&config(limit, max_queue, false));
     let mut next = 0;
     let mut peak = 0;
     let mut model = Model {
@@ -126,15 +127,15 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
         max_queue,
         shadow: false,
         closed: false,
-        line: VecDeque::new(),
+        queue: VecDeque::new(),
         waiters: Vec::new(),
         drain: None,
     };
     for op in seeds.iter().copied().map(Op::of) {
-        let is_free = model.line.is_empty() && model.in_flight < model.limit;
+        let is_free = model.queue.is_empty() && model.in_flight < model.limit;
         match op {
             Op::TryTake => {
-                let taken = gate.try_take();
+                let taken = gate.slots().try_take();
                 // While somebody waits for the end, the way is by the lock.
                 if model.drain.is_none() {
                     assert_eq!(taken, is_free && !model.closed);
@@ -145,8 +146,8 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                 let bell = Arc::<Bell>::default();
                 let may_wait = matches!(op, Op::Enter);
                 let entry = match may_wait {
-                    true => gate.enter(&bell.clone().into()),
-                    false => gate.enter_or_refuse(),
+                    true => gate.enter(Some(&bell.clone().into())),
+                    false => gate.enter(None),
                 };
                 match entry {
                     Entry::Closed => assert!(model.closed),
@@ -160,30 +161,31 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                         model.in_flight += 1;
                         assert_eq!(excess, model.in_flight - model.limit);
                     }
-                    Entry::Waits(place) => {
+                    Entry::Waits(queued, _) => {
                         assert!(may_wait && !is_free && !model.shadow);
-                        assert!(model.line.len() < model.max_queue as usize);
-                        model.line.push_back(next);
-                        assert_eq!(place.position, model.line.len());
-                        let ticket = Some(place.ticket);
-                        model.waiters.push(Waiter { name: next, ticket, bell, fate: None });
+                        assert!(model.queue.len() < model.max_queue as usize);
+                        model.queue.push_back(next);
+                        assert_eq!(queued.position, model.queue.len());
+                        let ticket = Some(queued.ticket);
+                        model.waiters.push(Waiter { name: next, ticket, bell, result: None });
                         next += 1;
                     }
                     Entry::Full => {
                         assert!(!is_free && !model.shadow);
-                        assert!(!may_wait || model.line.len() >= model.max_queue as usize);
+                        assert!(!may_wait || model.queue.len() >= model.max_queue as usize);
                     }
                 }
             }
             Op::Release { completes } => {
                 // Those that were granted and not collected yet are in flight, but not ours to release.
                 let collected = model.in_flight
-                    - model.waiters.iter().filter(|waiter| waiter.fate == Some(Fate::Granted)).count() as u32;
+                    - model.waiters.iter().filter(|waiter| waiter.result == Some(WaitResult::Granted)).count()
+                        as u32;
                 if collected > 0 {
                     match completes {
-                        true => gate.complete(),
-                        false => gate.release(),
-                    }
+                        true => gate.give_back(true),
+                        false => gate.give_back(false),
+                    };
                     model.completed += u64::from(completes);
                     model.in_flight -= 1;
                     model.settle();
@@ -193,80 +195,85 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                 let index = index % model.waiters.len();
                 let waiter = &mut model.waiters[index];
                 let waker = waiter.bell.clone().into();
-                assert_eq!(gate.poll_wait(&mut waiter.ticket, &waker), waiter.fate);
-                if waiter.fate.is_some() {
+                let expected = waiter.result.map_or(Poll::Pending, Poll::Ready);
+                assert_eq!(gate.queue.poll(&mut waiter.ticket, &waker), expected);
+                if waiter.result.is_some() {
                     model.waiters.swap_remove(index);
                 }
             }
             Op::Leave(index) if !model.waiters.is_empty() => {
                 let waiter = model.waiters.swap_remove(index % model.waiters.len());
-                assert_eq!(gate.leave(waiter.ticket.unwrap()), waiter.fate);
-                model.line.retain(|name| *name != waiter.name);
-                if waiter.fate == Some(Fate::Granted) {
-                    gate.release();
+                assert_eq!(gate.queue.leave(waiter.ticket.unwrap()), waiter.result);
+                model.queue.retain(|name| *name != waiter.name);
+                if waiter.result == Some(WaitResult::Granted) {
+                    gate.give_back(false);
                     model.in_flight -= 1;
                 }
                 model.settle();
             }
             Op::Poll(_) | Op::Leave(_) => {}
             Op::Clear => {
-                assert_eq!(gate.clear(), model.line.len());
-                model.send_away(Fate::Cleared);
+                assert_eq!(gate.queue.clear(drop), model.queue.len());
+                model.send_away(WaitResult::Cleared);
                 model.settle();
             }
             Op::Close => {
-                assert_eq!(gate.close(), model.line.len());
+                assert_eq!(gate.close(), model.queue.len());
                 model.closed = true;
-                model.send_away(Fate::Closed);
+                model.send_away(WaitResult::Closed);
                 model.settle();
             }
             Op::Reconfigure { limit, max_queue, shadow } => {
-                gate.reconfigure(|old| *old = config(limit, max_queue, shadow));
+                gate.apply(&config(limit, max_queue, shadow));
+                gate.settle();
                 (model.limit, model.max_queue, model.shadow) = (limit, max_queue, shadow);
                 model.settle();
             }
             Op::Drain => {
-                let (drainer, ended, bell) = match model.drain.take() {
-                    Some((drainer, ended, bell)) => (Some(drainer), ended, bell),
-                    None => (None, model.in_flight == 0 && model.line.is_empty(), Arc::default()),
+                let (parked, ended, bell) = match model.drain.take() {
+                    Some((parked, ended, bell)) => (Some(parked), ended, bell),
+                    None => (None, model.in_flight == 0 && model.queue.is_empty(), Arc::default()),
                 };
-                let mut drainer = drainer;
-                assert_eq!(gate.poll_drained(&mut drainer, &bell.clone().into()), ended);
-                model.drain = drainer.map(|drainer| (drainer, ended, bell));
+                let mut parked = parked;
+                assert_eq!(gate.poll_drained(&mut parked, &bell.clone().into()), ended);
+                model.drain = parked.map(|parked| (parked, ended, bell));
                 assert_eq!(model.drain.is_some(), !ended);
             }
             Op::ForgetDrain => {
-                if let Some((drainer, ..)) = model.drain.take() {
-                    gate.forget_drainer(&drainer);
+                if let Some((parked, ..)) = model.drain.take() {
+                    gate.forget_drainer(parked);
                 }
             }
         }
         peak = peak.max(model.in_flight);
-        // Whoever has a fate was called, and nobody else was.
+        // A waiter was woken if its wait has ended, and no other one was.
         for waiter in &model.waiters {
-            assert_eq!(waiter.bell.0.load(SeqCst) > 0, waiter.fate.is_some());
+            assert_eq!(waiter.bell.0.load(SeqCst) > 0, waiter.result.is_some());
         }
         if let Some((_, ended, bell)) = &model.drain {
             assert_eq!(bell.0.load(SeqCst) > 0, *ended);
         }
-        let standing = Standing {
+        let status = Status {
             in_flight: model.in_flight,
             limit: model.limit,
-            queued: model.line.len() as u32,
+            queued: model.queue.len() as u32,
             max_queue: model.max_queue,
             closed: model.closed,
+            accepts: !model.closed
+                && (model.shadow
+                    || model.queue.is_empty() && model.in_flight < model.limit
+                    || model.queue.len() < model.max_queue as usize),
         };
-        assert_eq!((gate.standing(), gate.peak()), (standing, peak));
-        assert_eq!(gate.completed(), model.completed);
+        assert_eq!((gate.status(), gate.slots().peak()), (status, peak));
+        assert_eq!(gate.slots().completed(), model.completed);
         // The way without the lock is open again as soon as nobody waits.
-        let waits = !model.line.is_empty() || matches!(model.drain, Some((_, false, _)));
-        assert_eq!(gate.load().is_attended(), waits);
+        let waits = !model.queue.is_empty() || matches!(model.drain, Some((_, false, _)));
+        assert_eq!(gate.slots().load().is_attended(), waits);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
-    // S1-046, S1-049, S1-053
     #[test]
     fn gate_behaves_as_its_model(
         limit in 1..5u32,
@@ -279,14 +286,14 @@ proptest! {
 
 #[test]
 fn completed_calls_are_counted_beyond_what_the_word_holds() {
-    let gate = Gate::new(config(3, 0, false));
-    assert!(gate.try_take());
+    let gate = Gate::new(&config(3, 0, false));
+    assert!(gate.slots().try_take());
     for count in 0..5 * BATCH + 7 {
-        assert_eq!(gate.completed(), count);
-        assert!(gate.try_take());
-        gate.complete();
+        assert_eq!(gate.slots().completed(), count);
+        assert!(gate.slots().try_take());
+        gate.give_back(true);
     }
-    let Standing { in_flight, limit, .. } = gate.standing();
+    let Status { in_flight, limit, .. } = gate.status();
     assert_eq!((in_flight, limit), (1, 3));
 }
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use buttress_bulkhead::{Bulkhead, BulkheadConfig};
-use buttress_core::Mode;
+use buttress_kit::Mode;
 
 use crate::support::ms;
 
-// S1-046, C-26
 #[test]
 fn defaults_are_ten_at_once_a_hundred_waiting_and_thirty_seconds() {
     let bulkhead = Bulkhead::builder("db").build().unwrap();
@@ -19,7 +18,6 @@ fn defaults_are_ten_at_once_a_hundred_waiting_and_thirty_seconds() {
     assert_eq!((bulkhead.snapshot().available, bulkhead.snapshot().queue_available), (10, 100));
 }
 
-// S1-046, S1-048
 #[test]
 fn builder_sets_every_field() {
     let bulkhead = Bulkhead::builder("ai")
@@ -33,7 +31,7 @@ fn builder_sets_every_field() {
     let config = bulkhead.config();
     assert_eq!((config.max_concurrent, config.max_queue), (20, 50));
     assert_eq!((config.queue_timeout, config.mode, config.timed), (Some(ms(5)), Mode::Shadow, true));
-    assert_eq!(bulkhead.name(), "ai");
+    assert_eq!(&**bulkhead.name(), "ai");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,6 @@ fn everything_can_be_sent_shared_cloned_and_shown_whatever_the_request_is() {
     future(&svc.oneshot(Vec::new()));
 }
 
-// vector K07
 #[tokio::test(start_paused = true)]
 async fn readied_clone_that_is_never_called_starves_nobody() {
     let bulkhead = bulkhead(1, 1);
@@ -58,7 +57,6 @@ async fn readied_clone_that_is_never_called_starves_nobody() {
     assert_eq!(idle.call(1).await.unwrap(), 1);
 }
 
-// vector K06
 #[tokio::test(start_paused = true)]
 async fn slot_is_free_when_the_call_is_done_not_when_its_future_is_dropped() {
     let bulkhead = bulkhead(1, 0);
@@ -153,7 +151,6 @@ async fn service_that_fails_to_be_ready_fails_the_call_not_the_bulkhead() {
     assert_eq!((snapshot.available, snapshot.failed), (1, 1));
 }
 
-// SX-06
 #[tokio::test(start_paused = true)]
 async fn future_dropped_at_any_await_gives_everything_back() {
     let bulkhead = bulkhead(1, 1);
@@ -163,7 +160,7 @@ async fn future_dropped_at_any_await_gives_everything_back() {
         sleep(ms(10)).await;
         Ok::<_, BoxError>(n)
     })));
-    // Polled 0 times to as often as it takes, then dropped: while it waits in the line, while it waits for the
+    // Polled 0 times to as often as it takes, then dropped: while it waits in the queue, while it waits for the
     // inner service, and at each await of the inner call.
     for polls in 0..8 {
         let held = bulkhead.try_acquire().unwrap();
@@ -338,18 +335,18 @@ fn futures_are_small() {
     assert!(size_of_val(&{ svc }.call(1)) <= 72);
 }
 
-/// A waker that is the last owner of somebody else's place in the line.
+/// A waker that is the last owner of somebody else's place in the queue.
 struct LastOwner(#[allow(dead_code)] Mutex<Acquire>);
 
 impl Wake for LastOwner {
     fn wake(self: Arc<Self>) {}
 }
 
-// A waker may be the last owner of a task, and the task may wait in the same line: dropping it under the lock would
+// A waker may be the last owner of a task, and the task may wait in the same queue: dropping it under the lock would
 // stop everything.
 #[tokio::test(start_paused = true)]
-async fn waker_that_drops_another_waiter_does_not_stop_the_line() {
-    // No time-out, or the timer would own the waker, too.
+async fn waker_that_drops_another_waiter_does_not_stop_the_queue() {
+    // No timeout, or the timer would own the waker, too.
     let bulkhead = builder(1, 10).queue_timeout(None).build().unwrap();
     let permit = bulkhead.try_acquire().unwrap();
     let owner = || {

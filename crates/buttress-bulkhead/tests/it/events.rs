@@ -8,31 +8,29 @@ use std::{
     thread,
 };
 
-use buttress_core::{
-    Event, Mode, Verdict,
-    observe::{Happening, Level},
-};
+use buttress_bulkhead::words;
+use buttress_core::{Event, Level, Note, OwnedEvent, Value, Verdict};
+use buttress_kit::Mode;
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task::spawn};
 use tower::BoxError;
 
 use crate::support::{Told, builder, call, code, ms};
 
-// S1-050, C-30
 #[tokio::test(start_paused = true)]
 async fn entries_and_endings_are_told_in_order_with_the_levels_after_them() {
     let told = Told::default();
     let bulkhead = told.listen(builder(1, 1)).build().unwrap();
-    assert_eq!(told.take(), ["Limit 1", "InFlight 0", "QueueDepth 0"]);
+    assert_eq!(told.take(), ["limit 1", "in_flight 0", "queue_depth 0"]);
 
     let (a_end, mut a) = call(&bulkhead);
     assert_pending!(a.poll());
-    assert_eq!(told.take(), ["Admitted", "InFlight 1"]);
+    assert_eq!(told.take(), ["admitted", "in_flight 1"]);
 
     let (b_end, mut b) = call(&bulkhead);
     assert_pending!(b.poll());
-    // S1-084: the depth told with an entry is the newcomer's place.
-    assert_eq!(told.take(), ["Queued", "QueueDepth 1"]);
+    // The depth told with an entry is the newcomer's position.
+    assert_eq!(told.take(), ["queued", "queue_depth 1"]);
 
     let (_c_end, mut c) = call(&bulkhead);
     code(assert_ready!(c.poll()));
@@ -41,16 +39,17 @@ async fn entries_and_endings_are_told_in_order_with_the_levels_after_them() {
     advance(ms(30)).await;
     a_end.send(Ok(1)).unwrap();
     assert_ready_ok!(a.poll());
-    assert_eq!(told.take(), ["done success 30ms", "InFlight 1"]); // the slot is b's already
+    // The slot is b's already, and so it waits no more.
+    assert_eq!(told.take(), ["done success 30ms", "in_flight 1", "queue_depth 0"]);
 
     advance(ms(5)).await;
     b_end.send(Err("broken".into())).unwrap();
     assert!(assert_ready!(b.poll()).is_err());
-    let b = ["QueueWait(35ms)", "QueueDepth 0", "Admitted", "InFlight 1", "done failure 0ms", "InFlight 0"];
+    let b =
+        ["queue_wait(35ms)", "queue_depth 0", "admitted", "in_flight 1", "done failure 0ms", "in_flight 0"];
     assert_eq!(told.take(), b);
 }
 
-// S1-049, S1-050
 #[tokio::test(start_paused = true)]
 async fn wait_that_ends_in_vain_is_told_with_its_length() {
     let told = Told::default();
@@ -64,13 +63,12 @@ async fn wait_that_ends_in_vain_is_told_with_its_length() {
 
     advance(ms(40)).await;
     drop(dropped);
-    assert_eq!(told.take(), ["QueueWait(40ms)", "QueueDepth 1", "done cancelled 0ms"]);
+    assert_eq!(told.take(), ["queue_wait(40ms)", "queue_depth 1", "done cancelled 0ms"]);
     advance(ms(60)).await;
     code(assert_ready!(late.poll()));
-    assert_eq!(told.take(), ["QueueWait(100ms)", "QueueDepth 0", "refused BULKHEAD_QUEUE_TIMEOUT false"]);
+    assert_eq!(told.take(), ["queue_wait(100ms)", "queue_depth 0", "refused BULKHEAD_QUEUE_TIMEOUT false"]);
 }
 
-// S1-050
 #[tokio::test(start_paused = true)]
 async fn what_operators_do_is_told() {
     let told = Told::default();
@@ -81,16 +79,16 @@ async fn what_operators_do_is_told() {
     told.take();
 
     bulkhead.clear_queue();
-    assert_eq!(told.take(), ["QueueCleared(1)", "QueueDepth 0"]);
+    assert_eq!(told.take(), ["queue_cleared(1)", "queue_depth 0"]);
     code(assert_ready!(waiting.poll()));
-    let sent_away = ["QueueWait(0ns)", "QueueDepth 0", "refused BULKHEAD_QUEUE_CLEARED false"];
+    let sent_away = ["queue_wait(0ns)", "queue_depth 0", "refused BULKHEAD_QUEUE_CLEARED false"];
     assert_eq!(told.take(), sent_away);
     bulkhead.set_limit(3).unwrap();
-    assert_eq!(told.take(), ["Limit 3"]);
+    assert_eq!(told.take(), ["limit 3"]);
     bulkhead.reconfigure(bulkhead.config()).unwrap();
-    assert_eq!(told.take(), ["Reconfigured", "Limit 3"]);
-    bulkhead.reset_metrics();
-    assert_eq!(told.take(), ["Reset"]);
+    assert_eq!(told.take(), ["reconfigured", "limit 3"]);
+    bulkhead.reset();
+    assert_eq!(told.take(), ["reset"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,13 +119,12 @@ async fn every_admitted_call_has_exactly_one_end_however_it_ends() {
     assert_eq!(ends(&told), ["done ignored 0ms", "done failure 0ms"]);
 }
 
-// S1-048
 #[tokio::test]
 async fn on_reject_is_told_the_reason() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let listener = reasons.clone();
     let bulkhead = builder(20, 0)
-        .on_reject(move |why| listener.lock().unwrap().push((why.policy().to_owned(), why.code())))
+        .on_reject(move |why| listener.lock().unwrap().push((why.policy().to_owned(), why.code().as_str())))
         .build()
         .unwrap();
     let permits: Vec<_> = (0..20).map(|_| bulkhead.try_acquire().unwrap()).collect();
@@ -144,7 +141,7 @@ async fn shadow_refusals_are_told_as_such() {
     let _permit = bulkhead.try_acquire().unwrap();
     told.take();
     let _other = bulkhead.try_acquire().unwrap();
-    assert_eq!(told.take(), ["refused BULKHEAD_QUEUE_FULL true", "Admitted", "InFlight 2"]);
+    assert_eq!(told.take(), ["refused BULKHEAD_QUEUE_FULL true", "admitted", "in_flight 2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,11 +151,11 @@ async fn subscription_gets_refusals_clears_and_resets() {
     let _permit = bulkhead.try_acquire().unwrap();
     let why = bulkhead.try_acquire().unwrap_err();
     bulkhead.clear_queue();
-    bulkhead.reset_metrics();
+    bulkhead.reset();
     let mut next = || events.try_next().map(|event| event.what);
-    assert_eq!(next(), Some(Happening::Refused { rejection: why, shadow: false }));
-    assert_eq!(next(), Some(Happening::QueueCleared(0)));
-    assert_eq!(next(), Some(Happening::Reset));
+    assert_eq!(next(), Some(OwnedEvent::Refused { rejection: why, shadow: false }));
+    assert_eq!(next(), Some(OwnedEvent::Note(Note::with(words::CLEARED, Value::Count(0)))));
+    assert_eq!(next(), Some(OwnedEvent::Note(Note::new(Note::RESET))));
     assert_eq!(next(), None);
 }
 
@@ -190,21 +187,22 @@ async fn listener_may_use_the_handle() {
 }
 
 #[test]
-fn last_level_told_is_the_last_value_also_where_two_threads_tell_at_once() {
+fn last_level_told_is_the_last_value_also_if_two_threads_tell_at_once() {
     let (reached, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (held, gauge) = (AtomicBool::new(false), Arc::new(Mutex::new(f64::NAN)));
     let (reaches, waits, shown) = (reached.clone(), go_on.clone(), gauge.clone());
     let bulkhead = builder(5, 0)
         .on_event(move |event| {
             // Holds the first thread that tells "two run" until one has gone, and that has been told.
-            if matches!(event, Event::Level { what: Level::InFlight, value: 2.0 }) && !held.swap(true, SeqCst)
+            if matches!(event, Event::Level(level) if *level == Level::new(words::IN_FLIGHT, 2.0))
+                && !held.swap(true, SeqCst)
             {
                 reaches.wait();
                 waits.wait();
             }
         })
         .on_event(move |event| {
-            if let Event::Level { what: Level::InFlight, value } = event {
+            if let Event::Level(Level { what: words::IN_FLIGHT, value, .. }) = event {
                 *shown.lock().unwrap() = *value;
             }
         })

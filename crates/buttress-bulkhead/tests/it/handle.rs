@@ -3,20 +3,20 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use buttress_bulkhead::{Bulkhead, BulkheadConfig};
-use buttress_core::{Mode, Verdict};
+use buttress_core::Verdict;
+use buttress_kit::{Handle, Health, Mode};
 use tokio::time::{advance, sleep};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task::spawn};
 use tower::BoxError;
 
 use crate::support::{builder, bulkhead, call, code, levels, ms};
 
-// S1-052, S1-066
 #[tokio::test(start_paused = true)]
 async fn snapshot_says_who_runs_who_waits_and_what_is_free() {
     let bulkhead = bulkhead(4, 10);
-    assert_eq!(bulkhead.snapshot().utilization(), 0.0);
+    assert_eq!(bulkhead.snapshot().utilization, 0.0);
     let permit = bulkhead.try_acquire().unwrap();
-    assert_eq!(bulkhead.snapshot().utilization(), 25.0);
+    assert_eq!(bulkhead.snapshot().utilization, 25.0);
     drop(permit);
     let mut calls: Vec<_> = (0..7).map(|_| call(&bulkhead)).collect();
     for (_, call) in &mut calls {
@@ -25,25 +25,23 @@ async fn snapshot_says_who_runs_who_waits_and_what_is_free() {
     let snapshot = bulkhead.snapshot();
     assert_eq!((snapshot.active, snapshot.queued), (4, 3));
     assert_eq!((snapshot.available, snapshot.queue_available), (0, 7));
-    assert_eq!((snapshot.utilization(), snapshot.peak), (100.0, 4));
+    assert_eq!((snapshot.utilization, snapshot.peak), (100.0, 4));
 }
 
-// C-29
 #[tokio::test(start_paused = true)]
-async fn line_is_congested_from_eighty_percent_on() {
+async fn queue_is_congested_from_eighty_percent_on() {
     let bulkhead = bulkhead(1, 5);
     let _permit = bulkhead.try_acquire().unwrap();
     let mut calls: Vec<_> = (0..5).map(|_| call(&bulkhead)).collect();
     let mut congested = Vec::new();
     for (_, call) in &mut calls {
         assert_pending!(call.poll());
-        congested.push(bulkhead.snapshot().is_congested());
+        congested.push(bulkhead.snapshot().congested);
     }
     assert_eq!(congested, [false, false, false, true, true]);
-    assert!(!self::bulkhead(1, 0).snapshot().is_congested());
+    assert!(!self::bulkhead(1, 0).snapshot().congested);
 }
 
-// S1-051
 #[tokio::test(start_paused = true)]
 async fn every_ending_is_counted_once() {
     let bulkhead = builder(1, 1).queue_timeout(ms(10)).build().unwrap();
@@ -67,7 +65,6 @@ async fn every_ending_is_counted_once() {
     assert_eq!((s.active, s.queued, s.peak), (0, 0, 1));
 }
 
-// S1-051
 #[tokio::test(start_paused = true)]
 async fn average_is_over_the_last_hundred_calls_that_succeeded() {
     let bulkhead = builder(1, 5).timed(true).build().unwrap();
@@ -93,7 +90,7 @@ async fn average_is_over_the_last_hundred_calls_that_succeeded() {
 
     // The wait is not execution.
     let permit = bulkhead.try_acquire().unwrap();
-    bulkhead.reset_metrics();
+    bulkhead.reset();
     let mut waiting = spawn(work(5));
     assert_pending!(waiting.poll());
     advance(ms(500)).await;
@@ -111,9 +108,8 @@ async fn no_time_is_taken_unless_asked_for() {
     assert_eq!(bulkhead.snapshot().average_execution, None);
 }
 
-// S1-053, S1-089, C-47
 #[tokio::test(start_paused = true)]
-async fn cleared_line_sends_all_away_and_leaves_running_calls_alone() {
+async fn cleared_queue_sends_all_away_and_leaves_running_calls_alone() {
     let bulkhead = bulkhead(1, 5);
     let (end, mut running) = call(&bulkhead);
     assert_pending!(running.poll());
@@ -135,16 +131,15 @@ async fn cleared_line_sends_all_away_and_leaves_running_calls_alone() {
     assert!(bulkhead.try_acquire().is_ok());
 }
 
-// S1-053
 #[tokio::test(start_paused = true)]
-async fn reset_metrics_keeps_calls_and_forgets_counts() {
+async fn reset_keeps_calls_and_forgets_counts() {
     let bulkhead = builder(2, 0).timed(true).build().unwrap();
     let permits = (bulkhead.try_acquire().unwrap(), bulkhead.try_acquire().unwrap());
     bulkhead.try_acquire().unwrap_err();
     drop(permits);
     bulkhead.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap();
     let permit = bulkhead.try_acquire().unwrap();
-    bulkhead.reset_metrics();
+    bulkhead.reset();
     let s = bulkhead.snapshot();
     assert_eq!((s.active, s.completed, s.failed, s.cancelled, s.rejected), (1, 0, 0, 0, 0));
     assert_eq!((s.peak, s.average_execution), (1, None));
@@ -152,7 +147,6 @@ async fn reset_metrics_keeps_calls_and_forgets_counts() {
     assert_eq!(bulkhead.snapshot().active, 0);
 }
 
-// S1-053
 #[tokio::test(start_paused = true)]
 async fn can_accept_tells_whether_a_call_would_run_or_wait() {
     let bulkhead = bulkhead(1, 1);
@@ -180,7 +174,6 @@ async fn permit_says_how_the_work_ended_or_counts_as_completed() {
     assert_eq!((s.completed, s.failed, s.cancelled, s.active), (2, 1, 0, 0));
 }
 
-// vector K12
 #[tokio::test(start_paused = true)]
 async fn closed_bulkhead_refuses_all_and_lets_running_calls_end() {
     let bulkhead = bulkhead(1, 5);
@@ -216,7 +209,6 @@ async fn waiter_that_is_dropped_before_it_hears_of_the_close_is_counted_as_cance
     assert_eq!((bulkhead.snapshot().cancelled, bulkhead.snapshot().rejected), (1, 0));
 }
 
-// vector K15
 #[tokio::test(start_paused = true)]
 async fn drain_and_a_waiting_call_both_hear_of_the_one_freed_slot() {
     for drain_comes_first in [true, false] {
@@ -310,11 +302,11 @@ fn handles_share_one_bulkhead() {
     let other = bulkhead.clone();
     let _permit = bulkhead.try_acquire().unwrap();
     assert_eq!(other.snapshot().active, 1);
-    assert_eq!(other.name(), "db");
+    assert_eq!(&**other.name(), "db");
     assert_eq!(format!("{other:?}"), "Bulkhead { name: \"db\", active: 1, limit: 10, .. }");
 }
 
-// Not in a runtime with time: the timer panics, and the place in the line must not be lost.
+// Not in a runtime with time: the timer panics, and the place in the queue must not be lost.
 #[test]
 fn wait_outside_of_a_runtime_panics_and_leaves_nothing_behind() {
     let bulkhead = bulkhead(1, 1);
@@ -327,4 +319,39 @@ fn wait_outside_of_a_runtime_panics_and_leaves_nothing_behind() {
     assert_eq!(levels(&bulkhead), (1, 0));
     drop(permit);
     assert!(bulkhead.try_acquire().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_accepts_every_call() {
+    let bulkhead = builder(1, 0).mode(Mode::Shadow).build().unwrap();
+    let _permit = bulkhead.try_acquire().unwrap();
+    assert!(bulkhead.can_accept());
+    assert_eq!(Handle::health(&bulkhead), Health::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_handle_is_patched_read_and_watched_alike() {
+    let bulkhead = bulkhead(1, 1);
+    let handle: &dyn Handle = &bulkhead;
+    assert_eq!((handle.kind().name, &**handle.name(), handle.health()), ("bulkhead", "db", Health::Up));
+    let _permit = bulkhead.try_acquire().unwrap();
+    let mut waiting = [spawn(bulkhead.acquire()), spawn(bulkhead.acquire())];
+    assert_pending!(waiting[0].poll());
+    assert_eq!(handle.health(), Health::Degraded);
+
+    // A patch lets in who has room by it.
+    let patch = serde_json::json!({ "max_concurrent": 2, "queue_timeout": "5s" });
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(&patch)).unwrap();
+    assert!(waiting[0].is_woken());
+    assert_eq!((levels(&bulkhead), bulkhead.config().max_queue), ((2, 0), 1));
+    let patch = serde_json::json!({ "max_concurrent": 0 });
+    let why = handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(&patch)).unwrap_err();
+    assert_eq!((why.policy(), why.field()), (Some("bulkhead \"db\""), "max_concurrent"));
+
+    let config = serde_json::to_value(handle.config_data()).unwrap();
+    assert_eq!((&config["max_concurrent"], &config["queue_timeout"]), (&2.into(), &"5s".into()));
+    let snapshot = serde_json::to_value(handle.snapshot_data()).unwrap();
+    assert_eq!((&snapshot["active"], &snapshot["utilization"]), (&2.into(), &100.0.into()));
+    bulkhead.close();
+    assert_eq!(handle.health(), Health::Down);
 }

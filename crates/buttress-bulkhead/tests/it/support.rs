@@ -5,7 +5,7 @@ use std::{
 };
 
 use buttress_bulkhead::{Bulkhead, BulkheadBuilder};
-use buttress_core::{FromRejection, observe::Event};
+use buttress_core::{Event, FromRejection, Note, Value};
 use tokio::sync::oneshot;
 use tokio_test::task::{Spawn, spawn};
 use tower::BoxError;
@@ -36,7 +36,7 @@ pub(crate) fn code(refused: Result<u32, BoxError>) -> &'static str {
     let refused = refused.expect_err("a refusal");
     let why = refused.rejection().expect("a rejection");
     assert!(!why.was_sent());
-    why.code()
+    why.code().as_str()
 }
 
 /// Active, queued.
@@ -58,8 +58,12 @@ impl Told {
                     format!("done {} {}ms", outcome.as_str(), elapsed.unwrap_or_default().as_millis())
                 }
                 Event::Refused { rejection, shadow } => format!("refused {} {shadow}", rejection.code()),
-                Event::Level { what, value } => format!("{what:?} {value}"),
-                Event::Note(note) => format!("{note:?}"),
+                Event::Level(level) => format!("{} {}", level.what, level.value),
+                Event::Note(Note { what, value: None, .. }) => (*what).to_owned(),
+                Event::Note(Note { what, value: Some(Value::Time(time)), .. }) => format!("{what}({time:?})"),
+                Event::Note(Note { what, value: Some(Value::Count(count)), .. }) => {
+                    format!("{what}({count})")
+                }
                 other => format!("{other:?}"),
             };
             told.lock().unwrap().push(event);

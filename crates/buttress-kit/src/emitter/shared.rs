@@ -10,12 +10,12 @@ use std::sync::{
 
 use buttress_core::{
     Event, Kind, Level, Levels, Name, OwnedEvent, PolicyEvent, Recorder, Word,
-    observe::{installed_after, installed_count},
+    observe::{installed_after, installed_count, watch},
 };
 
 use super::raised::{self, Doing, Telling};
 use crate::{
-    events::Subscribers,
+    events::{Mailbox, Source, Subscribers},
     lock::unpoisoned,
     recorders::{Recorders, attached, listening},
     turn::{Lane, Next},
@@ -286,6 +286,13 @@ impl Shared {
 /// A level so that it can be compared: it may have no value, and NaN equals nothing.
 fn exactly(level: &Level) -> (Word, Option<Word>, u64) {
     (level.what, level.of, level.value.to_bits())
+}
+
+impl Source for Shared {
+    fn fill(&self, mailbox: &Arc<Mailbox>) {
+        self.subscribers.add(mailbox);
+        watch();
+    }
 }
 
 impl Drop for Shared {

@@ -196,7 +196,7 @@ fn clear_and_release_share_out_the_queue() {
         let (bell, waker) = bell();
         let place = waits(&gate, &waker, 1);
         let release = releasing(&gate, 1);
-        let cleared = gate.clear();
+        let cleared = gate.clear(drop);
         release.join().unwrap();
         assert!(bell.0.load(SeqCst) > 0);
         match gate.poll(&mut Some(place.ticket), Waker::noop()) {

@@ -100,7 +100,7 @@ fn cleared_and_closed_tell_all_who_wait_and_a_closed_one_lets_nobody_in() {
     assert!(gate.slots().try_take(1));
     let (bell, waker) = bell();
     let tickets: Vec<_> = (0..3).map(|_| waits(&gate, &waker, 1)).collect();
-    assert_eq!((gate.clear(), bell.rang(), gate.slots().is_attended()), (3, 3, false));
+    assert_eq!((gate.clear(drop), bell.rang(), gate.slots().is_attended()), (3, 3, false));
     for ticket in tickets {
         assert_eq!(end(&gate, ticket), Poll::Ready(WaitResult::Cleared));
     }
@@ -176,7 +176,7 @@ fn wakers_are_called_and_dropped_with_no_lock_held() {
     assert_eq!(gate.leave(ticket), None); // drops the third task, which gives it back
     assert!(gate.slots().try_take(1));
     let ticket = waits(&gate, &task(), 1);
-    assert_eq!(gate.clear(), 2);
+    assert_eq!(gate.clear(drop), 2);
     assert_eq!(gate.leave(ticket), Some(WaitResult::Cleared));
 }
 
@@ -298,7 +298,7 @@ fn check(seeds: &[u32]) {
                     None => {}
                 }
             }
-            14 => assert_eq!(gate.clear(), model.send_away(WaitResult::Cleared)),
+            14 => assert_eq!(gate.clear(drop), model.send_away(WaitResult::Cleared)),
             15 if value % 16 == 0 => {
                 model.closed = true;
                 assert_eq!(gate.shut(), model.send_away(WaitResult::Closed));

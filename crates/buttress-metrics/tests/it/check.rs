@@ -2,6 +2,7 @@ use buttress_core::{Code, Kind, KindData, Line, Metric, On, Outcome, Rows, Sourc
 use buttress_metrics::check;
 
 const SHUT: &Code = &Code::refused("GATE_SHUT");
+const THEIRS: &Code = &Code::refused("THEIRS");
 
 fn counter(name: &'static str, rows: Rows) -> Metric {
     Metric::new(name, rows, "Something.")
@@ -77,8 +78,8 @@ fn labels_states_and_codes_are_the_kinds_own() {
         &["\"ajar\" is no state of the kind"],
     );
     is_faulty(counter("gate_load", Rows::Level("load", &["ajar"])), &["\"ajar\" is no state of the kind"]);
-    let theirs = When::Code(&[SHUT, &Code::refused("OTHER")]);
-    is_faulty(counter("gate_total", Rows::Counter(theirs)), &["OTHER is no code of the kind"]);
+    let codes = When::Code(&[SHUT, THEIRS]);
+    is_faulty(counter("gate_total", Rows::Counter(codes)), &["THEIRS is no code of the kind"]);
     static STATELESS: KindData =
         KindData::new("gate").metrics(&[Metric::new("gate_state", Rows::OneHot, "It.")]);
     assert_eq!(check(&[&STATELESS]), Err("gate: metric gate_state: its label has no values".into()));
@@ -118,6 +119,9 @@ fn names_are_one_kinds_and_mean_one_thing() {
         faults,
         "gate: metric calls_total: door has it too\ndoor: metric calls_total: gate has it too"
     );
+    static TWICE: KindData = KindData::new("gate").metrics(&[CALLS, CALLS]);
+    let faults = check(&[&TWICE]).unwrap_err();
+    assert_eq!(faults.lines().next(), Some("gate: metric calls_total: the kind has it twice"));
     let faults = check(&[&GATE, &OTHER]).unwrap_err();
     assert_eq!(faults.lines().next(), Some("gate: metric calls_total: the kind has it in two ways"));
 }

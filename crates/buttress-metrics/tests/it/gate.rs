@@ -14,6 +14,7 @@ const AGED: Duration = Duration::from_millis(1050);
 const SHUT: &Code = &Code::refused("GATE_SHUT");
 const LATE: &Code = &Code::refused("GATE_LATE");
 const BROKEN: &Code = &Code::timed_out("GATE_BROKEN");
+const OF_NOBODY: &Code = &Code::refused("OF_NOBODY");
 const STATES: &[Word] = &["shut", "open"];
 
 const ENDED: &[Row] = &[
@@ -122,7 +123,7 @@ fn refusals_move_the_row_of_their_code_or_the_one_for_all_others() {
     };
     gate.refuse(SHUT, false);
     gate.refuse(LATE, false); // which the other metric does not single out
-    gate.refuse(&Code::refused("OF_NOBODY"), false);
+    gate.refuse(OF_NOBODY, false);
     assert_eq!(count(), (2, 1, 3));
     gate.refuse(BROKEN, false); // ends a call that was sent: `Done` tells it
     assert_eq!(count(), (2, 1, 3));

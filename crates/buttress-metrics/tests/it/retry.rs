@@ -15,7 +15,7 @@ fn attempts_count_those_after_the_first() {
     let call = |reasons: &[Word], end: Event<'_>| {
         for (n, reason) in (1..).zip(reasons) {
             let delay = Duration::from_millis(100 * u64::from(n));
-            retry.emit(Event::Attempt { n, delay, reason: *reason, error: None });
+            retry.emit(Event::Attempt { n, delay, reason, error: None });
         }
         retry.emit(end);
     };

@@ -9,8 +9,9 @@ use std::{
 
 use buttress_breaker::{Breaker, KeyedBreaker};
 use buttress_bulkhead::Bulkhead;
-use buttress_core::{Backoff, BoxError, Budget, CallContext, Jitter, Mode, Verdict, context};
+use buttress_core::{BoxError, CallContext, Verdict, context};
 use buttress_fallback::Fallback;
+use buttress_kit::{Backoff, Budget, Jitter, Mode};
 use buttress_metrics::{HandleMode, Metrics, trace::Trace};
 use buttress_retry::Retry;
 use buttress_test::{Probe, Script, poll_once, step};
@@ -247,7 +248,7 @@ async fn breakers_by_hand(metrics: &Metrics) -> Kept {
 
     let reloaded = seen!(builder("reloaded"), metrics);
     reloaded.call(bad).await.unwrap_err();
-    let mut config = (*reloaded.config()).clone();
+    let mut config = reloaded.config();
     config.consecutive_failures = Some(1);
     reloaded.reconfigure(config.clone()).unwrap();
     config.open_for = Some(Duration::ZERO);
@@ -296,7 +297,7 @@ async fn keyed(metrics: &Metrics) -> Kept {
             }
         }
     }
-    tenants.reconfigure((*tenants.config()).clone()).unwrap();
+    tenants.reconfigure(tenants.config()).unwrap();
 
     // Keys go when nobody uses them, and all of them are reset.
     let sweeps = Breaker::keyed("sweeps").consecutive_failures(1).idle_for(60 * SECOND).seed(12);
@@ -304,7 +305,7 @@ async fn keyed(metrics: &Metrics) -> Kept {
     for key in 0..3 {
         sweeps.call(&key, bad).await.unwrap_err();
     }
-    sweeps.reset_all();
+    sweeps.reset();
     sweeps.sweep();
     sweeps.call(&0, good).await.unwrap();
     sweeps.sweep();
@@ -451,7 +452,7 @@ async fn bulkheads(metrics: &Metrics) -> Kept {
     drop(full.try_acquire().unwrap());
     let layer = full.layer().classify_with(ignores);
     layer.layer(service_fn(|_: u32| bad())).oneshot(1).await.unwrap_err();
-    full.reset_metrics();
+    full.reset();
 
     // The queue is cleared, the limit changed, and in the end it is closed.
     let steered = seen!(Bulkhead::builder("steered").max_concurrent(1).max_queue(4), metrics);

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use buttress_metrics::{CATALOG, MetricDef, MetricKind};
+use buttress::{
+    KINDS,
+    metrics::{MetricDef, MetricKind, catalog},
+};
 use serde_json::Value;
 
 use crate::promql::{References, references};
@@ -11,13 +14,13 @@ use crate::promql::{References, references};
 const ADDED: [&str; 2] = ["job", "instance"];
 
 fn contrib(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib").join(path);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The definition of a series as Prometheus has it, and whether it is a part of a histogram.
-fn definition(series: &str) -> Option<(&'static MetricDef, bool)> {
-    CATALOG.iter().find_map(|def| {
+fn definition(series: &str) -> Option<(MetricDef, bool)> {
+    catalog(KINDS).into_iter().find_map(|def| {
         let part = series.strip_prefix(def.name)?;
         match (def.kind, part) {
             (MetricKind::Histogram, "_bucket") => Some((def, true)),

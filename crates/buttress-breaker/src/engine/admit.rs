@@ -1,0 +1,272 @@
+//! Which calls are let in.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use buttress_core::{Name, Rejection};
+use tokio::time::Instant;
+
+use super::{Engine, MILLI};
+use crate::{
+    State,
+    atomic::{Phase, StateWord},
+    circuit::{Decision, Ticket},
+    words,
+};
+
+/// Stands for "the clock was not read".
+pub(crate) const NO_TIME: u64 = u64::MAX;
+
+/// The generation of calls that nobody records.
+pub(crate) const UNTRACKED: u64 = u64::MAX;
+
+/// Whether a call is let in, and as what. Plain data without overlaps, so that it stays in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    pub(crate) generation: u64,
+    /// When it was let in, or [`NO_TIME`]. Refused: the wait after which another try makes sense.
+    pub(crate) time: u64,
+    pub(crate) lease: u32,
+    pub(crate) refused: bool,
+}
+
+impl Admission {
+    #[inline]
+    pub(crate) fn refused(wait: u64) -> Self {
+        Self { generation: UNTRACKED, time: wait, lease: 0, refused: true }
+    }
+
+    pub(super) fn ticket(self) -> Ticket {
+        Ticket { generation: self.generation, lease: self.lease }
+    }
+
+    /// When the call was let in, if that is known.
+    #[inline]
+    pub(crate) fn began(self) -> Option<u64> {
+        (self.time != NO_TIME).then_some(self.time)
+    }
+}
+
+/// Calls are refused: until when, if that is known, and what the call that follows has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) until: Option<u64>,
+    pub(crate) found: Found,
+}
+
+/// In which generation a circuit was found refusing, and the wait after which another try makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    generation: u64,
+    wait: u64,
+}
+
+impl Found {
+    pub(crate) const NOTHING: Self = Self { generation: UNTRACKED, wait: 0 };
+}
+
+impl Engine {
+    // ---- what a call would find
+
+    /// The state as a call made now would find it. Takes the lock only if the circuit was half-open for longer than it
+    /// may be.
+    pub(crate) fn state(&self) -> State {
+        let word = self.circuit.word();
+        match word.state() {
+            State::Open if self.shared.now() >= self.circuit.blocked_until() => State::HalfOpen,
+            State::HalfOpen => {
+                let time = self.shared.now();
+                if self.circuit.is_over(word, time) {
+                    self.circuit.lock().found(time)
+                } else {
+                    State::HalfOpen
+                }
+            }
+            stored => stored,
+        }
+    }
+
+    /// When the circuit, if it is half-open, has been so for too long.
+    pub(crate) fn half_open_until(&self) -> Option<Instant> {
+        let half_open = self.circuit.word().phase() == Phase::HalfOpen;
+        let until = Some(self.circuit.valid_until()).filter(|until| half_open && *until != u64::MAX);
+        until.map(|until| self.shared.instant(until))
+    }
+
+    /// Whether no call is refused because of the state: one look at the word. A ramp refuses some of the calls,
+    /// not the service.
+    #[inline]
+    pub(crate) fn flows(&self) -> bool {
+        self.circuit.word().flows()
+    }
+
+    fn isolated_for(&self) -> u64 {
+        self.shared.settings.isolated_for.load(Relaxed)
+    }
+
+    fn longest_wait(&self) -> u64 {
+        match self.longest_wait.load(Relaxed) {
+            u32::MAX => u64::MAX,
+            millis => u64::from(millis).saturating_mul(MILLI),
+        }
+    }
+
+    /// Whether a call made now would be refused.
+    #[inline]
+    pub(crate) fn refusing(&self) -> Option<Refusal> {
+        let word = self.circuit.word();
+        let generation = word.generation();
+        match word.phase() {
+            _ if self.shared.is_shadow() => None,
+            Phase::Isolated => {
+                Some(Refusal { until: None, found: Found { generation, wait: self.isolated_for() } })
+            }
+            Phase::Open => {
+                let until = self.circuit.blocked_until();
+                let wait = until.saturating_sub(self.shared.now());
+                (wait > 0).then_some(Refusal { until: Some(until), found: Found { generation, wait } })
+            }
+            Phase::HalfOpen => self.refusing_half_open(word),
+            Phase::Closed | Phase::MetricsOnly | Phase::Ramping | Phase::Disabled => None,
+        }
+    }
+
+    fn refusing_half_open(&self, word: StateWord) -> Option<Refusal> {
+        let time = self.shared.now();
+        if self.circuit.is_over(word, time) {
+            // A call comes by, so what time has done is done and told; else every refusal would find it anew.
+            self.with_view(|_, _| ());
+            return self.refusing();
+        }
+        let until = self.circuit.blocked_until();
+        let wait = until.saturating_sub(time).min(self.longest_wait());
+        let found = Found { generation: word.generation(), wait };
+        (wait > 0).then_some(Refusal { until: Some(until), found })
+    }
+
+    /// Refuses the call of a service that was not asked whether it is ready, because the circuit refused then, as
+    /// `found`. Whatever the state is by now, it cannot be called.
+    #[inline]
+    pub(crate) fn refuse_unready(&self, found: Found) -> Admission {
+        if found.generation == self.circuit.word().generation() {
+            return Admission::refused(found.wait);
+        }
+        // If calls flow by now, all there is to do is to ask for readiness.
+        Admission::refused(self.refusing().map_or(0, |refusal| refusal.found.wait))
+    }
+
+    // ---- a call begins
+
+    /// Lets a call in or not. A call that is let in has to end; a refusal is yet to be counted.
+    #[inline]
+    pub(crate) fn admit(&self) -> Admission {
+        let word = self.circuit.word();
+        if word.is_closed() && !self.shared.emitter.is_on() {
+            let time = if word.is_timed() { self.shared.now() } else { NO_TIME };
+            return Admission { generation: word.generation(), time, lease: 0, refused: false };
+        }
+        self.admit_at(word)
+    }
+
+    fn admit_at(&self, word: StateWord) -> Admission {
+        let admitted = Decision::Admitted(Ticket { generation: word.generation(), lease: 0 });
+        let decision = match word.phase() {
+            Phase::Closed | Phase::MetricsOnly => admitted,
+            Phase::Disabled => Decision::Untracked,
+            Phase::Isolated => Decision::Refused(None),
+            Phase::Ramping => self.ramp(word).map_or(admitted, |wait| Decision::Refused(Some(wait))),
+            Phase::Open | Phase::HalfOpen => {
+                let time = self.shared.now();
+                match self.circuit.refused_for(word, time) {
+                    Some(left) => Decision::Refused(Some(left.min(self.longest_wait()))),
+                    None => self.with(|guard| guard.admit(self.now(time))),
+                }
+            }
+        };
+        let untracked = Ticket { generation: UNTRACKED, lease: 0 };
+        match decision {
+            Decision::Admitted(ticket) => self.admitted(ticket),
+            Decision::Untracked => self.admitted(untracked),
+            Decision::Refused(wait) => {
+                let wait = wait.unwrap_or_else(|| self.isolated_for());
+                if !self.shared.is_shadow() {
+                    return Admission::refused(wait);
+                }
+                self.count_refusal(wait);
+                self.admitted(untracked)
+            }
+        }
+    }
+
+    fn admitted(&self, Ticket { generation, lease }: Ticket) -> Admission {
+        let timed = self.circuit.word().is_timed() || self.shared.emitter.is_timed();
+        let time = if timed { self.shared.now() } else { NO_TIME };
+        Admission { generation, time, lease, refused: false }
+    }
+
+    /// Whether a call is refused though the circuit has closed, and for how long.
+    fn ramp(&self, word: StateWord) -> Option<u64> {
+        let left = self.circuit.blocked_until().saturating_sub(self.shared.now());
+        if left == 0 {
+            self.with(|guard| {
+                if guard.circuit().generation() == word.generation() {
+                    guard.circuit().end_ramp();
+                }
+            });
+            return None;
+        }
+        let over = self.shared.settings.ramp_over.load(Relaxed).max(1);
+        let start = f64::from_bits(self.shared.settings.ramp_start.load(Relaxed));
+        // More than all can be left between two settings.
+        let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64).max(0.0);
+        // Any time is a good time to try again; but not for all who were refused at once.
+        (self.shared.chance.unit() >= share).then(|| left.min(over / 10))
+    }
+
+    // ---- refusals
+
+    /// Counts and tells a refusal.
+    #[inline]
+    pub(crate) fn count_refusal(&self, wait: u64) {
+        let shadow = self.shared.is_shadow();
+        let counter = if shadow { &self.would_reject } else { &self.rejected };
+        counter.fetch_add(1, Relaxed);
+        if self.shared.emitter.is_on() {
+            self.tell_refusal(wait, shadow);
+        }
+    }
+
+    fn tell_refusal(&self, wait: u64, shadow: bool) {
+        self.shared.emitter.refused(&self.rejection(wait), shadow);
+    }
+
+    /// Makes what a refused call comes to. It always says when to try again, and never "at once": a caller that heeds
+    /// that would call in a loop.
+    #[inline]
+    pub(crate) fn rejection(&self, wait: u64) -> Rejection {
+        let wait = Duration::from_nanos(wait.max(1));
+        self.with_name(|name| Rejection::new(words::OPEN, name)).with_retry_after(wait)
+    }
+
+    /// The breaker's name, with the key if that is shown.
+    #[inline]
+    pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
+        match self.shown_name() {
+            None => f(self.shared.emitter.name()),
+            Some(name) => f(&name),
+        }
+    }
+
+    #[inline]
+    fn shown_name(&self) -> Option<Name> {
+        if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None }
+    }
+
+    /// Shows the key in refusals from now on. `key` runs at the first refusal.
+    pub(crate) fn show_key(&self, key: impl FnOnce() -> String) {
+        if !self.shown.load(Relaxed) {
+            let name = self.shared.emitter.name().with_key(key());
+            self.circuit.lock().circuit().set_name(name);
+            self.shown.store(true, Relaxed);
+        }
+    }
+}
