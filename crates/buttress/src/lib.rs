@@ -145,6 +145,11 @@ struct MetricsPage;
 #[doc = include_str!("../../../docs/first-outage.md")]
 struct FirstOutage;
 
+/// The code of the page on retry budgets, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/budgets.md")]
+struct BudgetsPage;
+
 #[cfg(all(test, feature = "default"))]
 mod tests {
     /// Whoever depends on this crate alone can name what the docs of the patterns tell to use.
