@@ -11,6 +11,7 @@ mod coverage;
 mod didactic;
 mod first_outage;
 mod first_screen;
+mod floors;
 mod fluxus;
 mod fronts;
 mod functions;
