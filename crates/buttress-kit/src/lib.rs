@@ -54,7 +54,7 @@ pub use serde;
 pub use crate::settings::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
-    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    budget::{Budget, BudgetConfig, TokenBudgetConfig, Withdrawal},
     by_key::{ByKey, ByRef, PerKey, WithKey},
     chance::Chance,
     emitter::Emitter,
