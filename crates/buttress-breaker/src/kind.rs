@@ -11,7 +11,7 @@ pub static KIND: KindData = KindData::new("breaker").codes(CODES).states(STATES)
     Metric::new(
         "circuit_breaker_state",
         Rows::OneHot,
-        "1 for the state the breaker is in, 0 for the others. An open breaker is half-open from its next call on.",
+        "1 for the state the breaker is in, 0 for the others. An open breaker whose wait is over is half-open from its next call or look on.",
     ),
     Metric::new(
         "circuit_breaker_failure_ratio",
@@ -45,7 +45,7 @@ pub static KEYED: KindData = KindData::new("breaker").codes(CODES).states(STATES
     Metric::new(
         "circuit_breaker_keys",
         Rows::LevelOf(words::KEYS, "state", STATES),
-        "How many keys of a keyed breaker are in this state. There is never a series for one key.",
+        "How many keys of a keyed breaker are in this state, or would be for a call. There is never a series for one key.",
     ),
     DURATION,
 ]);
@@ -133,24 +133,33 @@ const TO: (&str, Source) = ("breaker.to", Source::To);
 const OPEN_FOR: (&str, Source) = ("breaker.open_for_ms", Source::Detail(words::OPEN_FOR));
 const REJECTED: (&str, Source) = ("breaker.rejected_while_open", Source::Detail(words::REJECTED));
 const CAUSE: (&str, Source) = ("cause", Source::Cause);
+const KEY: (&str, Source) = ("policy.key", Source::Key);
+const SUPPRESSED: (&str, Source) = ("suppressed", Source::Suppressed);
 
 const LINES: &[Line] = &[
-    Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF)).fields(&[
-        FROM,
-        TO,
-        ("rule", Source::Detail(words::BY_RULE)),
-        ("count", Source::Detail(words::COUNT)),
-        ("breaker.failure_ratio", Source::Detail(words::FAILURE_RATIO)),
-        ("breaker.slow_ratio", Source::Detail(words::SLOW_RATIO)),
-        ("breaker.calls", Source::Detail(words::CALLS)),
-        OPEN_FOR,
-        CAUSE,
-        ("error", Source::Detail(words::ERROR)),
-    ]),
-    Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF)).fields(&[FROM, TO, REJECTED, CAUSE]),
+    Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF))
+        .fields(&[
+            FROM,
+            TO,
+            ("rule", Source::Detail(words::BY_RULE)),
+            ("count", Source::Detail(words::COUNT)),
+            ("breaker.failure_ratio", Source::Detail(words::FAILURE_RATIO)),
+            ("breaker.slow_ratio", Source::Detail(words::SLOW_RATIO)),
+            ("breaker.calls", Source::Detail(words::CALLS)),
+            OPEN_FOR,
+            CAUSE,
+            ("error", Source::Detail(words::ERROR)),
+            KEY,
+            SUPPRESSED,
+        ])
+        .once_a_second(),
+    Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF))
+        .fields(&[FROM, TO, REJECTED, CAUSE, KEY, SUPPRESSED])
+        .once_a_second(),
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))
-        .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
-    Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
+        .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE, KEY, SUPPRESSED])
+        .once_a_second(),
+    Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE, KEY]),
     Line::warn("threshold passed", On::Note(words::EXCEEDED)).fields(&[("rule", Source::Value)]),
     Line::debug("probe lost", On::Note(words::LEASE_EXPIRED)),
 ];

@@ -264,6 +264,7 @@ impl Line {
             ("code", Source::Code),
             ("retry_after_ms", Source::RetryAfter),
             ("shadow", Source::Shadow),
+            ("policy.key", Source::Key),
         ]),
         Self::debug("timed out", On::Done(&[Outcome::TimedOut])).fields(&[("elapsed_ms", Source::Elapsed)]),
         Self::warn("policy reset", On::Note(Note::RESET)),
@@ -379,6 +380,8 @@ pub enum Source {
     Elapsed,
     /// The value of a note.
     Value,
+    /// The key, of a policy by key that shows its keys: of a change of state or a refusal.
+    Key,
     /// How many lines were held back since the last one.
     Suppressed,
 }
