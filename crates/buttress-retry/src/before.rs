@@ -43,7 +43,10 @@ impl<T, E: FromRejection> Before<T, E> {
             Ok(answer) if classify.keeps(&answer) => Kept::Answer(answer),
             Ok(answer) => Kept::Said(described(classify, Ok(&answer))),
         };
-        *before = Some(Box::new(Self { kept, sent }));
+        match before {
+            Some(before) => **before = Self { kept, sent },
+            None => *before = Some(Box::new(Self { kept, sent })),
+        }
     }
 
     /// What the classifier says of it.
