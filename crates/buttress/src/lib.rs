@@ -75,7 +75,7 @@ pub use buttress_core::{
 };
 pub use buttress_kit::{
     Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
-    TokenBudgetConfig, Withdrawal, duration,
+    Patched, Registry, RegistryHealth, TokenBudgetConfig, Withdrawal, duration,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.
@@ -116,7 +116,7 @@ pub use buttress_test as test;
 pub use buttress_timeout as timeout;
 
 #[cfg(feature = "breaker")]
-pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]
