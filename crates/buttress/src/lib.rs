@@ -75,7 +75,7 @@ pub use buttress_core::{
 };
 pub use buttress_kit::{
     Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
-    Patched, Registry, RegistryHealth, TokenBudgetConfig, duration,
+    Patched, Registry, RegistryHealth, TokenBudgetConfig, Withdrawal, duration,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.

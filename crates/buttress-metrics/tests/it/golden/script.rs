@@ -11,7 +11,7 @@ use buttress_breaker::{Breaker, KeyedBreaker};
 use buttress_bulkhead::Bulkhead;
 use buttress_core::{BoxError, CallContext, Verdict, context};
 use buttress_fallback::Fallback;
-use buttress_kit::{Backoff, Budget, Jitter, Mode};
+use buttress_kit::{Backoff, Budget, Jitter, Mode, TokenBudgetConfig};
 use buttress_metrics::{HandleMode, Metrics, trace::Trace};
 use buttress_retry::Retry;
 use buttress_test::{Probe, Script, poll_once, step};
@@ -391,7 +391,8 @@ async fn retries_that_stop(metrics: &Metrics) -> Kept {
     inner.fail_readiness("broken for good".into());
     call.await.unwrap_err();
 
-    let often = seen!(builder("often").budget(Budget::new(0.0, 10).unwrap()), metrics);
+    let ten = TokenBudgetConfig::default().with_capacity(10).with_prices(1, 1, 1);
+    let often = seen!(builder("often").budget(Budget::tokens(ten).unwrap()), metrics);
     for _ in 0..12 {
         often.call(bad).await.unwrap_err();
     }
