@@ -30,7 +30,7 @@ const FULL: i64 = ONE << 30;
 /// forgotten after `ttl`; on top there is a reserve of `min_per_second · ttl` retries for clients with little
 /// traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { ratio = 0.1, min_per_second = 1 }")]
 #[non_exhaustive]
 pub struct BudgetConfig {
     /// Retries per call, `0.0..=1000.0`. Default 0.2.
