@@ -8,7 +8,7 @@ use std::{
 use buttress_core::{ConfigError, FromRejection, Name};
 use buttress_kit::unpoisoned;
 
-use crate::{Race, Timeout, TimeoutConfig, TimeoutFuture};
+use crate::{KIND, Race, Timeout, TimeoutConfig, TimeoutFuture};
 
 /// The limit for names that nobody registered.
 const UNKNOWN: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ impl Timeouts {
     /// stay.
     ///
     /// # Errors
-    /// Names the setting that cannot work, its value, and why; nothing changes then.
+    /// Names the policy and the setting that cannot work, its value, and why; nothing changes then.
     pub fn register(&self, name: impl Into<Name>, config: TimeoutConfig) -> Result<Timeout, ConfigError> {
         let name = name.into();
         check(&name, &config)?;
@@ -99,7 +99,7 @@ impl Timeouts {
     /// Of two changes made at the same moment, both count; so `change` must use neither this table nor the timeout.
     ///
     /// # Errors
-    /// Names the setting that cannot work, its value, and why; nothing changes then.
+    /// Names the policy and the setting that cannot work, its value, and why; nothing changes then.
     pub fn update<F>(&self, name: &str, change: F) -> Result<Timeout, ConfigError>
     where
         F: FnOnce(&mut TimeoutConfig),
@@ -115,7 +115,7 @@ impl Timeouts {
             return Ok(timeout);
         };
         drop(named);
-        timeout.change(change).map_err(|why| why.within(name))?;
+        timeout.change(change)?;
         Ok(timeout)
     }
 
@@ -203,10 +203,10 @@ impl Timeouts {
     }
 }
 
-/// Names the policy by the setting, as in a file of several.
+/// Checks settings before a policy is made of them.
 fn check(name: &Name, config: &TimeoutConfig) -> Result<(), ConfigError> {
-    name.validate()?;
-    config.validate().map_err(|why| why.within(name))
+    let checked = name.validate().and_then(|()| config.validate());
+    checked.map_err(|why| why.of(&KIND, name))
 }
 
 impl Default for Timeouts {

@@ -113,7 +113,7 @@ async fn limit_can_be_overridden_for_one_call() {
 fn bad_limit_names_the_policy_and_changes_nothing() {
     let timeouts = blipee();
     let why = timeouts.register("cache.get", TimeoutConfig::of(Duration::ZERO)).unwrap_err();
-    assert_eq!((why.field(), why.value()), ("cache.get.limit", "0ns"));
+    assert_eq!(why.to_string(), "timeout \"cache.get\": `limit` = 0ns cannot work: must be longer than zero");
     assert!(timeouts.register("new", TimeoutConfig::of(Duration::MAX)).is_err());
     assert!(timeouts.get("new").is_none());
     assert_eq!(timeouts.get("cache.get").unwrap().config().limit, ms(1_000));
@@ -199,7 +199,7 @@ fn reset_locks_nothing_while_those_are_woken_who_followed_what_goes() {
 fn settings_a_table_cannot_start_with_name_the_policy() {
     let bad = [("fine", TimeoutConfig::default()), ("api.ai", TimeoutConfig::of(Duration::ZERO))];
     let why = Timeouts::starting_with(bad).unwrap_err();
-    assert_eq!((why.field(), why.value()), ("api.ai.limit", "0ns"));
+    assert_eq!((why.policy(), why.field(), why.value()), (Some("timeout \"api.ai\""), "limit", "0ns"));
     assert!(Timeouts::starting_with([("", TimeoutConfig::default())]).is_err());
 }
 
@@ -226,8 +226,8 @@ fn update_that_cannot_work_changes_and_registers_nothing() {
     let timeouts = blipee();
     let bad = |config: &mut TimeoutConfig| config.limit = Duration::ZERO;
     let why = timeouts.update("cache.get", bad).unwrap_err();
-    assert_eq!((why.field(), why.value()), ("cache.get.limit", "0ns"));
-    assert_eq!(timeouts.update("new", bad).unwrap_err().field(), "new.limit");
+    assert_eq!((why.policy(), why.field(), why.value()), (Some("timeout \"cache.get\""), "limit", "0ns"));
+    assert_eq!(timeouts.update("new", bad).unwrap_err().policy(), Some("timeout \"new\""));
     assert!(timeouts.update("", |_| ()).is_err());
     assert_eq!(timeouts.all().len(), 13);
     assert_eq!(timeouts.get("cache.get").unwrap().config().limit, ms(1_000));
