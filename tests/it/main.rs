@@ -18,6 +18,7 @@ mod functions;
 mod nested;
 mod promql;
 mod recipes;
+mod settings;
 mod six_layers;
 mod soak;
 mod sources;
