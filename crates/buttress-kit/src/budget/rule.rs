@@ -191,7 +191,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Whole<A> {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use std::time::Instant;
+    use tokio::time::Instant;
 
     use serde_json::json;
 
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn budget_of_a_rule_is_that_of_its_kind() {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let [.., grpc, in_flight] = every_kind().map(|rule| Budget::from_config(rule).unwrap());
         assert_eq!((grpc.available(now), in_flight.available(now)), (4.0, 9.0));
         let tokens = Budget::from_config(TokenBudgetConfig::default().with_capacity(50)).unwrap();
