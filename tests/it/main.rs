@@ -18,6 +18,7 @@ mod functions;
 mod nested;
 mod promql;
 mod recipes;
+mod registry;
 mod settings;
 mod six_layers;
 mod soak;

@@ -10,12 +10,11 @@ use std::{
 
 use buttress::{
     BoxError, Breaker, BreakerConfig, BudgetRule, Bulkhead, BulkheadConfig, ConfigError, Fallback,
-    FallbackConfig, GrpcBudgetConfig, Handle, InFlightBudgetConfig, Keyed, Retry, RetryConfig, Timeout,
-    TimeoutConfig, TokenBudgetConfig,
+    FallbackConfig, GrpcBudgetConfig, Handle, InFlightBudgetConfig, Keyed, Registry, Retry, RetryConfig,
+    Timeout, TimeoutConfig, TokenBudgetConfig,
     breaker::WindowConfig,
     context,
-    kit::{self, Config, erased_serde},
-    timeout::Timeouts,
+    kit::{Config, erased_serde},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -230,7 +229,7 @@ fn setting_that_cannot_work_is_told_with_policy_field_value_and_remedy_however_i
     fn read<C: Config>(settings: &Value) -> C {
         serde_json::from_value(settings.clone()).unwrap()
     }
-    let registry = kit::Registry::new();
+    let registry = Registry::new();
     registry.insert(Breaker::builder("orders").build().unwrap()).unwrap();
     registry.insert(Retry::builder("orders").build().unwrap()).unwrap();
     registry.insert(Timeout::builder("orders").build().unwrap()).unwrap();
@@ -253,15 +252,12 @@ fn setting_that_cannot_work_is_told_with_policy_field_value_and_remedy_however_i
             }
             "timeout" => {
                 let one = registry.get::<Timeout>("orders").unwrap();
-                let named = Timeouts::new();
-                told(&named.register("orders", read(&settings)).unwrap_err(), kind, field, remedy);
-                let update = named.update("orders", |config| *config = read(&settings));
-                told(&update.unwrap_err(), kind, field, remedy);
-                named.register("orders", TimeoutConfig::default()).unwrap();
-                let update = named.update("orders", |config| *config = read(&settings));
-                told(&update.unwrap_err(), kind, field, remedy);
-                let table = Timeouts::starting_with([("orders", read(&settings))]);
-                told(&table.unwrap_err(), kind, field, remedy);
+                // Time-outs by name are a registry with time-outs in it.
+                let named = Registry::new();
+                let made = named.get_or_create("orders", |name| Timeout::new(name, read(&settings)));
+                told(&made.unwrap_err(), kind, field, remedy);
+                assert!(named.is_empty());
+                told(&one.update(|config| *config = read(&settings)).unwrap_err(), kind, field, remedy);
                 (Timeout::new("orders", read(&settings)).err(), one.reconfigure(read(&settings)))
             }
             "bulkhead" => {
@@ -358,25 +354,28 @@ fn names_that_there_are_not_are_told_with_those_that_there_are() {
 
 /// Two threads change the settings of one policy, one as a whole and one by patches, and whoever looks sees those of one
 /// or of the other.
-fn change_at_once(handle: &dyn Handle, whole: impl Fn() + Sync, one: &Value, other: &Value) {
+fn change_at_once<C: Config>(
+    handle: &dyn Handle,
+    reconfigure: impl Fn(C) -> Result<(), ConfigError> + Sync,
+    one: &C,
+    other: &C,
+) {
     let runtime = tokio::runtime::Handle::current();
     let rounds = 300;
+    let (whole, patched) = (serde_json::to_value(one).unwrap(), serde_json::to_value(other).unwrap());
+    reconfigure(one.clone()).unwrap();
     thread::scope(|threads| {
-        let whole = threads.spawn(|| {
+        let reconfigures = threads.spawn(|| {
             let _clock = runtime.enter();
-            (0..rounds).for_each(|_| whole());
+            (0..rounds).for_each(|_| reconfigure(one.clone()).unwrap());
         });
         let patches = threads.spawn(|| {
             let _clock = runtime.enter();
-            (0..rounds).for_each(|_| patch(handle, other).unwrap());
+            (0..rounds).for_each(|_| patch(handle, &patched).unwrap());
         });
-        let is_in_force = |settings: &Value, set: &Value| {
-            settings.as_object().unwrap().iter().all(|(name, value)| &set[name] == value)
-        };
-        patch(handle, one).unwrap();
-        while !whole.is_finished() || !patches.is_finished() {
+        while !reconfigures.is_finished() || !patches.is_finished() {
             let set = in_force(handle);
-            assert!(is_in_force(one, &set) || is_in_force(other, &set), "mixed: {set}");
+            assert!(set == whole || set == patched, "mixed: {set}");
         }
     });
 }
@@ -388,14 +387,11 @@ async fn down() -> Result<u32, BoxError> {
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_timeout_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let timeout = Timeout::builder("p").build().unwrap();
-    let one = TimeoutConfig::of(Duration::from_secs(1));
+    let (one, mut other) =
+        (TimeoutConfig::of(Duration::from_secs(1)), TimeoutConfig::of(Duration::from_secs(3)));
+    other.propagate = false;
     for _ in 0..20 {
-        change_at_once(
-            &timeout,
-            || timeout.reconfigure(one.clone()).unwrap(),
-            &json!({ "limit": "1s", "propagate": true }),
-            &json!({ "limit": "3s", "propagate": false }),
-        );
+        change_at_once(&timeout, |config| timeout.reconfigure(config), &one, &other);
         let (start, config) = (Instant::now(), timeout.config());
         let mut seen = None;
         let call = timeout.call(|| {
@@ -411,13 +407,9 @@ async fn two_changes_of_a_timeout_at_once_never_mix_and_calls_obey_what_is_in_fo
 async fn two_changes_of_a_retry_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let retry = Retry::builder("p").build().unwrap();
     let one = RetryConfig::fixed(2, Duration::from_secs(2));
+    let other = RetryConfig::fixed(5, Duration::from_secs(5));
     for _ in 0..20 {
-        change_at_once(
-            &retry,
-            || retry.reconfigure(one.clone()).unwrap(),
-            &json!({ "max_attempts": 2, "backoff": one.backoff }),
-            &json!({ "max_attempts": 5, "backoff": { "kind": "constant", "base": "5s", "jitter": "none" } }),
-        );
+        change_at_once(&retry, |config| retry.reconfigure(config), &one, &other);
         let (start, config, mut calls) = (Instant::now(), retry.config(), 0);
         let call = retry.call(|| {
             calls += 1;
@@ -432,15 +424,13 @@ async fn two_changes_of_a_retry_at_once_never_mix_and_calls_obey_what_is_in_forc
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_bulkhead_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let bulkhead = Bulkhead::builder("p").build().unwrap();
-    let mut one = BulkheadConfig::default();
-    (one.max_concurrent, one.max_queue) = (1, 1);
+    let of = |limit| {
+        let mut config = BulkheadConfig::default();
+        (config.max_concurrent, config.max_queue) = (limit, limit);
+        config
+    };
     for _ in 0..20 {
-        change_at_once(
-            &bulkhead,
-            || bulkhead.reconfigure(one.clone()).unwrap(),
-            &json!({ "max_concurrent": 1, "max_queue": 1 }),
-            &json!({ "max_concurrent": 3, "max_queue": 3 }),
-        );
+        change_at_once(&bulkhead, |config| bulkhead.reconfigure(config), &of(1), &of(3));
         let (config, snapshot) = (bulkhead.config(), bulkhead.snapshot());
         assert_eq!((snapshot.limit, snapshot.max_queue), (config.max_concurrent, config.max_queue));
         let held: Vec<_> = (0..9).map_while(|_| bulkhead.try_acquire().ok()).collect();
@@ -451,19 +441,17 @@ async fn two_changes_of_a_bulkhead_at_once_never_mix_and_calls_obey_what_is_in_f
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_fallback_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let fallback = Fallback::builder("p").build().unwrap();
-    let mut one = FallbackConfig::default();
-    (one.max_age, one.max_keys) = (Duration::from_secs(1), 1);
+    let of = |secs, keys| {
+        let mut config = FallbackConfig::default();
+        (config.max_age, config.max_keys) = (Duration::from_secs(secs), keys);
+        config
+    };
     // Its requests are a key, and whether the service works.
     let works =
         service_fn(|(key, works): (u32, bool)| async move { if works { Ok(key) } else { down().await } });
     let mut service = fallback.layer().last_good(|req: &(u32, bool)| req.0, |_: &mut u32, _| ()).wrap(works);
     for _ in 0..20 {
-        change_at_once(
-            &fallback,
-            || fallback.reconfigure(one.clone()).unwrap(),
-            &json!({ "max_age": "1s", "max_keys": 1 }),
-            &json!({ "max_age": "1h", "max_keys": 3 }),
-        );
+        change_at_once(&fallback, |config| fallback.reconfigure(config), &of(1, 1), &of(3_600, 3));
         let config = fallback.config();
         for key in 0..3 {
             service.ready().await.unwrap().call((key, true)).await.unwrap();
@@ -503,18 +491,15 @@ fn by_failures(failures: u32) -> BreakerConfig {
 async fn two_changes_of_a_breaker_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let breaker = Breaker::builder("p").build().unwrap();
     let keyed = Breaker::keyed("p").build::<u32>().unwrap();
-    let (one, other) = (
-        json!({ "consecutive_failures": 1, "open_for": "1s" }),
-        json!({ "consecutive_failures": 3, "open_for": "3s" }),
-    );
+    let (one, other) = (by_failures(1), by_failures(3));
     for round in 0..20 {
-        change_at_once(&breaker, || breaker.reconfigure(by_failures(1)).unwrap(), &one, &other);
+        change_at_once(&breaker, |config| breaker.reconfigure(config), &one, &other);
         let config = breaker.config();
         assert_eq!(opens_by(&breaker), (config.consecutive_failures, config.open_for));
 
         // Whichever key there is, and one that comes only now.
         drop(keyed.try_acquire(&round));
-        change_at_once(&keyed, || keyed.reconfigure(by_failures(1)).unwrap(), &one, &other);
+        change_at_once(&keyed, |config| keyed.reconfigure(config), &one, &other);
         drop(keyed.try_acquire(&1_000));
         let config = keyed.config();
         for key in (0..=round).chain([1_000]) {

@@ -156,8 +156,17 @@ impl Breaker {
     /// # Errors
     /// The settings cannot work; then the old ones stay. Or this is one key of a keyed breaker.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BreakerConfig)) -> Result<(), ConfigError> {
         self.check_unkeyed()?;
-        self.engine.shared.live.replace(config, |_, config| self.put(config))?;
+        self.engine.shared.live.change(change, |_, config| self.put(config))?;
         self.engine.shared.tell_settings();
         Ok(())
     }

@@ -56,7 +56,10 @@ pub use serde;
 pub use crate::settings::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
-    budget::{Budget, BudgetConfig, BudgetRule, GrpcBudgetConfig, InFlightBudgetConfig, TokenBudgetConfig},
+    budget::{
+        Budget, BudgetConfig, BudgetRule, GrpcBudgetConfig, InFlightBudgetConfig, TokenBudgetConfig,
+        Withdrawal,
+    },
     by_key::{ByKey, ByRef, PerKey, WithKey},
     chance::Chance,
     emitter::Emitter,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use buttress_core::{Class, FailureKind, Outcome, Rejection, Verdict, Word};
-use buttress_kit::BackoffState;
+use buttress_kit::{BackoffState, Withdrawal};
 
 use crate::{RetryAfter, RetryConfig, words};
 
@@ -19,8 +19,10 @@ pub(crate) struct Call {
     pub(crate) max_attempts: u32,
     /// An attempt before the present one may have reached the service.
     pub(crate) sent: bool,
-    /// The failure after which the budget granted the present attempt; `None` if the budget counts no retry.
-    pub(crate) retried: Option<FailureKind>,
+    /// What the budget granted the present attempt; `None` if it counts no retry.
+    pub(crate) retried: Option<Withdrawal>,
+    /// What it granted the next one, while that is waited for.
+    pub(crate) granted: Option<Withdrawal>,
     pub(crate) backoff: BackoffState,
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, Value, context};
-use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
 use crate::{
@@ -86,6 +86,7 @@ impl Engine {
             max_attempts: self.max_attempts.load(Relaxed),
             sent: false,
             retried: None,
+            granted: None,
             backoff: BackoffState::default(),
         }
     }
@@ -165,7 +166,7 @@ impl Engine {
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = self.budget.as_ref().filter(|_| failed.was_sent());
         if let Some(budget) = budget {
-            budget.failed(call.retried.take());
+            budget.failed(call.retried.take().map(Withdrawal::failure));
         }
         if call.is_last() {
             return Err(Stop::MaxAttempts);
@@ -182,12 +183,11 @@ impl Engine {
         decide::fits(delay, now, call.deadline_in_force())?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {
-            let granted = budget.try_withdraw_after(failed.kind, now);
+            call.granted = budget.withdraw(failed.kind, now);
             self.tell_budget();
-            if !granted {
+            if call.granted.is_none() {
                 return Err(Stop::Budget);
             }
-            call.retried = Some(failed.kind);
         }
         Ok(delay)
     }
@@ -213,6 +213,9 @@ impl Engine {
     /// The call goes on with another attempt.
     pub(crate) fn advance(&self, call: &mut Call) {
         call.attempt = call.attempt.saturating_add(1);
+        if let Some(granted) = call.granted.take() {
+            call.retried = Some(granted);
+        }
         self.retries.fetch_add(1, Relaxed);
     }
 
@@ -234,12 +237,20 @@ impl Engine {
     }
 
     fn tell_end(&self, call: &Call, outcome: Outcome) {
+        let retried = call.retried.map(Withdrawal::failure);
         match &self.budget {
             Some(budget) if outcome == Outcome::Success => {
-                budget.succeeded(call.retried);
+                budget.succeeded(retried);
                 self.tell_budget_now_and_then(call.started);
             }
-            Some(budget) => budget.ended(call.retried),
+            Some(budget) => {
+                // It ends in a wait: the attempt that was granted is not made.
+                if let Some(granted) = call.granted {
+                    budget.refund(granted, Instant::now().into_std());
+                    self.tell_budget();
+                }
+                budget.ended(retried);
+            }
             None => {}
         }
         let started = call.started.filter(|_| self.emitter.is_timed());
