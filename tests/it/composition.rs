@@ -8,7 +8,8 @@ use std::{
 };
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Fallback, Jitter, Rejection, Retry, ServiceBuilderExt, Timeout, Verdict,
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Jitter, Rejection, Retry, ServiceBuilderExt, Timeout,
+    Verdict,
     breaker::{self, State},
     rejection,
     test::MetricsProbe,
@@ -295,11 +296,14 @@ async fn deadline_around_retries_is_a_time_out_with_the_last_failure_whatever_it
             }));
         let error = stack.oneshot(1).await.unwrap_err();
         assert_eq!(rejection(&*error).unwrap().code(), "TIMEOUT", "seed {seed}");
-        let chain: Vec<_> = std::iter::successors(error.source(), |&error| error.source())
-            .map(ToString::to_string)
-            .collect();
+        let chain: Vec<_> =
+            std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string).collect();
         assert_eq!(chain, ["disk full on node 7"], "seed {seed}");
-        if total.snapshot().timeouts == 1 { dropped += 1 } else { stopped += 1 }
+        if total.snapshot().timeouts == 1 {
+            dropped += 1
+        } else {
+            stopped += 1
+        }
         assert_eq!(total.snapshot().cancelled, 0);
     }
     assert!(dropped > 5 && stopped > 5, "{dropped} and {stopped}");

@@ -15,7 +15,7 @@
 //! | `timed out` | all | DEBUG | `elapsed_ms` |
 //! | `policy reset` | all | WARN | |
 //! | `policy reconfigured` | all | INFO | |
-//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause` |
+//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `rule`, `count`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause`, `error` |
 //! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
