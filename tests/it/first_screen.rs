@@ -79,7 +79,9 @@ fn versions_of_hosts_are_those_that_the_tests_run_with() {
     let theirs = |name: &str| version(&hosts["dependencies"][name]);
     let readme = include_str!("../../README.md");
     let rust = workspace["workspace"]["package"]["rust-version"].as_str().unwrap();
-    assert!(readme.contains(&format!("Rust {rust} or newer, and tower 0.5.")) && ours("tower").starts_with("0.5"));
+    assert!(
+        readme.contains(&format!("Rust {rust} or newer, and tower 0.5.")) && ours("tower").starts_with("0.5")
+    );
     for (row, stated, taken) in [
         ("axum, or", "axum 0.8", ours("axum")),
         ("reqwest", "0.13", ours("reqwest")),
