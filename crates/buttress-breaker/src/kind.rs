@@ -11,7 +11,7 @@ pub static KIND: KindData = KindData::new("breaker").codes(CODES).states(STATES)
     Metric::new(
         "circuit_breaker_state",
         Rows::OneHot,
-        "1 for the state the breaker is in, 0 for the others. An open breaker is half-open from its next call on.",
+        "1 for the state the breaker was in when it was last called or refreshed, 0 for the others.",
     ),
     Metric::new(
         "circuit_breaker_failure_ratio",

@@ -255,7 +255,7 @@ async fn breakers_by_hand(metrics: &Metrics) -> Kept {
     reloaded.reconfigure(config).unwrap_err();
     reloaded.call(bad).await.unwrap_err();
 
-    // Two of one name: the gauges are those of the one that told last, until both are gone.
+    // Two of one name: the gauges are those of the first, and when that is gone those of the second.
     let twins = [seen!(builder("twins"), metrics), seen!(builder("twins"), metrics)];
     for twin in &twins {
         twin.call(good).await.unwrap();
