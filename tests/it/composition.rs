@@ -8,8 +8,7 @@ use std::{
 };
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Fallback, Jitter, Rejection, Retry, ServiceBuilderExt, Timeout,
-    Verdict,
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Jitter, Retry, ServiceBuilderExt, Timeout, Verdict,
     breaker::{self, State},
     rejection,
     test::MetricsProbe,
