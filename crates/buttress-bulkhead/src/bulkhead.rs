@@ -2,9 +2,9 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Poll, Waker},
+    task::Waker,
     time::Duration,
 };
 
@@ -13,10 +13,9 @@ use buttress_core::{
 };
 use buttress_kit::{
     Emitter, Events, Handle, Health, Live, Prepared,
-    call::{Begun, Ends, begin},
+    call::{self, Ends},
     handle::{Data, Patch},
     queue::{Ticket, WaitResult},
-    wakers::Parked,
 };
 use tokio::time::Instant;
 
@@ -38,7 +37,7 @@ pub struct Bulkhead {
 ///
 /// Whatever changes a level of the gate moves it here, after the change.
 pub(crate) struct Shared {
-    gate: Gate,
+    pub(crate) gate: Gate,
     stats: Stats,
     emitter: Emitter,
     settings: Live<BulkheadConfig>,
@@ -112,13 +111,12 @@ impl Bulkhead {
     /// Sends all away that wait, with `BULKHEAD_QUEUE_CLEARED`; how many. Running calls go on.
     pub fn clear_queue(&self) -> usize {
         let Shared { gate, stats, emitter, .. } = &*self.shared;
-        let count = gate.clear(|count| {
+        let count = gate.queue.clear(|count| {
             let count = count as u64;
             stats.cleared.fetch_add(count, Relaxed);
             emitter.later(OwnedEvent::Note(Note::with(words::CLEARED, Value::Count(count))));
         });
-        emitter.moved(QUEUE_DEPTH);
-        emitter.deliver();
+        self.shared.tell_levels(&[QUEUE_DEPTH]);
         count
     }
 
@@ -126,8 +124,8 @@ impl Bulkhead {
     /// stays closed.
     pub fn reset(&self) {
         let Shared { gate, stats, emitter, .. } = &*self.shared;
-        stats.reset(gate.completed());
-        gate.reset_peak();
+        stats.reset(gate.slots().completed());
+        gate.slots().reset_peak();
         emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
         emitter.deliver();
     }
@@ -135,13 +133,12 @@ impl Bulkhead {
     /// Refuses every further call, and all that wait, with `BULKHEAD_CLOSED`, for good. Running calls go on.
     pub fn close(&self) {
         self.shared.gate.close();
-        self.shared.emitter.moved(QUEUE_DEPTH);
-        self.shared.emitter.deliver();
+        self.shared.tell_levels(&[QUEUE_DEPTH]);
     }
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        self.shared.gate.is_closed()
+        self.shared.gate.slots().load().is_closed()
     }
 
     /// Owned copies of refusals, cleared queues and resets, from now on.
@@ -159,7 +156,7 @@ impl BulkheadBuilder {
         let (config, emitter) = self.parts.checked(&KIND)?;
         let shared = Arc::new(Shared {
             gate: Gate::new(&config),
-            stats: Stats::default(),
+            stats: Stats::new(),
             timed: AtomicBool::new(config.timed),
             settings: Live::new(config, emitter.clone()),
             emitter,
@@ -170,98 +167,70 @@ impl BulkheadBuilder {
     }
 }
 
+/// A call that has a slot, and when it began, if somebody wants to know how long calls take.
+pub(crate) type Begun = call::Begun<Option<Instant>>;
+
 /// What a call that asked for a slot got, if it was not refused.
 pub(crate) enum Admission {
-    /// A slot. Tell that with [`Shared::tell_admitted`] once the call owns it.
-    Admitted(Begun<Option<Instant>>),
+    /// A slot. Say so with [`Shared::admitted`] once the call owns it.
+    Admitted(Begun),
     /// A place in the queue, and how long it may wait at most.
     Queued(Ticket, Option<Duration>),
 }
 
 impl Shared {
-    /// Takes a slot if one is free and nobody waits.
+    /// Lets a call in, makes it wait, or refuses it. Without a waker it does not wait.
     #[inline]
-    pub(crate) fn try_admit(&self) -> Option<Begun<Option<Instant>>> {
-        self.gate.try_take().then(|| self.begun())
+    pub(crate) fn admit(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
+        if self.gate.slots().try_take() {
+            return Ok(Admission::Admitted(self.begun()));
+        }
+        self.enter(waker)
     }
 
-    /// Takes a slot, or a place in the queue, or refuses the call.
-    pub(crate) fn admit(&self, waker: &Waker) -> Result<Admission, Rejection> {
+    fn enter(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
         match self.gate.enter(waker) {
             Entry::Taken => {}
             Entry::Waits(queued, timeout) => return Ok(Admission::Queued(queued.ticket, timeout)),
-            // As if those over the limit stood in the queue.
-            Entry::TakenOver(excess) if excess <= self.gate.status().max_queue => {}
-            Entry::TakenOver(_) => self.would_refuse(),
+            Entry::TakenOver(excess) => {
+                // As if those over the limit stood in the queue, in which only a call with a waker would.
+                if waker.is_none() || excess > self.gate.status().max_queue {
+                    self.would_refuse();
+                }
+            }
             Entry::Full => return Err(self.refuse(words::QUEUE_FULL)),
             Entry::Closed => return Err(self.refuse(words::CLOSED)),
         }
         Ok(Admission::Admitted(self.begun()))
     }
 
-    /// Takes a slot that nobody in the queue is entitled to, or refuses the call.
-    pub(crate) fn admit_or_refuse(&self) -> Result<Begun<Option<Instant>>, Rejection> {
-        if let Some(begun) = self.try_admit() {
-            return Ok(begun);
-        }
-        match self.gate.enter_or_refuse() {
-            Entry::Taken => {}
-            // It would not have waited, so the length of the queue does not count.
-            Entry::TakenOver(_) => self.would_refuse(),
-            Entry::Full | Entry::Waits(..) => return Err(self.refuse(words::QUEUE_FULL)),
-            Entry::Closed => return Err(self.refuse(words::CLOSED)),
-        }
-        Ok(self.begun())
-    }
-
-    /// A call that has a slot, and when it began, if somebody wants to know how long calls take.
     #[inline]
-    fn begun(&self) -> Begun<Option<Instant>> {
-        begin((self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now))
+    fn begun(&self) -> Begun {
+        call::begin((self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now))
     }
 
-    /// To be called with every admission, after the call owns its slot.
+    /// A call was let in. To be called when the call owns its slot.
     #[inline]
-    pub(crate) fn tell_admitted(&self) {
+    pub(crate) fn admitted(&self) {
+        self.tell(IN_FLIGHT, || Note::new(words::ADMITTED));
+    }
+
+    /// A call waits.
+    pub(crate) fn queued(&self) {
+        self.tell(QUEUE_DEPTH, || Note::new(words::QUEUED));
+    }
+
+    /// Tells what happened, and the level that it moved.
+    #[inline]
+    fn tell(&self, level: u32, what: impl FnOnce() -> Note) {
         if self.emitter.is_on() {
-            self.emitter.moved(IN_FLIGHT);
-            self.emitter.emit(Event::Note(&Note::new(words::ADMITTED)));
+            self.emitter.moved(level);
+            self.emitter.emit(Event::Note(&what()));
         }
     }
 
-    pub(crate) fn tell_queued(&self) {
-        if self.emitter.is_on() {
-            self.emitter.moved(QUEUE_DEPTH);
-            self.emitter.emit(Event::Note(&Note::new(words::QUEUED)));
-        }
-    }
-
-    /// The end of a wait, if it came: the call is let in or refused.
-    pub(crate) fn poll_queued(
-        &self,
-        ticket: &mut Option<Ticket>,
-        since: Instant,
-        waker: &Waker,
-    ) -> Poll<Result<Begun<Option<Instant>>, Rejection>> {
-        self.gate.poll_wait(ticket, waker).map(|result| self.wait_ended(Some(result), since))
-    }
-
-    /// Ends a wait that took too long. A slot that is granted at this very moment comes before or after, never in
-    /// between.
-    pub(crate) fn time_out(
-        &self,
-        ticket: &mut Option<Ticket>,
-        since: Instant,
-    ) -> Result<Begun<Option<Instant>>, Rejection> {
-        let result = ticket.take().and_then(|ticket| self.gate.leave(ticket));
-        self.wait_ended(result, since)
-    }
-
-    fn wait_ended(
-        &self,
-        result: Option<WaitResult>,
-        since: Instant,
-    ) -> Result<Begun<Option<Instant>>, Rejection> {
+    /// Lets a call in whose wait ended, or refuses it. Without a result it waited for too long.
+    pub(crate) fn wait_ended(&self, result: Option<WaitResult>, since: Instant) -> Result<Begun, Rejection> {
         self.tell_wait(since);
         match result {
             Some(WaitResult::Granted) => Ok(self.begun()),
@@ -273,11 +242,11 @@ impl Shared {
 
     /// Gives back what a call has that is dropped while it waits.
     pub(crate) fn abandon(&self, ticket: Ticket, since: Instant) {
-        match self.gate.leave(ticket) {
+        match self.gate.queue.leave(ticket) {
             // Sent away already, and counted when the queue was cleared.
             Some(WaitResult::Cleared) => {}
             // Granted and dropped at the same time: the next one in the queue gets it.
-            Some(WaitResult::Granted) => self.give_back(Outcome::Cancelled),
+            Some(WaitResult::Granted) => self.moved_by_giving_back(self.give_back(Outcome::Cancelled)),
             Some(WaitResult::Closed) | None => _ = self.stats.cancelled.fetch_add(1, Relaxed),
         }
         self.tell_wait(since);
@@ -286,36 +255,28 @@ impl Shared {
     }
 
     fn tell_wait(&self, since: Instant) {
-        if self.emitter.is_on() {
-            let waited = Instant::now().saturating_duration_since(since);
-            self.emitter.moved(QUEUE_DEPTH);
-            self.emitter.emit(Event::Note(&Note::with(words::QUEUE_WAIT, Value::Time(waited))));
-        }
+        let waited = || Value::Time(Instant::now().saturating_duration_since(since));
+        self.tell(QUEUE_DEPTH, || Note::with(words::QUEUE_WAIT, waited()));
     }
 
-    /// The 1-based position in the queue.
-    pub(crate) fn position(&self, ticket: &Ticket) -> Option<usize> {
-        self.gate.position(ticket)
-    }
-
-    /// Counts the end of a call and gives its slot back.
+    /// Counts the end of a call and gives its slot back. Whether somebody waited for it.
     #[inline]
-    fn give_back(&self, outcome: Outcome) {
-        let attended = match outcome {
-            Outcome::Failure | Outcome::Panicked => self.release(&self.stats.failed),
-            Outcome::Cancelled => self.release(&self.stats.cancelled),
-            _ => self.gate.complete(),
+    fn give_back(&self, outcome: Outcome) -> bool {
+        let count = match outcome {
+            Outcome::Failure | Outcome::Panicked => &self.stats.failed,
+            Outcome::Cancelled => &self.stats.cancelled,
+            _ => return self.gate.give_back(true),
         };
+        count.fetch_add(1, Relaxed);
+        self.gate.give_back(false)
+    }
+
+    /// `attended`: the slot may have gone to the first in the queue.
+    fn moved_by_giving_back(&self, attended: bool) {
         self.emitter.moved(IN_FLIGHT);
         if attended {
-            // The slot may have gone to the first in the queue.
             self.emitter.moved(QUEUE_DEPTH);
         }
-    }
-
-    fn release(&self, count: &AtomicU64) -> bool {
-        count.fetch_add(1, Relaxed);
-        self.gate.release()
     }
 
     /// Copies out what calls read. Only with the lock of the settings held.
@@ -329,10 +290,13 @@ impl Shared {
     /// the settings held.
     fn settle(&self) {
         if self.gate.settle() {
-            self.emitter.moved(IN_FLIGHT);
-            self.emitter.moved(QUEUE_DEPTH);
-            self.emitter.deliver();
+            self.tell_levels(&[IN_FLIGHT, QUEUE_DEPTH]);
         }
+    }
+
+    fn tell_levels(&self, moved: &[u32]) {
+        moved.iter().for_each(|level| self.emitter.moved(*level));
+        self.emitter.deliver();
     }
 
     /// Makes, counts and tells a refusal.
@@ -355,14 +319,6 @@ impl Shared {
             self.emitter.refused(&Rejection::new(words::QUEUE_FULL, self.emitter.name()), true);
         }
     }
-
-    pub(crate) fn poll_drained(&self, parked: &mut Option<Parked>, waker: &Waker) -> bool {
-        self.gate.poll_drained(parked, waker)
-    }
-
-    pub(crate) fn forget_drainer(&self, parked: Parked) {
-        self.gate.forget_drainer(parked);
-    }
 }
 
 impl Ends for Shared {
@@ -372,19 +328,16 @@ impl Ends for Shared {
 
     #[inline]
     fn end(&self, since: Option<Instant>, outcome: Outcome) {
-        let elapsed = since.map(|since| self.took(since, outcome));
-        self.give_back(outcome);
-        self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
-    }
-}
-
-impl Shared {
-    fn took(&self, since: Instant, outcome: Outcome) -> Duration {
-        let elapsed = Instant::now().saturating_duration_since(since);
-        if outcome == Outcome::Success {
+        let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
+        if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
             self.stats.took(elapsed);
         }
-        elapsed
+        let attended = self.give_back(outcome);
+        // Asked after the change: a listener that came before it and was told the former level must hear of it.
+        if self.emitter.is_on() {
+            self.moved_by_giving_back(attended);
+            self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
+        }
     }
 }
 
@@ -392,8 +345,8 @@ impl Levels for Shared {
     fn level(&self, number: u32) -> Option<Level> {
         let level = |what: Word, value: u32| Some(Level::new(what, f64::from(value)));
         match number {
-            LIMIT => level(words::LIMIT, self.gate.limit()),
-            IN_FLIGHT => level(words::IN_FLIGHT, self.gate.in_flight()),
+            LIMIT => level(words::LIMIT, self.gate.slots().load().limit()),
+            IN_FLIGHT => level(words::IN_FLIGHT, self.gate.slots().load().in_flight()),
             QUEUE_DEPTH => level(words::QUEUE_DEPTH, self.gate.status().queued),
             _ => None,
         }
@@ -445,11 +398,11 @@ impl Handle for Bulkhead {
 
 impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gate = &self.shared.gate;
+        let word = self.shared.gate.slots().load();
         f.debug_struct("Bulkhead")
             .field("name", self.name())
-            .field("active", &gate.in_flight())
-            .field("limit", &gate.limit())
+            .field("active", &word.in_flight())
+            .field("limit", &word.limit())
             .finish_non_exhaustive()
     }
 }

@@ -32,7 +32,7 @@ impl Future for Drain {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Self { bulkhead, parked } = &mut *self;
-        match bulkhead.shared.poll_drained(parked, cx.waker()) {
+        match bulkhead.shared.gate.poll_drained(parked, cx.waker()) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
@@ -42,7 +42,7 @@ impl Future for Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         if let Some(parked) = self.parked.take() {
-            self.bulkhead.shared.forget_drainer(parked);
+            self.bulkhead.shared.gate.forget_drainer(parked);
         }
     }
 }

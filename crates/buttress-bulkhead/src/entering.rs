@@ -1,21 +1,19 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use buttress_core::{Rejection, context};
-use buttress_kit::{
-    call::{Begun, InFlight},
-    queue::Ticket,
-};
+use buttress_kit::{call::InFlight, queue::Ticket};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::bulkhead::{Admission, Shared};
+use crate::bulkhead::{Admission, Begun, Shared};
 
 /// One call's way to a slot, and the slot. Gives back what it has when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Entering {
     flight: InFlight<Arc<Shared>>,
     /// Boxed, because a timer is ten times the rest, and a call that need not wait should not carry its room.
@@ -23,6 +21,7 @@ pub(crate) struct Entering {
 }
 
 pin_project! {
+    #[derive(Debug)]
     struct Waiting {
         ticket: Option<Ticket>,
         since: Instant,
@@ -50,40 +49,33 @@ impl Entering {
     /// Takes a slot or waits for one. Not to be called again once it was ready.
     #[inline]
     pub(crate) fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        if self.waiting.is_none() {
-            if let Some(begun) = self.flight.policy().try_admit() {
-                self.begin(begun);
-                return Poll::Ready(Ok(()));
-            }
+        if self.waiting.is_none() && self.ask(Some(cx.waker()))? {
+            return Poll::Ready(Ok(()));
         }
-        self.poll_slow(cx)
+        self.poll_wait(cx)
     }
 
     /// Takes a slot or is refused.
     pub(crate) fn try_slot(&mut self) -> Result<(), Rejection> {
-        let begun = self.flight.policy().admit_or_refuse()?;
-        self.begin(begun);
-        Ok(())
+        self.ask(None).map(drop)
     }
 
-    /// Goes on if no slot is free for the taking.
-    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        if self.waiting.is_none() {
-            match self.flight.policy().admit(cx.waker())? {
-                Admission::Admitted(begun) => {
-                    self.begin(begun);
-                    return Poll::Ready(Ok(()));
-                }
-                Admission::Queued(ticket, timeout) => self.wait(ticket, timeout),
+    /// Whether there is a slot; else the call waits now, as only one with a waker does.
+    #[inline]
+    fn ask(&mut self, waker: Option<&Waker>) -> Result<bool, Rejection> {
+        match self.flight.policy().admit(waker)? {
+            Admission::Admitted(begun) => {
+                self.begin(begun);
+                Ok(true)
+            }
+            Admission::Queued(ticket, timeout) => {
+                self.wait(ticket, timeout);
+                Ok(false)
             }
         }
-        let begun = ready!(self.poll_wait(cx));
-        self.waiting = None;
-        self.begin(begun?);
-        Poll::Ready(Ok(()))
     }
 
-    fn wait(&mut self, ticket: Ticket, timeout: Option<std::time::Duration>) {
+    fn wait(&mut self, ticket: Ticket, timeout: Option<Duration>) {
         let since = Instant::now();
         let own = timeout.and_then(|timeout| since.checked_add(timeout));
         let callers = context::current().deadline.map(Instant::from_std);
@@ -92,32 +84,39 @@ impl Entering {
         // The ticket gets its owner before the timer is made, which panics outside of a runtime.
         let waiting = self.waiting.insert(waiting);
         waiting.as_mut().project().timer.set(deadline.map(sleep_until));
-        self.flight.policy().tell_queued();
+        self.flight.policy().queued();
     }
 
-    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Begun<Option<Instant>>, Rejection>> {
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         let Some(waiting) = &mut self.waiting else { return Poll::Pending };
         let (shared, waiting) = (self.flight.policy(), waiting.as_mut().project());
         // The queue is asked before the clock: a slot that was granted in time is not lost because this task was
         // polled late.
-        if let Poll::Ready(ended) = shared.poll_queued(waiting.ticket, *waiting.since, cx.waker()) {
-            return Poll::Ready(ended);
-        }
-        let Some(timer) = waiting.timer.as_pin_mut() else { return Poll::Pending };
-        ready!(timer.poll(cx));
-        Poll::Ready(shared.time_out(waiting.ticket, *waiting.since))
+        let result = match shared.gate.queue.poll(waiting.ticket, cx.waker()) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => {
+                let Some(timer) = waiting.timer.as_pin_mut() else { return Poll::Pending };
+                ready!(timer.poll(cx));
+                // A slot that is granted at this very moment comes before or after, never in between.
+                waiting.ticket.take().and_then(|ticket| shared.gate.queue.leave(ticket))
+            }
+        };
+        let begun = shared.wait_ended(result, *waiting.since);
+        self.waiting = None;
+        self.begin(begun?);
+        Poll::Ready(Ok(()))
     }
 
     /// The end of every way in.
     #[inline]
-    fn begin(&mut self, begun: Begun<Option<Instant>>) {
+    fn begin(&mut self, begun: Begun) {
         self.flight.begin(begun);
-        self.flight.policy().tell_admitted();
+        self.flight.policy().admitted();
     }
 
     /// The 1-based position in the queue, while it waits.
     pub(crate) fn position(&self) -> Option<usize> {
-        self.flight.policy().position(self.waiting.as_ref()?.ticket.as_ref()?)
+        self.flight.policy().gate.queue.position(self.waiting.as_ref()?.ticket.as_ref()?)
     }
 
     fn abandon(&mut self) {
@@ -135,16 +134,5 @@ impl Drop for Entering {
         if self.waiting.is_some() {
             self.abandon();
         }
-    }
-}
-
-impl fmt::Debug for Entering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (self.has_slot(), self.waiting.is_some()) {
-            (true, _) => "has a slot",
-            (false, true) => "waiting",
-            (false, false) => "idle",
-        };
-        f.write_str(state)
     }
 }

@@ -4,12 +4,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use buttress_core::{Classify, FromRejection, Standard};
+use buttress_core::{Classify, FromRejection, Outcome, ReadyInCallFuture, Standard};
 use buttress_kit::CallOnce;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{Bulkhead, entering::Entering, permit::outcome_of};
+use crate::{Bulkhead, entering::Entering};
 
 pin_project! {
     /// Waits for a slot, then for the inner service to be ready, then resolves as the inner call does; or to a
@@ -27,19 +27,9 @@ pin_project! {
     {
         // Dropped in this order: a cancelled call is over before its slot is free.
         #[pin]
-        phase: Phase<S, Req, S::Future>,
+        inner: ReadyInCallFuture<S, Req>,
         entering: Entering,
         classify: C,
-    }
-}
-
-pin_project! {
-    #[project = PhaseProj]
-    enum Phase<S, Req, F> {
-        // Waits for a slot, then for the service.
-        Entering { inner: S, req: Option<Req> },
-        Calling { #[pin] call: F },
-        Over,
     }
 }
 
@@ -66,8 +56,8 @@ where
 {
     #[inline]
     pub(crate) fn new(bulkhead: &Bulkhead, inner: S, req: Req, classify: C) -> Self {
-        let phase = Phase::Entering { inner, req: Some(req) };
-        Self { phase, entering: Entering::new(bulkhead.shared.clone()), classify }
+        let inner = ReadyInCallFuture::new(inner, req);
+        Self { inner, entering: Entering::new(bulkhead.shared.clone()), classify }
     }
 
     /// The 1-based position in the queue, while it waits. Walks the queue.
@@ -85,51 +75,30 @@ where
     type Output = Result<S::Response, S::Error>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.as_mut().project();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
         if !this.entering.has_slot() {
-            assert!(!matches!(*this.phase, Phase::Over), "polled after it resolved");
+            assert!(!this.inner.is_over(), "polled after it resolved");
             if let Err(why) = ready!(this.entering.poll_slot(cx)) {
-                this.phase.set(Phase::Over);
+                this.inner.give_up();
                 return Poll::Ready(Err(S::Error::from_rejection(why)));
             }
         }
         let inside = this.entering.flight().inside();
-        match poll_inner(this.phase.as_mut(), cx) {
+        // Its last poll drops what is left of the call: that goes before the slot does.
+        match this.inner.poll(cx) {
             Poll::Pending => {
                 inside.leave();
                 Poll::Pending
             }
-            Poll::Ready(result) => {
-                let verdict = this.classify.classify(result.as_ref());
-                // What is left of the call goes before its slot does.
-                this.phase.set(Phase::Over);
-                inside.end(outcome_of(verdict));
-                Poll::Ready(result)
+            Poll::Ready(Ok(response)) => {
+                inside.end(Outcome::from(this.classify.classify(Ok(&response))));
+                Poll::Ready(Ok(response))
             }
-        }
-    }
-}
-
-#[inline]
-fn poll_inner<S, Req>(
-    mut phase: Pin<&mut Phase<S, Req, S::Future>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<S::Response, S::Error>>
-where
-    S: Service<Req>,
-{
-    loop {
-        match phase.as_mut().project() {
-            PhaseProj::Entering { inner, req } => {
-                if let Err(error) = ready!(inner.poll_ready(cx)) {
-                    return Poll::Ready(Err(error));
-                }
-                let call = inner.call(req.take().expect("taken once, on the way to `Calling`"));
-                phase.set(Phase::Calling { call });
+            Poll::Ready(Err(error)) => {
+                inside.end(Outcome::from(this.classify.classify(Err(&error))));
+                Poll::Ready(Err(error))
             }
-            PhaseProj::Calling { call } => return call.poll(cx),
-            PhaseProj::Over => panic!("polled after it resolved"),
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::{
     ops::ControlFlow::{self, Break, Continue},
-    task::{Poll, Waker},
+    task::Waker,
     time::Duration,
 };
 
 use buttress_kit::{
     Mode, Queue,
-    queue::{Queued, Slots, Ticket, WaitResult, Waiting},
+    queue::{Queued, Slots, Waiting},
     wakers::{Parked, WakerList},
 };
 
@@ -53,7 +53,7 @@ pub(crate) struct Rules {
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    queue: Queue<AtomicSlots>,
+    pub(crate) queue: Queue<AtomicSlots>,
 }
 
 impl Gate {
@@ -64,20 +64,10 @@ impl Gate {
         Self { queue: Queue::new(AtomicSlots::new(config.max_concurrent), rules) }
     }
 
-    fn slots(&self) -> &AtomicSlots {
+    /// The slots. While nobody waits, taking one needs nothing else.
+    #[inline]
+    pub(crate) fn slots(&self) -> &AtomicSlots {
         self.queue.slots()
-    }
-
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.slots().load().in_flight()
-    }
-
-    pub(crate) fn limit(&self) -> u32 {
-        self.slots().load().limit()
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.slots().load().is_closed()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -102,33 +92,13 @@ impl Gate {
         })
     }
 
-    /// How many calls were completed, ever.
-    pub(crate) fn completed(&self) -> u64 {
-        self.slots().completed()
-    }
-
-    /// The most calls that were in flight at once.
-    pub(crate) fn peak(&self) -> u32 {
-        self.slots().peak()
-    }
-
-    /// Forgets the peak but for the calls in flight.
-    pub(crate) fn reset_peak(&self) {
-        self.slots().reset_peak();
-    }
-
-    /// Takes a slot if one is free and nobody waits. No lock.
-    #[inline]
-    pub(crate) fn try_take(&self) -> bool {
-        self.slots().try_take()
-    }
-
-    /// Takes a slot, or else a place in the queue, by the rules in force.
-    pub(crate) fn enter(&self, waker: &Waker) -> Entry {
+    /// Takes a slot, or else a place in the queue, by the rules in force. Without a waker it takes a slot that nobody
+    /// in the queue is entitled to, or says why there is none.
+    pub(crate) fn enter(&self, waker: Option<&Waker>) -> Entry {
         let mut timeout = None;
-        let entered = self.queue.enter(waker, 1, |slots, rules, waiting| {
+        let entered = self.queue.enter(waker.unwrap_or(Waker::noop()), 1, |slots, rules, waiting| {
             timeout = rules.queue_timeout;
-            slots.ask(rules, waiting, rules.may_wait(waiting))
+            slots.ask(rules, waiting, waker.is_some() && rules.may_wait(waiting))
         });
         match entered {
             Continue(queued) => Entry::Waits(queued, timeout),
@@ -136,54 +106,11 @@ impl Gate {
         }
     }
 
-    /// Takes a slot that nobody in the queue is entitled to, or says why there is none.
-    pub(crate) fn enter_or_refuse(&self) -> Entry {
-        match self.queue.with(|slots, rules, waiting| slots.ask(rules, waiting, false)) {
-            Continue(()) => Entry::Full,
-            Break(entry) => entry,
-        }
-    }
-
-    /// Gives a slot back, and grants it to the first of those who wait. Whether somebody did.
+    /// Gives a slot back, counts a completed call if it was one, and grants the slot to the first of those who wait.
+    /// Whether somebody did.
     #[inline]
-    pub(crate) fn release(&self) -> bool {
-        self.give_back(false)
-    }
-
-    /// The same, and counts a completed call.
-    #[inline]
-    pub(crate) fn complete(&self) -> bool {
-        self.give_back(true)
-    }
-
-    #[inline]
-    fn give_back(&self, completes: bool) -> bool {
-        let attended = self.slots().give_back(completes);
-        if attended {
-            self.queue.settle();
-        }
-        attended
-    }
-
-    /// The end of a wait, if it came; then the ticket is used up. `Granted` means that the caller has a slot.
-    pub(crate) fn poll_wait(&self, ticket: &mut Option<Ticket>, waker: &Waker) -> Poll<WaitResult> {
-        self.queue.poll(ticket, waker)
-    }
-
-    /// Gives a place in the queue up. `Some`: the wait had ended before, like this; if with `Granted`, the caller has
-    /// a slot.
-    pub(crate) fn leave(&self, ticket: Ticket) -> Option<WaitResult> {
-        self.queue.leave(ticket)
-    }
-
-    /// The 1-based position in the queue.
-    pub(crate) fn position(&self, ticket: &Ticket) -> Option<usize> {
-        self.queue.position(ticket)
-    }
-
-    /// Sends all away that wait; how many. `cleared` is given that number before anybody can hear of it.
-    pub(crate) fn clear(&self, cleared: impl FnOnce(usize)) -> usize {
-        self.queue.clear(cleared)
+    pub(crate) fn give_back(&self, completes: bool) -> bool {
+        self.settle_if(self.slots().give_back(completes))
     }
 
     /// Lets nobody in any more, and sends all away that wait; how many.
@@ -201,7 +128,11 @@ impl Gate {
 
     /// Lets those who wait in as far as there is room now. Whether somebody waited.
     pub(crate) fn settle(&self) -> bool {
-        let attended = self.slots().load().is_attended();
+        self.settle_if(self.slots().load().is_attended())
+    }
+
+    #[inline]
+    fn settle_if(&self, attended: bool) -> bool {
         if attended {
             self.queue.settle();
         }
@@ -212,9 +143,9 @@ impl Gate {
     pub(crate) fn poll_drained(&self, parked: &mut Option<Parked>, waker: &Waker) -> bool {
         let (over, _former) = self.queue.with(|slots, rules, waiting| {
             let known = parked.take().map(|known| rules.drainers.unpark(known));
-            let over = match known {
+            let over = match &known {
                 // A wake took it off the list: the end came.
-                Some(ref waker) => waker.is_none(),
+                Some(former) => former.is_none(),
                 None => !slots.attend_busy(waiting),
             };
             if !over {
@@ -256,25 +187,18 @@ impl AtomicSlots {
                 return Break(Entry::Closed);
             }
             let is_free = word.has_room() && waiting.callers == 0;
-            let seen = if is_free || rules.shadow {
-                // The count must not run into the limit's bits.
-                if word.in_flight() == MAX_LIMIT {
-                    return Break(Entry::Full);
-                }
-                match self.take(word) {
-                    Ok(_) if is_free => return Break(Entry::Taken),
-                    Ok(in_flight) => return Break(Entry::TakenOver(in_flight.saturating_sub(word.limit()))),
-                    Err(now) => now,
-                }
-            } else if !may_wait {
+            let lets_in = is_free || rules.shadow;
+            // The count must not run into the limit's bits.
+            if if lets_in { word.in_flight() == MAX_LIMIT } else { !may_wait } {
                 return Break(Entry::Full);
-            } else {
-                match self.attend(word) {
-                    Ok(()) => return Continue(()),
-                    Err(now) => now,
-                }
-            };
-            word = seen;
+            }
+            let changed = if lets_in { self.take(word).map(Some) } else { self.attend(word).map(|()| None) };
+            match changed {
+                Ok(None) => return Continue(()),
+                Ok(Some(_)) if is_free => return Break(Entry::Taken),
+                Ok(Some(now)) => return Break(Entry::TakenOver(now.saturating_sub(word.limit()))),
+                Err(now) => word = now,
+            }
         }
     }
 

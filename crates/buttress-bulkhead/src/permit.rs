@@ -51,7 +51,7 @@ impl Bulkhead {
 impl Permit {
     /// Gives the slot back and says how the work ended.
     pub fn record(mut self, verdict: Verdict) {
-        self.slot.flight().end(outcome_of(verdict));
+        self.slot.flight().end(Outcome::from(verdict));
     }
 }
 
@@ -80,13 +80,5 @@ impl Future for Acquire {
                 Poll::Pending
             }
         }
-    }
-}
-
-pub(crate) fn outcome_of(verdict: Verdict) -> Outcome {
-    match verdict {
-        Verdict::Success => Outcome::Success,
-        Verdict::Failure { .. } => Outcome::Failure,
-        _ => Outcome::Ignored,
     }
 }

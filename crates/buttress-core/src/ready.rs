@@ -69,8 +69,21 @@ where
 
 impl<S: Service<Req>, Req> ReadyInCallFuture<S, Req> {
     /// Makes one call on a service of its own, once that is ready.
+    #[inline]
     pub fn new(svc: S, req: Req) -> Self {
-        Self { phase: Phase::Waiting { waiting: Some((svc, req)) } }
+        Self { phase: Phase::Waiting { svc, req: Some(req) } }
+    }
+
+    /// Whether it has resolved or was given up.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Drops what it is at. It must not be polled any more.
+    #[inline]
+    pub fn give_up(self: Pin<&mut Self>) {
+        self.project().phase.set(Phase::Over);
     }
 }
 
@@ -86,8 +99,9 @@ pin_project! {
 pin_project! {
     #[project = PhaseProj]
     enum Phase<S, Req, F> {
-        Waiting { waiting: Option<(S, Req)> },
+        Waiting { svc: S, req: Option<Req> },
         Calling { #[pin] call: F },
+        Over,
     }
 }
 
@@ -97,27 +111,25 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut phase = self.project().phase;
         loop {
-            match phase.as_mut().project() {
-                PhaseProj::Waiting { waiting } => {
-                    let (svc, _) = waiting.as_mut().expect("polled after it resolved");
-                    if let Err(broken) = ready!(svc.poll_ready(cx)) {
-                        *waiting = None;
-                        return Poll::Ready(Err(broken));
+            let answer = match phase.as_mut().project() {
+                PhaseProj::Waiting { svc, req } => match ready!(svc.poll_ready(cx)) {
+                    Ok(()) => {
+                        let call = svc.call(req.take().expect("taken once, on the way to `Calling`"));
+                        phase.set(Phase::Calling { call });
+                        continue;
                     }
-                    let (mut svc, req) = waiting.take().expect("polled after it resolved");
-                    let call = svc.call(req);
-                    phase.set(Phase::Calling { call });
-                }
-                PhaseProj::Calling { call } => {
-                    let answer = ready!(call.poll(cx));
-                    // Not kept until this future is dropped: it may hold a permit, as tower's `ConcurrencyLimit`.
-                    phase.set(Phase::Waiting { waiting: None });
-                    return Poll::Ready(answer);
-                }
-            }
+                    Err(broken) => Err(broken),
+                },
+                PhaseProj::Calling { call } => ready!(call.poll(cx)),
+                PhaseProj::Over => panic!("polled after it resolved"),
+            };
+            // Not kept until this future is dropped: it may hold a permit, as tower's `ConcurrencyLimit`.
+            phase.set(Phase::Over);
+            return Poll::Ready(answer);
         }
     }
 }
@@ -127,6 +139,7 @@ impl<S: Service<Req>, Req> fmt::Debug for ReadyInCallFuture<S, Req> {
         let phase = match &self.phase {
             Phase::Waiting { .. } => "Waiting",
             Phase::Calling { .. } => "Calling",
+            Phase::Over => "Over",
         };
         f.debug_struct("ReadyInCallFuture").field("phase", &phase).finish()
     }

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{FromRejection, rejection::inside};
+use crate::{FromRejection, Outcome, rejection::inside};
 
 /// What one finished call says about the service behind it.
 ///
@@ -20,6 +20,17 @@ pub enum Verdict {
     },
     /// It says nothing about the service: not counted, not retried.
     Ignore,
+}
+
+impl From<Verdict> for Outcome {
+    #[inline]
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Success => Self::Success,
+            Verdict::Failure { .. } => Self::Failure,
+            Verdict::Ignore => Self::Ignored,
+        }
+    }
 }
 
 impl Verdict {

@@ -9,7 +9,7 @@
 //! file = "crates/buttress-bulkhead/src/gate.rs"
 //! find = "drop(line);\n drop(former);"
 //! replace = "drop(former);"
-//! test = "buttress-bulkhead::it::contract::waker_that_drops_another_waiter_does_not_stop_the_line"
+//! test = "buttress-bulkhead::it::contract::waker_that_drops_another_waiter_does_not_stop_the_queue"
 //! ```
 
 use std::{

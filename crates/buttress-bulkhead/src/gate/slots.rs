@@ -34,14 +34,14 @@ const DONE: u64 = 1 << DONE_SHIFT;
 pub(super) const BATCH: u64 = if cfg!(buttress_loom) { 2 } else { 1 << 12 };
 
 #[derive(Clone, Copy)]
-pub(super) struct Word(u64);
+pub(crate) struct Word(u64);
 
 impl Word {
-    pub(super) fn in_flight(self) -> u32 {
+    pub(crate) fn in_flight(self) -> u32 {
         (self.0 / ONE) as u32 & MAX_LIMIT
     }
 
-    pub(super) fn limit(self) -> u32 {
+    pub(crate) fn limit(self) -> u32 {
         (self.0 >> LIMIT_SHIFT) as u32 & MAX_LIMIT
     }
 
@@ -50,7 +50,7 @@ impl Word {
         self.in_flight() < self.limit()
     }
 
-    pub(super) fn is_closed(self) -> bool {
+    pub(crate) fn is_closed(self) -> bool {
         self.0 & CLOSED != 0
     }
 
@@ -68,7 +68,7 @@ impl Word {
 }
 
 #[derive(Debug)]
-pub(super) struct AtomicSlots {
+pub(crate) struct AtomicSlots {
     word: AtomicU64,
     folds: AtomicU64,
     /// The most calls that were in flight at once. Nothing is decided by it, so models need not see it.
@@ -84,7 +84,7 @@ impl AtomicSlots {
         }
     }
 
-    pub(super) fn load(&self) -> Word {
+    pub(crate) fn load(&self) -> Word {
         Word(self.word.load(Acquire))
     }
 
@@ -94,7 +94,7 @@ impl AtomicSlots {
 
     /// Takes a slot if one is free and nobody waits, without the lock.
     #[inline]
-    pub(super) fn try_take(&self) -> bool {
+    pub(crate) fn try_take(&self) -> bool {
         let mut word = Word(self.word.load(Relaxed));
         loop {
             if word.0 & (ATTENDED | CLOSED) != 0 || !word.has_room() {
@@ -179,7 +179,7 @@ impl AtomicSlots {
     }
 
     /// How many calls were completed, ever.
-    pub(super) fn completed(&self) -> u64 {
+    pub(crate) fn completed(&self) -> u64 {
         loop {
             let folds = self.folds.load(Acquire);
             let word = self.load();
@@ -192,12 +192,12 @@ impl AtomicSlots {
         }
     }
 
-    pub(super) fn peak(&self) -> u32 {
+    pub(crate) fn peak(&self) -> u32 {
         self.peak.load(Relaxed)
     }
 
     /// Forgets the peak but for the calls in flight.
-    pub(super) fn reset_peak(&self) {
+    pub(crate) fn reset_peak(&self) {
         self.peak.store(self.load().in_flight(), Relaxed);
     }
 

@@ -4,9 +4,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::Wake,
+    task::{Poll, Wake},
 };
 
+use buttress_kit::queue::{Ticket, WaitResult};
 use proptest::prelude::*;
 
 use super::{slots::BATCH, *};
@@ -134,7 +135,7 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
         let is_free = model.queue.is_empty() && model.in_flight < model.limit;
         match op {
             Op::TryTake => {
-                let taken = gate.try_take();
+                let taken = gate.slots().try_take();
                 // While somebody waits for the end, the way is by the lock.
                 if model.drain.is_none() {
                     assert_eq!(taken, is_free && !model.closed);
@@ -145,8 +146,8 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                 let bell = Arc::<Bell>::default();
                 let may_wait = matches!(op, Op::Enter);
                 let entry = match may_wait {
-                    true => gate.enter(&bell.clone().into()),
-                    false => gate.enter_or_refuse(),
+                    true => gate.enter(Some(&bell.clone().into())),
+                    false => gate.enter(None),
                 };
                 match entry {
                     Entry::Closed => assert!(model.closed),
@@ -182,8 +183,8 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                         as u32;
                 if collected > 0 {
                     match completes {
-                        true => gate.complete(),
-                        false => gate.release(),
+                        true => gate.give_back(true),
+                        false => gate.give_back(false),
                     };
                     model.completed += u64::from(completes);
                     model.in_flight -= 1;
@@ -195,24 +196,24 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
                 let waiter = &mut model.waiters[index];
                 let waker = waiter.bell.clone().into();
                 let expected = waiter.result.map_or(Poll::Pending, Poll::Ready);
-                assert_eq!(gate.poll_wait(&mut waiter.ticket, &waker), expected);
+                assert_eq!(gate.queue.poll(&mut waiter.ticket, &waker), expected);
                 if waiter.result.is_some() {
                     model.waiters.swap_remove(index);
                 }
             }
             Op::Leave(index) if !model.waiters.is_empty() => {
                 let waiter = model.waiters.swap_remove(index % model.waiters.len());
-                assert_eq!(gate.leave(waiter.ticket.unwrap()), waiter.result);
+                assert_eq!(gate.queue.leave(waiter.ticket.unwrap()), waiter.result);
                 model.queue.retain(|name| *name != waiter.name);
                 if waiter.result == Some(WaitResult::Granted) {
-                    gate.release();
+                    gate.give_back(false);
                     model.in_flight -= 1;
                 }
                 model.settle();
             }
             Op::Poll(_) | Op::Leave(_) => {}
             Op::Clear => {
-                assert_eq!(gate.clear(drop), model.queue.len());
+                assert_eq!(gate.queue.clear(drop), model.queue.len());
                 model.send_away(WaitResult::Cleared);
                 model.settle();
             }
@@ -259,8 +260,8 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
             max_queue: model.max_queue,
             closed: model.closed,
         };
-        assert_eq!((gate.status(), gate.peak()), (status, peak));
-        assert_eq!(gate.completed(), model.completed);
+        assert_eq!((gate.status(), gate.slots().peak()), (status, peak));
+        assert_eq!(gate.slots().completed(), model.completed);
         // The way without the lock is open again as soon as nobody waits.
         let waits = !model.queue.is_empty() || matches!(model.drain, Some((_, false, _)));
         assert_eq!(gate.slots().load().is_attended(), waits);
@@ -282,11 +283,11 @@ proptest! {
 #[test]
 fn completed_calls_are_counted_beyond_what_the_word_holds() {
     let gate = Gate::new(&config(3, 0, false));
-    assert!(gate.try_take());
+    assert!(gate.slots().try_take());
     for count in 0..5 * BATCH + 7 {
-        assert_eq!(gate.completed(), count);
-        assert!(gate.try_take());
-        gate.complete();
+        assert_eq!(gate.slots().completed(), count);
+        assert!(gate.slots().try_take());
+        gate.give_back(true);
     }
     let Status { in_flight, limit, .. } = gate.status();
     assert_eq!((in_flight, limit), (1, 3));

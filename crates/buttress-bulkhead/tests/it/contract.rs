@@ -160,7 +160,7 @@ async fn future_dropped_at_any_await_gives_everything_back() {
         sleep(ms(10)).await;
         Ok::<_, BoxError>(n)
     })));
-    // Polled 0 times to as often as it takes, then dropped: while it waits in the line, while it waits for the
+    // Polled 0 times to as often as it takes, then dropped: while it waits in the queue, while it waits for the
     // inner service, and at each await of the inner call.
     for polls in 0..8 {
         let held = bulkhead.try_acquire().unwrap();
@@ -335,18 +335,18 @@ fn futures_are_small() {
     assert!(size_of_val(&{ svc }.call(1)) <= 72);
 }
 
-/// A waker that is the last owner of somebody else's place in the line.
+/// A waker that is the last owner of somebody else's place in the queue.
 struct LastOwner(#[allow(dead_code)] Mutex<Acquire>);
 
 impl Wake for LastOwner {
     fn wake(self: Arc<Self>) {}
 }
 
-// A waker may be the last owner of a task, and the task may wait in the same line: dropping it under the lock would
+// A waker may be the last owner of a task, and the task may wait in the same queue: dropping it under the lock would
 // stop everything.
 #[tokio::test(start_paused = true)]
-async fn waker_that_drops_another_waiter_does_not_stop_the_line() {
-    // No time-out, or the timer would own the waker, too.
+async fn waker_that_drops_another_waiter_does_not_stop_the_queue() {
+    // No timeout, or the timer would own the waker, too.
     let bulkhead = builder(1, 10).queue_timeout(None).build().unwrap();
     let permit = bulkhead.try_acquire().unwrap();
     let owner = || {

@@ -187,7 +187,7 @@ async fn listener_may_use_the_handle() {
 }
 
 #[test]
-fn last_level_told_is_the_last_value_also_where_two_threads_tell_at_once() {
+fn last_level_told_is_the_last_value_also_if_two_threads_tell_at_once() {
     let (reached, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (held, gauge) = (AtomicBool::new(false), Arc::new(Mutex::new(f64::NAN)));
     let (reaches, waits, shown) = (reached.clone(), go_on.clone(), gauge.clone());

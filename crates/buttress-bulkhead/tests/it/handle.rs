@@ -29,7 +29,7 @@ async fn snapshot_says_who_runs_who_waits_and_what_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn line_is_congested_from_eighty_percent_on() {
+async fn queue_is_congested_from_eighty_percent_on() {
     let bulkhead = bulkhead(1, 5);
     let _permit = bulkhead.try_acquire().unwrap();
     let mut calls: Vec<_> = (0..5).map(|_| call(&bulkhead)).collect();
@@ -109,7 +109,7 @@ async fn no_time_is_taken_unless_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cleared_line_sends_all_away_and_leaves_running_calls_alone() {
+async fn cleared_queue_sends_all_away_and_leaves_running_calls_alone() {
     let bulkhead = bulkhead(1, 5);
     let (end, mut running) = call(&bulkhead);
     assert_pending!(running.poll());
@@ -306,7 +306,7 @@ fn handles_share_one_bulkhead() {
     assert_eq!(format!("{other:?}"), "Bulkhead { name: \"db\", active: 1, limit: 10, .. }");
 }
 
-// Not in a runtime with time: the timer panics, and the place in the line must not be lost.
+// Not in a runtime with time: the timer panics, and the place in the queue must not be lost.
 #[test]
 fn wait_outside_of_a_runtime_panics_and_leaves_nothing_behind() {
     let bulkhead = bulkhead(1, 1);

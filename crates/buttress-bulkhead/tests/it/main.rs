@@ -4,6 +4,7 @@ mod config;
 mod contract;
 mod events;
 mod handle;
+mod levels;
 mod limit;
 mod model;
 mod queue;

@@ -56,7 +56,7 @@ struct Model {
     limit: u32,
     max_queue: usize,
     running: Vec<u32>,
-    line: VecDeque<(u32, Instant)>,
+    queue: VecDeque<(u32, Instant)>,
     counts: Counts,
     /// How the calls ended: `None` is well, else the code or the error.
     ended: BTreeMap<u32, Option<&'static str>>,
@@ -65,16 +65,16 @@ struct Model {
 impl Model {
     fn settle(&mut self) {
         while self.running.len() < self.limit as usize {
-            let Some((next, _)) = self.line.pop_front() else { return };
+            let Some((next, _)) = self.queue.pop_front() else { return };
             self.running.push(next);
         }
     }
 
     fn start(&mut self, name: u32, now: Instant) {
-        if self.line.is_empty() && self.running.len() < self.limit as usize {
+        if self.queue.is_empty() && self.running.len() < self.limit as usize {
             self.running.push(name);
-        } else if self.line.len() < self.max_queue {
-            self.line.push_back((name, now + TIMEOUT));
+        } else if self.queue.len() < self.max_queue {
+            self.queue.push_back((name, now + TIMEOUT));
         } else {
             self.counts.rejected += 1;
             self.ended.insert(name, Some("BULKHEAD_QUEUE_FULL"));
@@ -83,14 +83,14 @@ impl Model {
 
     fn cancel(&mut self, name: u32) {
         self.running.retain(|running| *running != name);
-        self.line.retain(|(waiting, _)| *waiting != name);
+        self.queue.retain(|(waiting, _)| *waiting != name);
         self.counts.cancelled += 1;
         self.settle();
     }
 
     fn pass(&mut self, now: Instant) {
-        while let Some((name, _)) = self.line.front().copied().filter(|(_, until)| *until <= now) {
-            self.line.pop_front();
+        while let Some((name, _)) = self.queue.front().copied().filter(|(_, until)| *until <= now) {
+            self.queue.pop_front();
             self.counts.queue_timeouts += 1;
             self.ended.insert(name, Some("BULKHEAD_QUEUE_TIMEOUT"));
         }
@@ -136,8 +136,8 @@ async fn check(limit: u32, max_queue: u32, seeds: Vec<u32>) {
                 model.settle();
             }
             Op::Clear => {
-                assert_eq!(bulkhead.clear_queue(), model.line.len());
-                for (name, _) in model.line.drain(..) {
+                assert_eq!(bulkhead.clear_queue(), model.queue.len());
+                for (name, _) in model.queue.drain(..) {
                     model.counts.cleared += 1;
                     model.ended.insert(name, Some("BULKHEAD_QUEUE_CLEARED"));
                 }
@@ -152,7 +152,7 @@ async fn check(limit: u32, max_queue: u32, seeds: Vec<u32>) {
             }
         });
         let s = bulkhead.snapshot();
-        assert_eq!((s.active as usize, s.queued as usize), (model.running.len(), model.line.len()));
+        assert_eq!((s.active as usize, s.queued as usize), (model.running.len(), model.queue.len()));
         let counts = Counts {
             completed: s.completed,
             failed: s.failed,

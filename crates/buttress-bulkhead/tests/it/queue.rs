@@ -28,7 +28,7 @@ async fn sixty_first_call_is_refused_while_ten_run_and_fifty_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_line_a_call_that_cannot_run_is_refused_at_once() {
+async fn without_a_queue_a_call_that_cannot_run_is_refused_at_once() {
     let bulkhead = bulkhead(1, 0);
     let (_keep, mut first) = call(&bulkhead);
     assert_pending!(first.poll());
@@ -67,7 +67,7 @@ async fn calls_run_in_the_order_in_which_they_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn newcomer_does_not_overtake_the_first_in_line_at_a_freed_slot() {
+async fn newcomer_does_not_overtake_the_first_in_the_queue_at_a_freed_slot() {
     let bulkhead = bulkhead(1, 2);
     let (a_end, mut a) = call(&bulkhead);
     let (b_end, mut b) = call(&bulkhead);
@@ -87,7 +87,7 @@ async fn newcomer_does_not_overtake_the_first_in_line_at_a_freed_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiter_that_timed_out_leaves_the_line_and_the_next_call_runs_at_once() {
+async fn waiter_that_timed_out_leaves_the_queue_and_the_next_call_runs_at_once() {
     let bulkhead = builder(1, 5).queue_timeout(ms(100)).build().unwrap();
     let (mut svc, mut inner) = mock::spawn_layer::<&str, &str, _>(bulkhead.layer());
     inner.allow(2);
@@ -114,7 +114,7 @@ async fn waiter_that_timed_out_leaves_the_line_and_the_next_call_runs_at_once() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn slot_granted_before_the_time_out_is_taken_however_late_the_task_is_polled() {
+async fn slot_granted_before_the_timeout_is_taken_however_late_the_task_is_polled() {
     let bulkhead = builder(1, 1).queue_timeout(ms(100)).build().unwrap();
     let (a_end, mut a) = call(&bulkhead);
     let (b_end, mut b) = call(&bulkhead);
@@ -130,7 +130,7 @@ async fn slot_granted_before_the_time_out_is_taken_however_late_the_task_is_poll
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_that_was_let_in_is_not_woken_by_the_time_out_of_the_line() {
+async fn call_that_was_let_in_is_not_woken_by_the_timeout_of_the_queue() {
     let bulkhead = builder(1, 1).queue_timeout(ms(100)).build().unwrap();
     let (a_end, mut a) = call(&bulkhead);
     let (b_end, mut b) = call(&bulkhead);
@@ -146,7 +146,7 @@ async fn call_that_was_let_in_is_not_woken_by_the_time_out_of_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_out_and_slot_in_the_same_tick_have_exactly_one_outcome() {
+async fn timeout_and_slot_in_the_same_tick_have_exactly_one_outcome() {
     for waiter_is_polled_first in [true, false] {
         let bulkhead = builder(1, 1).queue_timeout(ms(100)).build().unwrap();
         let (a_end, mut a) = call(&bulkhead);
@@ -194,7 +194,7 @@ async fn waiters_that_timed_out_take_no_slot_with_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_waiter_frees_its_place_in_the_line_at_once() {
+async fn cancelled_waiter_frees_its_place_in_the_queue_at_once() {
     let bulkhead = bulkhead(1, 1);
     let (_a_end, mut a) = call(&bulkhead);
     let (_b_end, mut b) = call(&bulkhead);
@@ -208,7 +208,7 @@ async fn cancelled_waiter_frees_its_place_in_the_line_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_head_of_the_line_leaves_its_turn_to_the_next() {
+async fn cancelled_head_of_the_queue_leaves_its_turn_to_the_next() {
     let bulkhead = bulkhead(1, 3);
     let (a_end, mut a) = call(&bulkhead);
     let (_b_end, mut b) = call(&bulkhead);
@@ -225,7 +225,7 @@ async fn cancelled_head_of_the_line_leaves_its_turn_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slot_granted_to_a_call_that_is_dropped_goes_to_the_next_in_line() {
+async fn slot_granted_to_a_call_that_is_dropped_goes_to_the_next_in_the_queue() {
     let bulkhead = bulkhead(1, 3);
     let (a_end, mut a) = call(&bulkhead);
     let (_b_end, mut b) = call(&bulkhead);
@@ -303,7 +303,7 @@ async fn deadline_of_the_caller_ends_the_wait_if_it_comes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_time_out_a_call_waits_as_long_as_it_takes() {
+async fn without_a_timeout_a_call_waits_as_long_as_it_takes() {
     let bulkhead = builder(1, 1).queue_timeout(None).build().unwrap();
     let (a_end, mut a) = call(&bulkhead);
     let (b_end, mut b) = call(&bulkhead);
@@ -318,7 +318,7 @@ async fn without_a_time_out_a_call_waits_as_long_as_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn place_in_the_line_can_be_seen() {
+async fn position_in_the_queue_can_be_seen() {
     let bulkhead = bulkhead(1, 5);
     let _permit = bulkhead.try_acquire().unwrap();
     let svc = bulkhead.layer().layer(service_fn(|(): ()| async { Ok::<_, BoxError>(()) }));
