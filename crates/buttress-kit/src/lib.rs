@@ -35,6 +35,7 @@ mod lock;
 mod mode;
 mod once;
 pub mod queue;
+mod rare;
 mod recorders;
 mod registry;
 mod settings;
@@ -63,6 +64,7 @@ pub use crate::{
     mode::Mode,
     once::{CallOnce, Repeat},
     queue::Queue,
+    rare::Rare,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},

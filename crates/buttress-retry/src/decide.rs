@@ -106,16 +106,16 @@ impl Call {
             (_, None) => config.backoff.next(&mut self.backoff, unit),
         }
     }
+}
 
-    /// How a call ended, in the words of retries.
-    pub(crate) const fn result(&self, outcome: Outcome) -> Word {
-        match (outcome, self.attempt > 1) {
-            (Outcome::Cancelled, _) => outcome.as_str(),
-            (Outcome::Success, false) => words::SUCCESSFUL_WITHOUT_RETRY,
-            (Outcome::Success, true) => words::SUCCESSFUL_WITH_RETRY,
-            (_, false) => words::FAILED_WITHOUT_RETRY,
-            (_, true) => words::FAILED_WITH_RETRY,
-        }
+/// How a call ended after so many attempts, in the words of retries.
+pub(crate) const fn result(attempts: u32, outcome: Outcome) -> Word {
+    match (outcome, attempts > 1) {
+        (Outcome::Cancelled, _) => outcome.as_str(),
+        (Outcome::Success, false) => words::SUCCESSFUL_WITHOUT_RETRY,
+        (Outcome::Success, true) => words::SUCCESSFUL_WITH_RETRY,
+        (_, false) => words::FAILED_WITHOUT_RETRY,
+        (_, true) => words::FAILED_WITH_RETRY,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value, context};
+use buttress_core::{
+    Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value,
+    context::{self, EnteredAttempt, EnteredDeadline},
+};
 use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
 use tokio::time::Instant;
 
@@ -229,22 +232,29 @@ impl Engine {
     #[inline]
     pub(crate) fn end(&self, call: &Call, outcome: Outcome) {
         if self.is_heard() {
-            self.tell_end(call, outcome);
+            // Not the call itself: it would be copied whole for each call that ends unheard.
+            self.tell_end(call.started, call.attempt, call.retried, outcome);
         }
     }
 
-    fn tell_end(&self, call: &Call, outcome: Outcome) {
+    fn tell_end(
+        &self,
+        started: Option<Instant>,
+        attempts: u32,
+        retried: Option<FailureKind>,
+        outcome: Outcome,
+    ) {
         match &self.budget {
             Some(budget) if outcome == Outcome::Success => {
-                budget.succeeded(call.retried);
-                self.tell_budget_now_and_then(call.started);
+                budget.succeeded(retried);
+                self.tell_budget_now_and_then(started);
             }
-            Some(budget) => budget.ended(call.retried),
+            Some(budget) => budget.ended(retried),
             None => {}
         }
-        let started = call.started.filter(|_| self.emitter.is_timed());
+        let started = started.filter(|_| self.emitter.is_timed());
         let elapsed = started.map(|started| started.elapsed());
-        self.emitter.done(outcome, call.result(outcome), elapsed, false, call.attempt, None);
+        self.emitter.done(outcome, decide::result(attempts, outcome), elapsed, false, attempts, None);
     }
 
     /// Tells what is left of the budget.
@@ -294,15 +304,14 @@ impl Engine {
 }
 
 impl Call {
-    /// Runs a piece of the inner service, which sees the number of the attempt and the deadline. The caller's
+    /// Shows the inner service the number of the attempt and the deadline, until the guard is dropped. The caller's
     /// context is asked at every poll and not kept: a layer outside puts it in force around every poll.
     #[inline]
-    pub(crate) fn scope<T>(&self, inner: impl FnOnce() -> T) -> T {
+    pub(crate) fn show(&self) -> (EnteredDeadline, EnteredAttempt) {
         // With one attempt only, the number of a retry outside stays.
         let shown = if self.max_attempts > 1 { self.attempt } else { context::current().attempt };
-        let _attempt = context::enter_attempt(shown);
-        let _deadline = context::enter_deadline(self.deadline);
-        inner()
+        let attempt = context::enter_attempt(shown);
+        (context::enter_deadline(self.deadline), attempt)
     }
 
     /// The caller's deadline or the policy's own, whichever is earlier.

@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -7,7 +7,10 @@ use std::{
 };
 
 use buttress_core::{Classify, FromRejection, Outcome, Replay, Verdict};
-use buttress_kit::call::{Ends, InFlight, Inside};
+use buttress_kit::{
+    Rare,
+    call::{Ends, InFlight, Inside},
+};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
@@ -30,8 +33,8 @@ pin_project! {
     {
         #[pin]
         attempt: Option<S::Future>,
-        // What is done while there is no attempt.
-        between: Between<Answer<S, Req>>,
+        // What is waited for while there is no attempt; nothing: that the service is ready for the next one.
+        pause: Rare<Pause<Answer<S, Req>>>,
         // What a further attempt is made with; `None` if none may follow.
         again: Option<Again<S, Req>>,
         // Behind `attempt`: that is gone when the end of the call is told.
@@ -39,14 +42,13 @@ pin_project! {
     }
 }
 
-/// What a call does between two attempts, or after the last one. Boxed as far as it is large, so that a call that
-/// succeeds at once needs room for little more than the attempt.
-enum Between<A> {
-    Waiting(Pin<Box<Sleep>>),
-    /// Not looked at while there is an attempt.
-    Readying,
-    /// No further attempt: the answer is kept back for a while.
-    Pausing(Pin<Box<Sleep>>, Box<(A, Outcome)>),
+pin_project! {
+    struct Pause<A> {
+        #[pin]
+        timer: Sleep,
+        // No further attempt: the answer is kept back for a while.
+        kept: Option<(A, Outcome)>,
+    }
 }
 
 /// A service that is not ready, and the request for it.
@@ -56,6 +58,9 @@ pub(crate) struct Again<S, Req> {
 }
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
+/// How an attempt ended, and what that means if that was asked already.
+type Ended<S, Req> = (Answer<S, Req>, Option<Verdict>);
 
 /// After so many attempts without a wait, the task yields.
 const ATTEMPTS_PER_POLL: u32 = 64;
@@ -70,7 +75,7 @@ where
         again: Option<Again<S, Req>>,
         flight: InFlight<Arc<Policy<C, R>>>,
     ) -> Self {
-        Self { attempt: Some(attempt), between: Between::Readying, again, flight }
+        Self { attempt: Some(attempt), pause: Rare::NONE, again, flight }
     }
 }
 
@@ -85,36 +90,32 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut attempts_left = ATTEMPTS_PER_POLL;
-        loop {
-            let mut this = self.as_mut().project();
-            if let Some(attempt) = this.attempt.as_mut().as_pin_mut() {
-                let mut inside = this.flight.inside();
-                let (policy, call) = under_way(&mut inside);
-                let Poll::Ready(outcome) = call.scope(|| attempt.poll(cx)) else {
-                    inside.leave();
-                    return Poll::Pending;
-                };
-                let verdict = policy.classify.classify(outcome.as_ref());
+        let mut this = self.as_mut().project();
+        let Some(attempt) = this.attempt.as_mut().as_pin_mut() else { return self.poll_on(None, cx) };
+        let mut inside = this.flight.inside();
+        let (policy, call) = under_way(&mut inside);
+        let shown = call.show();
+        let polled = attempt.poll(cx);
+        drop(shown);
+        match polled {
+            Poll::Pending => {
+                inside.leave();
+                Poll::Pending
+            }
+            Poll::Ready(Ok(response)) => {
+                let verdict = policy.classify.classify(Ok(&response));
                 if verdict == Verdict::Success {
                     this.attempt.set(None);
                     *this.again = None;
                     inside.end(Outcome::Success);
-                    return Poll::Ready(outcome);
+                    return Poll::Ready(Ok(response));
                 }
                 inside.leave();
-                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
-                    return Poll::Ready(answer);
-                }
+                self.poll_on(Some((Ok(response), Some(verdict))), cx)
             }
-            if let Some(answer) = ready!(self.as_mut().begin_next(cx)) {
-                return Poll::Ready(answer);
-            }
-            attempts_left -= 1;
-            if attempts_left == 0 {
-                // Nothing made this call wait. Other tasks want their turn.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            Poll::Ready(Err(error)) => {
+                inside.leave();
+                self.poll_on(Some((Err(error), None)), cx)
             }
         }
     }
@@ -134,18 +135,63 @@ where
     C: Classify<S::Response, S::Error>,
     R: Replay<Req>,
 {
-    /// Goes from an attempt that was no success to what follows it, or answers.
-    fn judge(mut self: Pin<&mut Self>, outcome: Answer<S, Req>, verdict: Verdict) -> Option<Answer<S, Req>> {
+    /// Goes on from an attempt that ended without success, or a wait.
+    fn poll_on(
+        mut self: Pin<&mut Self>,
+        mut ended: Option<Ended<S, Req>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Answer<S, Req>> {
+        let mut attempts_left = ATTEMPTS_PER_POLL;
+        loop {
+            if let Some((outcome, verdict)) = ended.take() {
+                if let Some(answer) = self.as_mut().judge(outcome, verdict) {
+                    return Poll::Ready(answer);
+                }
+            }
+            if let Some(answer) = ready!(self.as_mut().begin_next(cx)) {
+                return Poll::Ready(answer);
+            }
+            attempts_left -= 1;
+            if attempts_left == 0 {
+                // Nothing made this call wait. Other tasks want their turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let this = self.as_mut().project();
+            if let Some(attempt) = this.attempt.as_pin_mut() {
+                let mut inside = this.flight.inside();
+                let (_, call) = under_way(&mut inside);
+                let shown = call.show();
+                let polled = attempt.poll(cx);
+                drop(shown);
+                inside.leave();
+                ended = Some((ready!(polled), None));
+            }
+        }
+    }
+
+    /// Goes from an attempt to what follows it, or answers.
+    fn judge(
+        mut self: Pin<&mut Self>,
+        outcome: Answer<S, Req>,
+        verdict: Option<Verdict>,
+    ) -> Option<Answer<S, Req>> {
         let mut this = self.as_mut().project();
         let mut inside = this.flight.inside();
         let (policy, call) = under_way(&mut inside);
+        let verdict = verdict.unwrap_or_else(|| policy.classify.classify(outcome.as_ref()));
+        if verdict == Verdict::Success {
+            this.attempt.set(None);
+            *this.again = None;
+            inside.end(Outcome::Success);
+            return Some(outcome);
+        }
         let saved = this.again.as_ref().and_then(|again| again.req.as_ref());
         let next = policy.judge(call, verdict, &outcome, saved);
         // At once: the attempt that has ended may hold a permit of a policy inside for as long as it lives.
         this.attempt.set(None);
-        *this.between = match next {
-            Next::Attempt(Duration::ZERO) => Between::Readying,
-            Next::Attempt(delay) => Between::Waiting(Box::pin(sleep(delay))),
+        let (time, kept) = match next {
+            Next::Attempt(delay) => (delay, None),
             Next::End(ending, Duration::ZERO) => {
                 inside.leave();
                 return Some(self.end(outcome, ending));
@@ -153,9 +199,12 @@ where
             Next::End(ending, pause) => {
                 *this.again = None;
                 policy.engine.stop(ending);
-                Between::Pausing(Box::pin(sleep(pause)), Box::new((outcome, ending.outcome)))
+                (pause, Some((outcome, ending.outcome)))
             }
         };
+        if !time.is_zero() {
+            this.pause.set(Pause { timer: sleep(time), kept });
+        }
         inside.leave();
         None
     }
@@ -165,25 +214,31 @@ where
         let mut this = self.as_mut().project();
         let mut inside = this.flight.inside();
         let (policy, call) = under_way(&mut inside);
-        if let Between::Waiting(timer) | Between::Pausing(timer, _) = this.between {
-            if timer.as_mut().poll(cx).is_pending() {
+        if let Some(pause) = this.pause.get_mut() {
+            let pause = pause.project();
+            if pause.timer.poll(cx).is_pending() {
                 inside.leave();
                 return Poll::Pending;
             }
-        }
-        if let Between::Pausing(_, kept) = mem::replace(this.between, Between::Readying) {
-            inside.leave();
-            // Why was told when the pause began.
-            let (outcome, ended) = *kept;
-            return Poll::Ready(Some(self.end(outcome, Ending::of(ended))));
+            let kept = pause.kept.take();
+            this.pause.clear();
+            if let Some((outcome, ended)) = kept {
+                inside.leave();
+                // Why was told when the pause began.
+                return Poll::Ready(Some(self.end(outcome, Ending::of(ended))));
+            }
         }
         let again = this.again.as_mut().expect("kept until the last attempt");
-        let ready = call.scope(|| again.inner.poll_ready(cx));
+        let shown = call.show();
+        let ready = again.inner.poll_ready(cx);
+        drop(shown);
         if let Poll::Ready(Ok(())) = &ready {
             let req = again.req.take().expect("saved before the attempt that failed");
             policy.engine.advance(call);
             again.req = policy.save(call, &req);
-            let attempt = call.scope(|| again.inner.call(req));
+            let shown = call.show();
+            let attempt = again.inner.call(req);
+            drop(shown);
             if again.req.is_none() {
                 *this.again = None;
             }
@@ -217,11 +272,11 @@ where
     S: Service<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.between {
+        let phase = match self.pause.get() {
             _ if self.flight.ticket().is_none() => "ended",
             _ if self.attempt.is_some() => "calling",
-            Between::Waiting(_) | Between::Pausing(..) => "waiting",
-            Between::Readying => "readying",
+            Some(_) => "waiting",
+            None => "readying",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()
     }

@@ -21,8 +21,8 @@ impl<C, R> Ends for Policy<C, R> {
     type End = Outcome;
 
     #[inline]
-    fn end(&self, call: Call, outcome: Outcome) {
-        self.engine.end(&call, outcome);
+    fn end(&self, call: &Call, outcome: Outcome) {
+        self.engine.end(call, outcome);
     }
 }
 

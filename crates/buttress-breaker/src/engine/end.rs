@@ -157,10 +157,10 @@ impl Ends for Engine {
     type End = Outcome;
 
     #[inline]
-    fn end(&self, call: Admission, outcome: Outcome) {
+    fn end(&self, call: &Admission, outcome: Outcome) {
         match outcome {
-            Outcome::Success => self.succeed(call),
-            other => self.end_with(call, other, other == Outcome::TimedOut, None),
+            Outcome::Success => self.succeed(*call),
+            other => self.end_with(*call, other, other == Outcome::TimedOut, None),
         }
     }
 }
