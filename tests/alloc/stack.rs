@@ -9,7 +9,7 @@ use std::{
 };
 
 use buttress::{
-    Backoff, Breaker, Budget, Bulkhead, Fallback, FromRejection, Retry, ServiceBuilderExt, Timeout,
+    Backoff, Breaker, Budget, Bulkhead, Fallback, FromRejection, Lend, Retry, Run, ServiceBuilderExt, Timeout,
 };
 use tower::{Service, ServiceBuilder};
 
@@ -114,4 +114,44 @@ fn six_layers_allocate_nothing_when_the_call_is_ready_at_once() {
 #[test]
 fn six_layers_allocate_nothing_when_the_call_is_pending_once() {
     assert_eq!(allocations(stack(After(1))), 0);
+}
+
+/// Six layers around plain functions: allocations of a thousand calls, each with a lent value.
+fn allocations_of_functions(pending: u32) -> u64 {
+    let second = Duration::from_secs(1);
+    let fallback = Fallback::builder("alloc").build().unwrap();
+    let deadline = Timeout::builder("alloc-total").limit(second * 30).build().unwrap();
+    let retry = Retry::builder("alloc").max_attempts(3).build().unwrap();
+    let breaker = Breaker::builder("alloc").build().unwrap();
+    let bulkhead = Bulkhead::builder("alloc").max_concurrent(8).build().unwrap();
+    let attempt = Timeout::builder("alloc-attempt").limit(second).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .fallback(fallback.layer().value(0))
+        .deadline(deadline.layer())
+        .retrying(retry.layer())
+        .breaker(breaker.layer())
+        .bulkhead(bulkhead.layer())
+        .attempt_timeout(attempt.layer())
+        .typed_errors()
+        .functions();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let calls = |count: u64| {
+        runtime.block_on(async {
+            for n in 0..count {
+                let service = Lend::new(After(pending));
+                assert_eq!(stack.run(async || service.take().call(n).await).await.unwrap(), n);
+            }
+        });
+    };
+    calls(100);
+    let once = allocation_counter::measure(|| calls(1_000)).count_total;
+    let twice = allocation_counter::measure(|| calls(2_000)).count_total;
+    twice - once
+}
+
+#[test]
+fn six_layers_around_a_plain_function_allocate_nothing() {
+    for pending in 0..2 {
+        assert_eq!(allocations_of_functions(pending), 0, "pending {pending} times");
+    }
 }

@@ -259,3 +259,23 @@ async fn deadline_that_ends_a_wait_in_line_is_a_time_out_of_both_limits_and_noth
     // It only waited for its turn.
     assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (0, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn retries_around_retries_that_report_exhaustion_do_not_nest_their_errors() {
+    let retry = |name: &str| {
+        let retry = Retry::builder(name).max_attempts(2).backoff(Backoff::none()).report_exhaustion(true);
+        // Tries again what one inside gave up on.
+        retry.build().unwrap().layer().classify_with(|_: Result<&u32, &BoxError>| Verdict::transient())
+    };
+    let five = ServiceBuilder::new()
+        .retrying(retry("five"))
+        .retrying(retry("four"))
+        .retrying(retry("three"))
+        .retrying(retry("two"))
+        .retrying(retry("one"))
+        .service(service_fn(down));
+    let error = five.oneshot(1).await.unwrap_err();
+    assert_eq!(rejection(&*error).unwrap().policy(), "five");
+    let chain: Vec<_> = std::iter::successors(error.source(), |&error| error.source()).collect();
+    assert_eq!(chain.iter().map(ToString::to_string).collect::<Vec<_>>(), ["down"]);
+}

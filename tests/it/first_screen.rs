@@ -57,12 +57,43 @@ const CLIENT: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(400);
 
 #[test]
-fn these_files_are_the_first_two_blocks_of_the_readme() {
+fn these_files_are_the_first_blocks_of_the_readme() {
     let readme = include_str!("../../README.md");
     let blocks: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|from| from.split("```").next().unwrap()).collect();
     assert_eq!(blocks[0], include_str!("first_screen/server.rs"));
     assert_eq!(blocks[1], include_str!("first_screen/client.rs"));
+    assert_eq!(blocks[2], include_str!("first_screen/functions.rs"));
+}
+
+#[test]
+fn versions_of_hosts_are_those_that_the_tests_run_with() {
+    let table = |manifest: &str| -> toml::Table { toml::from_str(manifest).unwrap() };
+    let workspace = table(include_str!("../../Cargo.toml"));
+    let hosts = table(include_str!("../../examples/packages/hosts/Cargo.toml"));
+    let version = |dependency: &toml::Value| {
+        let version = dependency.get("version").unwrap_or(dependency);
+        version.as_str().unwrap().to_owned()
+    };
+    let ours = |name: &str| version(&workspace["workspace"]["dependencies"][name]);
+    let theirs = |name: &str| version(&hosts["dependencies"][name]);
+    let readme = include_str!("../../README.md");
+    let rust = workspace["workspace"]["package"]["rust-version"].as_str().unwrap();
+    assert!(
+        readme.contains(&format!("Rust {rust} or newer, and tower 0.5.")) && ours("tower").starts_with("0.5")
+    );
+    for (row, stated, taken) in [
+        ("axum, or", "axum 0.8", ours("axum")),
+        ("reqwest", "0.13", ours("reqwest")),
+        ("hyper-util", "0.1", ours("hyper-util")),
+        ("what has the types of `http`", "http 1", ours("http")),
+        ("tonic", "0.14", theirs("tonic")),
+        ("redis", "1.8", theirs("redis")),
+    ] {
+        let line = readme.lines().find(|line| line.starts_with(&format!("| {row}"))).unwrap();
+        assert!(line.contains(&format!("| {stated} |")), "{line}");
+        assert!(taken.starts_with(stated.split(' ').next_back().unwrap()), "{row}: {taken}");
+    }
 }
 
 fn url(address: SocketAddr) -> Url {

@@ -11,6 +11,7 @@ use buttress_kit::call::{InFlight, begin};
 use pin_project_lite::pin_project;
 
 use crate::{
+    Breaker,
     engine::{Admission, Engine},
     permit::outcome,
     rules::nanos,
@@ -44,6 +45,36 @@ pin_project! {
         Refused { wait: u64 },
         // Ended at the breaker's own limit.
         TimedOut,
+    }
+}
+
+impl Breaker {
+    /// Makes one call under the breaker, for what cannot be a service.
+    ///
+    /// The decision falls here and not at the first poll: a refusal does not run `f`, and a call that was let in
+    /// holds its permit until the future ends or is dropped. [`BreakerFuture::classify_with`] says what counts as
+    /// a failure.
+    ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, rejection};
+    ///
+    /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
+    /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
+    /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
+    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+    /// # });
+    /// ```
+    pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
+    where
+        F: FnOnce() -> Fut,
+    {
+        BreakerFuture::of(&self.engine, self.engine.admit(), f)
     }
 }
 

@@ -32,9 +32,10 @@
 //! - To bound how long calls take or how many there are: that is what timeouts and bulkheads are for.
 //!
 //! # Place in a stack
-//! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. Inside of retry,
-//! outside of the bulkhead: `… > total timeout > retry > hedge > breaker > bulkhead > attempt timeout > service`. There
-//! each attempt is an outcome of its own; if the whole call should be one, put the breaker outside of retry.
+//! A *through* layer, one that lets readiness through: it is ready when the service inside is, and calls the very
+//! instance that said so. Inside of retry, outside of the bulkhead:
+//! `… > total timeout > retry > breaker > bulkhead > attempt timeout > service`. There each attempt is an outcome of its
+//! own; if the whole call should be one, put the breaker outside of retry.
 //!
 //! # States
 //! ```text
@@ -69,8 +70,27 @@
 //! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
 //!
 //! # Many circuits
-//! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit for each
-//! key found in the request (tenant, host), with one set of settings and a bound on their number.
+//! Each service that is called needs a breaker of its own. A [`Registry`](buttress_kit::Registry) keeps them by name,
+//! beside policies of other patterns:
+//!
+//! ```
+//! # mod buttress { pub use {buttress_breaker::Breaker, buttress_kit::*}; pub mod breaker { pub use buttress_breaker::*; } }
+//! use buttress::{Breaker, Health, Registry, breaker::State};
+//!
+//! let registry = Registry::new();
+//! let new = |name| Breaker::builder(name).consecutive_failures(3).build();
+//! let (tool, api) = (registry.get_or_create("demucs", new)?, registry.get_or_create("api", new)?);
+//! tool.force_open();
+//! assert_eq!(api.state(), State::Closed);
+//!
+//! let all = registry.list_of::<Breaker>();
+//! assert_eq!(all.iter().filter(|breaker| breaker.state() == State::Open).count(), 1);
+//! assert_eq!(registry.health().worst, Health::Down);
+//! # Ok::<(), buttress_core::ConfigError>(())
+//! ```
+//!
+//! [`Breaker::keyed`] has one circuit for each key found in the request (tenant, host), with one set of settings and a
+//! bound on their number.
 //!
 //! # What is told
 //! | event | when |
@@ -131,7 +151,6 @@ mod keyed;
 mod kind;
 mod layer;
 mod permit;
-mod registry;
 mod rules;
 mod service;
 mod shared;
@@ -151,7 +170,6 @@ pub use crate::{
     kind::{KEYED, KIND},
     layer::BreakerLayer,
     permit::Permit,
-    registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
     snapshot::{BreakerSnapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},

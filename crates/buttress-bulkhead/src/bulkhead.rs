@@ -9,12 +9,12 @@ use std::{
 };
 
 use buttress_core::{
-    Code, ConfigError, Event, Kind, Level, Levels, Name, Note, Outcome, OwnedEvent, Rejection, Value, Word,
+    Code, ConfigError, Event, Level, Levels, Name, Note, Outcome, OwnedEvent, Rejection, Value, Word,
 };
 use buttress_kit::{
     Emitter, Events, Handle, Health, Live, Prepared,
     call::{self, Ends},
-    handle::{Data, Patch},
+    handle::Patch,
     queue::{Ticket, WaitResult},
 };
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ impl Bulkhead {
 
     /// Whether a call made now would run or wait, as opposed to be refused.
     pub fn can_accept(&self) -> bool {
-        self.shared.gate.accepts()
+        self.shared.gate.status().accepts
     }
 
     /// Changes the most calls that run at once, from now on.
@@ -103,7 +103,16 @@ impl Bulkhead {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))?;
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BulkheadConfig)) -> Result<(), ConfigError> {
+        self.shared.settings.change(change, |_, next| self.shared.take(next))?;
         self.shared.settle();
         Ok(())
     }
@@ -126,8 +135,7 @@ impl Bulkhead {
         let Shared { gate, stats, emitter, .. } = &*self.shared;
         stats.reset(gate.slots().completed());
         gate.slots().reset_peak();
-        emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        emitter.deliver();
+        emitter.note(Note::new(Note::RESET));
     }
 
     /// Refuses every further call, and all that wait, with `BULKHEAD_CLOSED`, for good. Running calls go on.
@@ -379,25 +387,7 @@ impl Levels for Shared {
 }
 
 impl Handle for Bulkhead {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     /// Down once closed, degraded while a call made now would be refused.
     fn health(&self) -> Health {
@@ -406,14 +396,6 @@ impl Handle for Bulkhead {
             (false, false) => Health::Degraded,
             (false, true) => Health::Up,
         }
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
     }
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {

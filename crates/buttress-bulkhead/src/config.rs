@@ -1,6 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{ConfigError, Event, Kind, Name, Recorder, Rejection, config::check_positive};
+use buttress_core::{ConfigError, Event, Rejection, config::check_positive};
 use buttress_kit::Mode;
 
 /// The largest limit: the word of the gate has 24 bits for it.
@@ -46,18 +46,11 @@ impl BulkheadBuilder {
     where
         F: Fn(&Rejection) + Send + Sync + 'static,
     {
-        let recorder: Arc<dyn Recorder> = Arc::new(OnReject(listen));
-        self.parts.observe(move |_: Kind, _: &Name| Some(recorder.clone()));
+        self.parts.listeners.on_event_untimed(move |event| {
+            if let Event::Refused { rejection, shadow: false } = event {
+                listen(rejection);
+            }
+        });
         self
-    }
-}
-
-struct OnReject<F>(F);
-
-impl<F: Fn(&Rejection) + Send + Sync + 'static> Recorder for OnReject<F> {
-    fn record(&self, event: &Event<'_>) {
-        if let Event::Refused { rejection, shadow: false } = event {
-            (self.0)(rejection);
-        }
     }
 }

@@ -36,6 +36,10 @@ pin_project! {
 impl Bulkhead {
     /// Runs `f` once a slot is free: for calls that are no [`Service`](tower_service::Service).
     ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// # Errors
     /// Those of the call, and rejections: see [the crate](crate#refusals).
     ///

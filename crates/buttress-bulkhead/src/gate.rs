@@ -40,6 +40,8 @@ pub(crate) struct Status {
     pub(crate) queued: u32,
     pub(crate) max_queue: u32,
     pub(crate) closed: bool,
+    /// Whether a call that came now would run or wait.
+    pub(crate) accepts: bool,
 }
 
 /// The settings that those who come to the lock meet, and those who wait for the end of all calls.
@@ -73,22 +75,15 @@ impl Gate {
     pub(crate) fn status(&self) -> Status {
         self.queue.with(|slots, rules, waiting| {
             let word = slots.load();
+            let runs = rules.shadow || waiting.callers == 0 && word.has_room();
             Status {
                 in_flight: word.in_flight(),
                 limit: word.limit(),
                 queued: u32::try_from(waiting.callers).unwrap_or(u32::MAX),
                 max_queue: rules.max_queue,
                 closed: word.is_closed(),
+                accepts: !word.is_closed() && (runs || rules.may_wait(waiting)),
             }
-        })
-    }
-
-    /// Whether a call that came now would run or wait.
-    pub(crate) fn accepts(&self) -> bool {
-        self.queue.with(|slots, rules, waiting| {
-            let word = slots.load();
-            let runs = rules.shadow || waiting.callers == 0 && word.has_room();
-            !word.is_closed() && (runs || rules.may_wait(waiting))
         })
     }
 
@@ -226,13 +221,15 @@ impl Slots for AtomicSlots {
     type Rules = Rules;
 
     fn grant(&self, rules: &mut Rules, _weight: u32) -> bool {
-        let word = self.load();
+        let mut word = self.load();
         // In shadow mode nobody waits: those who did when it was set go on.
-        let is_free = word.has_room() || rules.shadow && word.in_flight() < MAX_LIMIT;
-        if is_free {
-            self.take_attended();
+        while word.has_room() || rules.shadow && word.in_flight() < MAX_LIMIT {
+            match self.take(word) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
         }
-        is_free
+        false
     }
 
     fn emptied(&self, rules: &mut Rules) -> Vec<Waker> {

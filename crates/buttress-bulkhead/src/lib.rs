@@ -28,9 +28,11 @@
 //!
 //! # Place in a stack
 //! Inside retry and breaker, outside of the attempt's timeout: every attempt takes its own slot, and the timeout
-//! does not run while the call waits. An *owning* layer: it is always ready, asks the inner service for readiness
-//! only once it has a slot, and holds nothing of the inner service while it waits. The inner service is cloned for
-//! every call. Clones of the service share the slots and hold none.
+//! does not run while the call waits.
+//!
+//! An *owning* layer, one that waits within its call: it is always ready, asks the inner service for readiness only
+//! once it has a slot, and holds nothing of the inner service while it waits. The inner service is cloned for every
+//! call. Clones of the service share the slots and hold none.
 //!
 //! A [deadline](buttress_core::CallContext::deadline) of the caller ends the wait as the timeout of the queue
 //! does, if it comes earlier.

@@ -55,7 +55,7 @@ pub struct BulkheadSnapshot {
 
 impl BulkheadSnapshot {
     pub(crate) fn of(gate: &Gate, stats: &Stats) -> Self {
-        let Status { in_flight, limit, queued, max_queue, closed } = gate.status();
+        let Status { in_flight, limit, queued, max_queue, closed, .. } = gate.status();
         let available = limit.saturating_sub(in_flight);
         Self {
             active: in_flight,
@@ -64,7 +64,9 @@ impl BulkheadSnapshot {
             queue_available: max_queue.saturating_sub(queued),
             limit,
             max_queue,
-            utilization: utilization(in_flight, available),
+            // Without a slot nothing runs.
+            utilization: f64::from(in_flight) / (f64::from(in_flight) + f64::from(available)).max(1.0)
+                * 100.0,
             congested: max_queue > 0 && u64::from(queued) * 5 >= u64::from(max_queue) * 4,
             peak: gate.slots().peak(),
             completed: gate.slots().completed().saturating_sub(stats.completed_before.load(Relaxed)),
@@ -78,9 +80,4 @@ impl BulkheadSnapshot {
             closed,
         }
     }
-}
-
-fn utilization(active: u32, available: u32) -> f64 {
-    let slots = u64::from(active) + u64::from(available);
-    if slots == 0 { 0.0 } else { f64::from(active) / slots as f64 * 100.0 }
 }

@@ -63,7 +63,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
     message = "`{Self}` cannot carry a buttress rejection",
     note = "put `.lift_errors()` innermost, directly around the service, to turn `{Self}` into `BoxError`",
     note = "or `.typed_errors()` to turn it into `buttress::Error<{Self}>`",
-    note = "or implement `FromRejection` for your own error enum"
+    note = "or implement `FromRejection` for your own error enum",
+    note = "around a plain function there is no service: give `.call` one with `.map_err(BoxError::from)`, or run it through a stack that ends in `.typed_errors().functions()`"
 )]
 pub trait FromRejection {
     /// Makes an error that is nothing but the rejection.
@@ -98,13 +99,35 @@ pub trait FromRejection {
     }
 
     /// Adds the refusal or limit that ended the call after this failure, if the type has room for both; the failure
-    /// alone by default. [`BoxError`] and [`Error<E>`] carry both, the failure as the source.
+    /// alone by default. [`BoxError`] and [`Error<E>`] carry both, the failure as the source; if the failure was ended
+    /// before, by a policy inside, the outermost refusal stands for both.
     fn ended_by(self, rejection: Rejection) -> Self
     where
         Self: Sized,
     {
         let _ = rejection;
         self
+    }
+
+    /// Adds the failure `first`, of the service that another one stood in for, to the failure of that one, if the type
+    /// has room for both; the later failure alone by default. [`BoxError`] carries both ([`FailedTwice`]), and
+    /// [`Error<E>`] a failure that a refusal followed.
+    fn after(self, first: Self) -> Self
+    where
+        Self: Sized,
+    {
+        drop(first);
+        self
+    }
+
+    /// Makes an error of what is said of a failed answer, such as `503`, if the type has room for text, as
+    /// [`BoxError`] has. `None` by default.
+    fn from_text(text: String) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        drop(text);
+        None
     }
 }
 
@@ -137,7 +160,25 @@ impl FromRejection for BoxError {
     }
 
     fn ended_by(self, rejection: Rejection) -> Self {
-        Box::new(Ended { rejection, last: self })
+        match self.downcast::<Ended>() {
+            // One more around it would nest without end, with every stack further out.
+            Ok(mut ended) => {
+                ended.rejection = rejection;
+                ended
+            }
+            Err(last) => Box::new(Ended { rejection, last }),
+        }
+    }
+
+    fn after(self, first: Self) -> Self {
+        match self.downcast::<Rejection>() {
+            Ok(refusal) => first.ended_by(*refusal),
+            Err(last) => Box::new(FailedTwice { last, first }),
+        }
+    }
+
+    fn from_text(text: String) -> Option<Self> {
+        Some(text.into())
     }
 }
 
@@ -166,6 +207,60 @@ impl StdError for Ended {
     }
 }
 
+/// The failures of a service and of the one that stood in for it, boxed.
+///
+/// It stands for the later failure: it reads as that one with all its sources, and carries a rejection if that one
+/// does. Its `source()` is the first failure, so that a report of the whole chain tells both.
+///
+/// ```
+/// use std::{error::Error, io};
+/// use buttress_core::{BoxError, FailedTwice, FromRejection};
+///
+/// let near = BoxError::from("connection refused");
+/// let far = BoxError::from(io::Error::other("disk full"));
+/// let both = far.after(near);
+/// assert_eq!(both.to_string(), "disk full");
+/// assert_eq!(both.source().unwrap().to_string(), "connection refused");
+/// assert!(both.downcast_ref::<FailedTwice>().unwrap().last().is::<io::Error>());
+/// ```
+#[derive(Debug)]
+pub struct FailedTwice {
+    last: BoxError,
+    first: BoxError,
+}
+
+impl FailedTwice {
+    /// Makes one of two failures.
+    pub fn new(last: impl Into<BoxError>, first: impl Into<BoxError>) -> Self {
+        Self { last: last.into(), first: first.into() }
+    }
+
+    /// The failure of the service that stood in.
+    pub fn last(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.last
+    }
+
+    /// The failure that it stood in for.
+    pub fn first(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.first
+    }
+}
+
+impl fmt::Display for FailedTwice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.last, f)?;
+        // The place of its sources is taken by the first failure. Bounded, because an error may be its own source.
+        let sources = std::iter::successors(self.last.source(), |&error| error.source());
+        sources.take(16).try_for_each(|source| write!(f, ": {source}"))
+    }
+}
+
+impl StdError for FailedTwice {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.first)
+    }
+}
+
 /// A concrete error `E`, or a rejection: what [`typed_errors`](crate::TypedErrorsLayer) makes of `E`.
 ///
 /// Flat: however many layers are stacked, the type stays `Error<E>`.
@@ -183,15 +278,17 @@ pub enum Error<E> {
     Ended(Rejection, E),
 }
 
-impl<E> Error<E> {
-    /// The rejection, if this is one.
+impl<E: StdError + 'static> Error<E> {
+    /// The rejection, if this is one, or the service's own error holds one: a stack inside refused then.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
             Self::Rejected(rejection) | Self::Ended(rejection, _) => Some(rejection),
-            Self::Inner(_) => None,
+            Self::Inner(error) => rejection(error),
         }
     }
+}
 
+impl<E> Error<E> {
     /// The service's own error, if there is one.
     pub fn inner(&self) -> Option<&E> {
         match self {
@@ -222,10 +319,12 @@ where
     }
 
     fn sent_before(self) -> Self {
-        match self {
-            Self::Rejected(rejection) => Self::Rejected(rejection.with_sent(true)),
-            Self::Ended(rejection, error) => Self::Ended(rejection.with_sent(true), error),
-            inner @ Self::Inner(_) => inner,
+        let sent = sent(&self);
+        match (self, sent) {
+            (Self::Rejected(rejection), _) => Self::Rejected(rejection.with_sent(true)),
+            (Self::Ended(rejection, error), _) => Self::Ended(rejection.with_sent(true), error),
+            (Self::Inner(error), Some(rejection)) => Self::Ended(rejection, error),
+            (inner @ Self::Inner(_), None) => inner,
         }
     }
 
@@ -241,6 +340,15 @@ where
         match self {
             Self::Inner(error) | Self::Ended(_, error) => Self::Ended(rejection, error),
             refused @ Self::Rejected(_) => refused,
+        }
+    }
+
+    fn after(self, first: Self) -> Self {
+        match (self, first) {
+            (Self::Rejected(rejection), Self::Inner(error) | Self::Ended(_, error)) => {
+                Self::Ended(rejection, error)
+            }
+            (last, _) => last,
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Event<'a> {
         /// How many attempts it took; 1 if the policy makes one.
         attempts: u32,
         /// What it failed with, if the policy still has that as it tells, and the type can be shown as an error:
-        /// a breaker does. What is told later, because another event is being told, comes without it.
+        /// a breaker and a fallback do. What is told later, because another event is being told, comes without it.
         error: Option<&'a (dyn StdError + 'static)>,
     },
     /// A call was refused, or in shadow mode would have been.

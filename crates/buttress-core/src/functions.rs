@@ -10,7 +10,22 @@ use tower_service::Service;
 
 /// The innermost service of a stack for plain functions: it calls the function that it is given as the request.
 ///
-/// The function is `FnOnce`, so an `async` closure is one; a retry clones it. Any layer can stand around it.
+/// The function is `FnOnce`, so an `async` closure is one; a retry clones it. Any layer can stand around it. In the
+/// crate `buttress` it ends a list as `.functions()`, and `stack.run(async || ..)` makes the call.
+///
+/// ```
+/// # tokio_test::block_on(async {
+/// use buttress_core::{Functions, TypedErrorsLayer};
+/// use tower::{ServiceBuilder, ServiceExt};
+///
+/// // Layers, outermost first; then what the error of the function becomes, so that it can carry a refusal.
+/// let stack = ServiceBuilder::new().layer(TypedErrorsLayer::new()).service(Functions);
+/// let parse = |text: &'static str| async move { text.parse::<u32>() };
+/// assert_eq!(stack.clone().oneshot(|| parse("7")).await.unwrap(), 7);
+/// let odd = stack.oneshot(|| parse("seven")).await.unwrap_err();
+/// assert_eq!(odd.inner().unwrap().to_string(), "invalid digit found in string");
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Functions;
 
@@ -59,8 +74,8 @@ impl<T> Lend<T> {
     /// Takes the value for one attempt.
     ///
     /// # Panics
-    /// If another attempt has it. The attempts of a retry follow each other; attempts that run at once, as those of
-    /// a hedge do, use [`try_take`](Self::try_take).
+    /// If another attempt has it. The attempts of a retry follow each other; if attempts run at once, as in a layer that
+    /// does not wait for the first one, use [`try_take`](Self::try_take).
     #[track_caller]
     pub fn take(&self) -> Lent<'_, T> {
         self.try_take().expect("a value can be lent to one attempt at a time")

@@ -58,7 +58,7 @@ pub use crate::{
     code::{Class, Code},
     config::ConfigError,
     context::CallContext,
-    error::{BoxError, Error, FromRejection},
+    error::{BoxError, Error, FailedTwice, FromRejection},
     event::{Event, Level, Note, Outcome, OwnedEvent, PolicyEvent, Transition, Value, Word},
     functions::{Functions, Lend, Lent},
     kind::{Kind, KindData, Line, Metric, On, Row, Rows, Severity, Source, Unit, When},

@@ -13,7 +13,8 @@ use crate::{BoxError, Error, rejection};
 
 /// Turns the inner service's errors into [`BoxError`], so that every layer outside can put rejections there.
 ///
-/// Put it innermost, once per stack. A *through* layer; it adds nothing to a call that succeeds.
+/// Put it innermost, once per stack. A *through* layer: it lets the readiness of the service through. It adds nothing to
+/// a call that succeeds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LiftErrorsLayer {
     strip: bool,
@@ -27,6 +28,9 @@ impl LiftErrorsLayer {
 
     /// Also takes rejections out of the errors that pass, so that the layers outside count a nested stack's
     /// refusal as a failure of the service and not as one of their own. The text of the error stays.
+    ///
+    /// For a server that has to answer for what it depends on. Without it a refusal by the client of a dependency, be it
+    /// an open circuit or a full bulkhead, is not held against the server that the client is part of.
     pub const fn strip(mut self) -> Self {
         self.strip = true;
         self
@@ -88,7 +92,7 @@ impl StdError for Stripped {}
 
 /// Turns the inner service's error type `E` into [`Error<E>`], for stacks that keep concrete error types.
 ///
-/// Put it innermost, once per stack, instead of [`LiftErrorsLayer`]. A *through* layer.
+/// Put it innermost, once per stack, instead of [`LiftErrorsLayer`]. A *through* layer, as that is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TypedErrorsLayer {
     _priv: (),

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 /// Moves the wait for readiness into the call: for a layer outside that should cover both.
 ///
-/// An *owning* layer: always ready; each call readies a clone of its own, and an error of its readiness is that
+/// An *owning* layer, one that waits within its call: always ready; each call readies a clone of its own, and an error of its readiness is that
 /// call's error. Directly inside a time-out it makes the limit cover the wait; directly inside a fallback, a
 /// service that is not ready in time can be answered for.
 ///

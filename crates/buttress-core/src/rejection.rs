@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{Class, Code, Name, Verdict};
+use crate::{Class, Code, FailedTwice, Name, Verdict, error::Ended};
 
 /// A refusal: which policy, why, whether the request was sent, and when to try again.
 ///
@@ -161,8 +161,8 @@ impl Rejection {
         (!self.is_timed() && self.count() > 0).then(|| self.count())
     }
 
-    /// Whether this stands for "it took too long": the time-outs, the queue time-out, and a rate limit whose
-    /// wait would have been too long.
+    /// Whether this stands for "it took too long": the time-outs, and a wait for a turn that was, or would have
+    /// been, too long.
     pub fn is_timeout(&self) -> bool {
         self.code.is_slow()
     }
@@ -242,7 +242,7 @@ pub fn rejection<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejectio
         if let Some(rejection) = error.downcast_ref::<Rejection>() {
             return Some(rejection);
         }
-        if let Some(ended) = error.downcast_ref::<crate::error::Ended>() {
+        if let Some(ended) = error.downcast_ref::<Ended>() {
             return Some(ended.rejection());
         }
         next = inside(error);
@@ -251,7 +251,8 @@ pub fn rejection<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Rejectio
 }
 
 /// What an error holds: its source. An I/O error made of another one, and a shared error, give away only that one's
-/// source, and so hide what a connector was refused with.
+/// source, and so hide what a connector was refused with. Of two failures the later one counts: what the first one was
+/// refused with is no refusal of the whole.
 pub(crate) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(held) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return Some(held);
@@ -259,6 +260,9 @@ pub(crate) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn
     // As redis has them.
     if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
         return Some(&**shared);
+    }
+    if let Some(twice) = error.downcast_ref::<FailedTwice>() {
+        return Some(twice.last());
     }
     error.source()
 }

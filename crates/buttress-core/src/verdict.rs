@@ -1,11 +1,10 @@
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
-use crate::{FromRejection, Outcome, rejection::inside};
+use crate::{FromRejection, Outcome, Rejection, rejection::inside};
 
 /// What one finished call says about the service behind it.
 ///
-/// Breaker, retry, hedge, fallback, dead letters and metrics share it, so that they never disagree about what a
-/// failure is.
+/// Breaker, retry, fallback and bulkhead share it, so that they never disagree about what a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -90,13 +89,14 @@ const FAILED: &str = "the call failed";
     message = "`{Self}` cannot tell what an outcome `Result<{Res}, {Err}>` says about the service",
     note = "`.lift_errors()` or `.typed_errors()` innermost makes errors that `Standard` and `OnlyErrors` can tell",
     note = "or `.classify_with(|outcome: Result<&{Res}, &{Err}>| ..)`, a closure that returns a `Verdict`",
-    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`"
+    note = "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`",
+    note = "or `.map_err(BoxError::from)` in the function that `.call` of a single handle is given"
 )]
 pub trait Classify<Res, Err> {
     /// The verdict on one outcome. Runs once per attempt, on the caller's task: keep it cheap.
     fn classify(&self, outcome: Result<&Res, &Err>) -> Verdict;
 
-    /// Of what a transient failure failed. Rejections that are time-outs or come from a rate limit are known to be;
+    /// Of what a transient failure failed. Rejections that are time-outs or say that a caller asks too much are known to be;
     /// this is asked for all others.
     fn failure_kind(&self, outcome: Result<&Res, &Err>) -> FailureKind {
         let _ = outcome;
@@ -123,6 +123,13 @@ pub trait Classify<Res, Err> {
     fn keeps(&self, response: &Res) -> bool {
         let _ = response;
         false
+    }
+
+    /// The refusal of ours that an answer stands for, if it is one, as a nested stack's 503 is. It says nothing about
+    /// the service, unless it was sent, and the caller is without an answer all the same: a fallback handles it.
+    fn refusal<'a>(&self, response: &'a Res) -> Option<&'a Rejection> {
+        let _ = response;
+        None
     }
 
     /// Whether the call can have taken effect. Own refusals that say that nothing was sent are known not to have;

@@ -2,12 +2,13 @@
 
 use std::{
     future::{Ready, ready},
+    pin::Pin,
     sync::Arc,
 };
 
 use buttress_core::Replay;
 
-use crate::{Fallback, sealed::Sealed};
+use crate::{Decide, Fallback, sealed::Sealed};
 
 /// How the service is ready: what the layer puts between itself and the service it wraps. Sealed.
 pub trait Readiness: Sealed {
@@ -32,6 +33,31 @@ pub trait Capture<Req>: Sealed {
     fn capture(&self, req: &Req) -> Self::Captured;
 }
 
+/// The failure that a fallback answers for.
+#[derive(Debug)]
+pub enum First<Err> {
+    /// An error.
+    Error(Err),
+    /// What is said of an answer that is held for a failure. The answer itself may hold a connection.
+    Answer(String),
+}
+
+/// An answer on its way. Sealed.
+pub trait Answering<Err>: Sealed {
+    /// Takes the failure that it answers for, if it has kept that.
+    fn first(self: Pin<&mut Self>) -> Option<First<Err>>;
+}
+
+impl<T> Sealed for Ready<T> {}
+
+/// An answer that is there at once was made of the failure, or in its place.
+impl<T, Err> Answering<Err> for Ready<T> {
+    #[inline]
+    fn first(self: Pin<&mut Self>) -> Option<First<Err>> {
+        None
+    }
+}
+
 /// What a fallback answers with. Sealed: bring a value, a function or a service.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not answer with `{Res}`",
@@ -39,7 +65,7 @@ pub trait Capture<Req>: Sealed {
 )]
 pub trait Answer<Captured, Res, Err>: Sealed {
     /// The answer on its way.
-    type Future: Future<Output = Result<Res, Err>>;
+    type Future: Future<Output = Result<Res, Err>> + Answering<Err>;
 
     /// Told of a good answer of the primary.
     #[inline]
@@ -47,15 +73,16 @@ pub trait Answer<Captured, Res, Err>: Sealed {
         let _ = (captured, res, fallback);
     }
 
-    /// Answers a failure.
+    /// Answers a failure, which was found to be one by `decide`.
     ///
     /// # Errors
     /// Gives the failure back if there is no answer.
-    fn answer(
+    fn answer<C: Decide<Res, Err>>(
         &self,
         captured: Captured,
         failed: Result<Res, Err>,
         fallback: &Fallback,
+        decide: &C,
     ) -> Result<Self::Future, Result<Res, Err>>;
 }
 
@@ -125,11 +152,12 @@ impl<Req, V> Capture<Req> for Value<V> {
 impl<Res: Clone, Err> Answer<(), Res, Err> for Value<Res> {
     type Future = Ready<Result<Res, Err>>;
 
-    fn answer(
+    fn answer<C: Decide<Res, Err>>(
         &self,
         (): (),
         _failed: Result<Res, Err>,
         _fallback: &Fallback,
+        _decide: &C,
     ) -> Result<Self::Future, Result<Res, Err>> {
         Ok(ready(Ok(Res::clone(&self.value))))
     }
@@ -163,11 +191,12 @@ where
 {
     type Future = Ready<Result<Res, Err>>;
 
-    fn answer(
+    fn answer<C: Decide<Res, Err>>(
         &self,
         (): (),
         failed: Result<Res, Err>,
         _fallback: &Fallback,
+        _decide: &C,
     ) -> Result<Self::Future, Result<Res, Err>> {
         Ok(ready((self.answer)(failed)))
     }
@@ -207,11 +236,12 @@ where
 {
     type Future = Ready<Result<Res, Err>>;
 
-    fn answer(
+    fn answer<C: Decide<Res, Err>>(
         &self,
         captured: Option<Req>,
         failed: Result<Res, Err>,
         _fallback: &Fallback,
+        _decide: &C,
     ) -> Result<Self::Future, Result<Res, Err>> {
         match captured {
             Some(req) => Ok(ready((self.answer)(&req, failed))),

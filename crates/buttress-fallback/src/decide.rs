@@ -20,6 +20,9 @@ pub enum Decision {
 pub trait Decide<Res, Err>: Sealed {
     /// What to do with this outcome.
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision;
+
+    /// Says in a few words what an answer was that is held for a failure.
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Sealed for Standard {}
@@ -28,6 +31,10 @@ impl<Res, Err: FromRejection> Decide<Res, Err> for Standard {
     #[inline]
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(self, outcome)
+    }
+
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Classify::<Res, Err>::describe(self, Ok(answer), f)
     }
 }
 
@@ -48,6 +55,10 @@ impl<Res, Err: FromRejection, C: Classify<Res, Err>> Decide<Res, Err> for Classi
     fn decide(&self, outcome: Result<&Res, &Err>) -> Decision {
         by_verdict(&self.0, outcome)
     }
+
+    fn describe(&self, answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(Ok(answer), f)
+    }
 }
 
 #[inline]
@@ -60,6 +71,7 @@ fn by_verdict<Res, Err: FromRejection>(
         (Verdict::Failure { .. }, _) => Decision::Handle,
         // A refusal says nothing about the service, and leaves the caller without an answer all the same.
         (_, Err(error)) if error.rejection().is_some() => Decision::Handle,
+        (_, Ok(answer)) if classifier.refusal(answer).is_some() => Decision::Handle,
         _ => Decision::Pass,
     }
 }
@@ -97,5 +109,9 @@ where
             (false, Ok(_)) => Decision::Good,
             (false, Err(_)) => Decision::Pass,
         }
+    }
+
+    fn describe(&self, _answer: &Res, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call failed")
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{
         Arc,
@@ -7,11 +8,8 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{ConfigError, Event, Kind, Name, Note, Outcome, OwnedEvent, Value, Word};
-use buttress_kit::{
-    Emitter, Events, Handle, Live, Prepared,
-    handle::{Data, Patch},
-};
+use buttress_core::{ConfigError, Event, Name, Note, Outcome, Value, Word};
+use buttress_kit::{Emitter, Events, Handle, Live, Prepared, handle::Patch};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -96,7 +94,16 @@ impl Fallback {
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: FallbackConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut FallbackConfig)) -> Result<(), ConfigError> {
+        self.shared.settings.change(change, |_, next| self.shared.take(next))
     }
 
     /// What became of the calls that the primary did not answer, so far.
@@ -119,8 +126,7 @@ impl Fallback {
         for count in self.shared.counts.all() {
             count.store(0, Relaxed);
         }
-        self.shared.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        self.shared.emitter.deliver();
+        self.shared.emitter.note(Note::new(Note::RESET));
     }
 
     /// Owned copies of what this policy tells beside calls, from now on: resets.
@@ -161,11 +167,21 @@ impl Fallback {
         self.shared.emitter.is_timed().then(Instant::now)
     }
 
+    /// Whether somebody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.shared.emitter.is_on()
+    }
+
     /// Counts and tells the end of a call; one that succeeded only if somebody listens.
     #[inline]
-    pub(crate) fn ended(&self, end: FallbackEnd, started: Option<Instant>) {
-        if end != FallbackEnd::Success || self.shared.emitter.is_on() {
-            self.shared.settle(end, started);
+    pub(crate) fn ended(
+        &self,
+        end: FallbackEnd,
+        started: Option<Instant>,
+        error: Option<&(dyn StdError + 'static)>,
+    ) {
+        if end != FallbackEnd::Success || self.is_heard() {
+            self.shared.settle(end, started, error);
         }
     }
 }
@@ -195,14 +211,14 @@ impl Shared {
         self.max_keys.store(config.max_keys, Relaxed);
     }
 
-    fn settle(&self, end: FallbackEnd, started: Option<Instant>) {
+    fn settle(&self, end: FallbackEnd, started: Option<Instant>, error: Option<&(dyn StdError + 'static)>) {
         if let Some(count) = self.counts.of(end) {
             // Relaxed: a count stands for itself.
             count.fetch_add(1, Relaxed);
         }
         let elapsed = started.map(|started| Instant::now().saturating_duration_since(started));
         let (outcome, result) = end.told();
-        self.emitter.done(outcome, result, elapsed, false, 1, None);
+        self.emitter.done(outcome, result, elapsed, false, 1, error);
     }
 }
 
@@ -265,33 +281,7 @@ impl From<Outcome> for FallbackEnd {
 }
 
 impl Handle for Fallback {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || ())

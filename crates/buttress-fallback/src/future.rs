@@ -1,4 +1,5 @@
 use std::{
+    error::Error as StdError,
     fmt,
     future::Ready,
     pin::Pin,
@@ -6,12 +7,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use buttress_core::{FromRejection, Rejection, Standard};
+use buttress_core::{Classify, FailedTwice, FromRejection, Rejection, Standard};
 use buttress_kit::call::{Ends, InFlight, begin};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::{Answer, Decide, Decision, Fallback, With, fallback::FallbackEnd};
+use crate::{Answer, Answering, Decide, Decision, Fallback, First, With, fallback::FallbackEnd};
 
 const CAPTURED: &str = "there until the primary has answered";
 const RESOLVED: &str = "polled after it resolved";
@@ -31,7 +32,7 @@ impl<A, C> Ends for Plan<A, C> {
 
     #[inline]
     fn end(&self, started: &Option<Instant>, end: FallbackEnd) {
-        self.fallback.ended(end, *started);
+        self.fallback.ended(end, *started, None);
     }
 }
 
@@ -79,6 +80,10 @@ impl Fallback {
     /// Runs `op`, and answers a failure with what `answer` makes of it: for what cannot be a service. It
     /// allocates once.
     ///
+    /// For one policy alone. The error of `op` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// ```
     /// # mod buttress { pub use {buttress_core::*, buttress_fallback::*}; }
     /// # #[tokio::main(flavor = "current_thread")]
@@ -113,7 +118,7 @@ where
     F: Future<Output = Result<T, E>>,
     A: Answer<K, T, E, Future = G>,
     C: Decide<T, E>,
-    G: Future<Output = Result<T, E>>,
+    G: Future<Output = Result<T, E>> + Answering<E>,
     E: FromRejection,
 {
     type Output = Result<T, E>;
@@ -161,14 +166,14 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     where
         A: Answer<K, T, E, Future = G>,
         C: Decide<T, E>,
-        G: Future<Output = Result<T, E>>,
+        G: Future<Output = Result<T, E>> + Answering<E>,
         E: FromRejection,
     {
         let flight = self.as_mut().project().flight;
         if flight.run(|plan| plan.decide.decide(Err(&error))) == Decision::Handle {
             return self.handle(Err(error), cx);
         }
-        self.over(FallbackEnd::NotHandled);
+        self.over(FallbackEnd::NotHandled, || error.as_error());
         Poll::Ready(Err(error))
     }
 
@@ -180,7 +185,8 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
     ) -> Poll<Result<T, E>>
     where
         A: Answer<K, T, E, Future = G>,
-        G: Future<Output = Result<T, E>>,
+        C: Decide<T, E>,
+        G: Future<Output = Result<T, E>> + Answering<E>,
         E: FromRejection,
     {
         let mut this = self.as_mut().project();
@@ -190,14 +196,18 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
             _ => None,
         };
         let captured = captured.expect(CAPTURED);
-        match this.flight.run(|plan| plan.answer.answer(captured, failed, &plan.fallback)) {
+        let answer = this.flight.run(|plan| {
+            let Plan { fallback, answer, decide } = &**plan;
+            answer.answer(captured, failed, fallback, decide)
+        });
+        match answer {
             Ok(answer) => {
                 // The primary's call is dropped by this.
                 this.flight.run(|_| this.phase.set(Phase::Answering { answer, sent }));
                 self.poll_answer(cx)
             }
             Err(failed) => {
-                self.over(FallbackEnd::Failed);
+                self.over(FallbackEnd::Failed, || failed.as_ref().err()?.as_error());
                 Poll::Ready(failed)
             }
         }
@@ -205,24 +215,102 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
 
     fn poll_answer<T, E>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>>
     where
-        G: Future<Output = Result<T, E>>,
+        G: Future<Output = Result<T, E>> + Answering<E>,
         E: FromRejection,
     {
         let this = self.as_mut().project();
-        let PhaseProj::Answering { answer, sent } = this.phase.project() else { panic!("{RESOLVED}") };
-        let Poll::Ready(result) = this.flight.run(|_| answer.poll(cx)) else { return Poll::Pending };
-        // That a second service was not sent the request must not read as "nothing has happened".
-        let sent = *sent;
-        self.over(if result.is_ok() { FallbackEnd::Answered } else { FallbackEnd::Failed });
-        Poll::Ready(result.map_err(|error| if sent { error.sent_before() } else { error }))
+        let PhaseProj::Answering { mut answer, sent } = this.phase.project() else { panic!("{RESOLVED}") };
+        let Poll::Ready(result) = this.flight.run(|_| answer.as_mut().poll(cx)) else { return Poll::Pending };
+        match result {
+            Ok(value) => {
+                self.over(FallbackEnd::Answered, || None);
+                Poll::Ready(Ok(value))
+            }
+            Err(error) => {
+                let (first, sent) = (answer.first(), *sent);
+                Poll::Ready(Err(self.failed_twice(error, first, sent)))
+            }
+        }
     }
 
-    /// Drops the call or the answer, and then tells the end.
-    fn over(self: Pin<&mut Self>, end: FallbackEnd) {
+    /// Ends a call for which the fallback failed too. The error for the caller.
+    fn failed_twice<E: FromRejection>(
+        mut self: Pin<&mut Self>,
+        error: E,
+        first: Option<First<E>>,
+        sent: bool,
+    ) -> E {
+        let flight = self.as_mut().project().flight;
+        let (error, texts) = flight.run(|plan| {
+            // That a second service was not sent the request must not read as "nothing has happened".
+            let error = if sent { error.sent_before() } else { error };
+            match first {
+                Some(first) => both(error, first, plan.fallback.is_heard()),
+                None => (error, None),
+            }
+        });
+        self.over(FallbackEnd::Failed, || match &texts {
+            Some(texts) => Some(texts),
+            None => error.as_error(),
+        });
+        error
+    }
+
+    /// Drops the call or the answer, and then tells the end, with what the caller gets if that is an error.
+    fn over<'a>(
+        self: Pin<&mut Self>,
+        end: FallbackEnd,
+        error: impl FnOnce() -> Option<&'a (dyn StdError + 'static)>,
+    ) {
         let mut this = self.project();
-        let inside = this.flight.inside();
-        this.phase.set(Phase::Over);
-        inside.end(end);
+        let error = this.flight.run(|_| {
+            this.phase.set(Phase::Over);
+            error()
+        });
+        if let Some(started) = this.flight.take() {
+            this.flight.policy().fallback.ended(end, started, error);
+        }
+    }
+}
+
+/// The failure of the fallback, and of whom it stood in for: in one error, if its type has room for both; and as text
+/// for who listens, if it has not.
+fn both<E: FromRejection>(last: E, first: First<E>, heard: bool) -> (E, Option<FailedTwice>) {
+    let texts = heard.then(|| {
+        let first = match &first {
+            First::Error(error) => text(error),
+            First::Answer(said) => said.clone(),
+        };
+        FailedTwice::new(text(&last), first)
+    });
+    let first = match first {
+        First::Error(error) => Some(error),
+        First::Answer(said) => E::from_text(said),
+    };
+    let error = match first {
+        Some(first) => last.after(first),
+        None => last,
+    };
+    let tells_both = error.as_error().is_some_and(<dyn StdError>::is::<FailedTwice>);
+    (error, texts.filter(|_| !tells_both))
+}
+
+/// What an error says, with its sources.
+fn text<E: FromRejection>(error: &E) -> String {
+    let mut text = Described(error).to_string();
+    let sources = std::iter::successors(error.as_error().and_then(StdError::source), |&error| error.source());
+    for source in sources.take(16) {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+    }
+    text
+}
+
+struct Described<'a, E>(&'a E);
+
+impl<E: FromRejection> fmt::Display for Described<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Classify::<(), E>::describe(&Standard, Err(self.0), f)
     }
 }
 

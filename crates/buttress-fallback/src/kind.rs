@@ -25,6 +25,7 @@ const ELAPSED: &[(&str, Source)] = &[("elapsed_ms", Source::Elapsed)];
 
 const LINES: &[Line] = &[
     Line::debug("fallback answered", On::DoneAs(words::FALLBACK_SUCCESS)).fields(ELAPSED),
-    Line::error("fallback failed", On::DoneAs(words::FALLBACK_FAILURE)).fields(ELAPSED),
+    Line::error("fallback failed", On::DoneAs(words::FALLBACK_FAILURE))
+        .fields(&[("error", Source::Error), ("elapsed_ms", Source::Elapsed)]),
     Line::debug("stale answer given", On::Note(words::STALE)).fields(&[("age_ms", Source::Value)]),
 ];

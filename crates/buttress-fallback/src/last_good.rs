@@ -11,7 +11,7 @@ use buttress_kit::{KeyedMap, keyed::Keeper};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, Capture, Fallback,
+    Answer, Capture, Decide, Fallback,
     answer::{answer, through},
 };
 
@@ -80,11 +80,12 @@ where
         drop(self.stored.put(key, stored, &Evicted(fallback), since));
     }
 
-    fn answer(
+    fn answer<C: Decide<Res, Err>>(
         &self,
         key: K,
         failed: Result<Res, Err>,
         fallback: &Fallback,
+        _decide: &C,
     ) -> Result<Self::Future, Result<Res, Err>> {
         let (now, max_age) = (Instant::now().into_std(), fallback.max_age());
         let found = self.stored.find(&key, |stored| {

@@ -36,24 +36,27 @@
 //! | [`service`](FallbackLayer::service) | another service | the request again; that service `Clone` | owning |
 //! | [`last_good`](FallbackLayer::last_good) | the last good answer for the same key, marked stale | `Res: Clone` | through |
 //!
-//! *Through*: readiness is the inner service's own, a readied instance is called in place, and an error of
-//! `poll_ready` is passed on, because it means "discard this service". *Owning*: always ready; each call readies
-//! a clone of the primary inside its future, so that a primary that never gets ready, or is broken, is a failure
+//! A *through* layer lets readiness through: it is ready when the service inside is, calls the very instance that said
+//! so, and passes an error of `poll_ready` on, because that means "discard this service". An *owning* layer waits within
+//! its call: it is always ready, and each call readies a clone of the primary inside its future, so that a primary that never gets ready, or is broken, is a failure
 //! like any other and the second service answers. That one is readied only once it is needed. For the others,
 //! [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer) directly inside does the same.
 //!
 //! # What is handled
 //! By default a failure by the classifier's verdict, and every rejection: an open circuit, a full bulkhead, a
 //! timeout. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
-//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged. If the
-//! fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent something);
-//! if it has no answer (nothing stored, or too old; the request cannot be had again), the primary's failure is,
-//! unchanged.
+//! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged.
+//!
+//! If the fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent
+//! something). That of a second service brings the primary's failure along: as its `source()` in a `BoxError` (see
+//! [`FailedTwice`](buttress_core::FailedTwice)), and if it is a refusal, as what that ended in an
+//! [`Error`](buttress_core::Error). The event and the log line have both in any case. If the fallback has no answer
+//! (nothing stored, or too old; the request cannot be had again), the primary's failure is returned, unchanged.
 //!
 //! # What is told
 //! | event | when |
 //! |---|---|
-//! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
+//! | [`Done`](buttress_core::Event::Done) | a call ended, and with which error; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
 //! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
 //!
 //! # Settings
@@ -81,8 +84,8 @@ mod service;
 pub mod words;
 
 pub use crate::{
-    answer::{Answer, Capture, ForRequest, NoAnswer, Readiness, Value, With},
-    backup::ByService,
+    answer::{Answer, Answering, Capture, First, ForRequest, NoAnswer, Readiness, Value, With},
+    backup::{ByService, ByServiceFuture},
     config::{FallbackBuilder, FallbackConfig},
     decide::{Classified, Decide, Decision, HandleIf},
     fallback::{Fallback, FallbackSnapshot},

@@ -1,9 +1,9 @@
 use std::fmt;
 
-use buttress_core::{Applied, Classify, FromRejection, Standard, Verdict};
+use buttress_core::{Applied, Classify, FromRejection, Rejection, Standard, Verdict};
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::retry_after;
+use crate::{Refused, retry_after};
 
 /// What a response with this status and these headers says about the service.
 ///
@@ -52,12 +52,25 @@ where
 
 /// Classifies responses by [`verdict`], and errors as [`Standard`] does. Describes a response by its status, such as
 /// `503`.
+///
+/// A response that stands for a refusal by a stack inside ([`Refused`]) says nothing about the service if nothing was
+/// sent; otherwise its status counts, and a new try is left to that stack where that has given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpClassify;
 
 impl<B, E: FromRejection> Classify<Response<B>, E> for HttpClassify {
     fn classify(&self, outcome: Result<&Response<B>, &E>) -> Verdict {
+        if let Some(Refused(rejection)) = outcome.ok().and_then(refused) {
+            match rejection.verdict() {
+                Verdict::Failure { permanent: false, .. } => {}
+                says_so => return says_so,
+            }
+        }
         verdict_of(outcome, |response| (response.status(), response.headers()))
+    }
+
+    fn refusal<'a>(&self, response: &'a Response<B>) -> Option<&'a Rejection> {
+        refused(response).map(|refused| &refused.0)
     }
 
     fn describe(&self, outcome: Result<&Response<B>, &E>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,17 +83,22 @@ impl<B, E: FromRejection> Classify<Response<B>, E> for HttpClassify {
 
     fn applied(&self, outcome: Result<&Response<B>, &E>) -> Applied {
         match outcome {
+            Ok(response) if refused(response).is_some_and(|refused| !refused.0.was_sent()) => Applied::No,
             Ok(_) => Applied::Unknown,
             Err(error) => Classify::<(), E>::applied(&Standard, Err(error)),
         }
     }
 }
 
+fn refused<B>(response: &Response<B>) -> Option<&Refused> {
+    response.extensions().get()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use buttress_core::{BoxError, Code, Name, Rejection};
+    use buttress_core::{BoxError, Code, Name};
 
     use super::*;
 
@@ -137,5 +155,26 @@ mod tests {
         // It was read, and what was done before it was said is not known.
         let response = Response::builder().status(503).body(()).unwrap();
         assert_eq!(applied(Ok(&response)), Applied::Unknown);
+    }
+
+    #[test]
+    fn refusal_by_a_stack_inside_says_nothing_about_the_service_unless_it_was_sent() {
+        const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+        const LATE: &Code = &Code::timed_out("TIMEOUT");
+        let responded = |layer: crate::RespondLayer, rejection: Rejection| -> (Verdict, Applied) {
+            let response: Response<String> = layer.response_to(&BoxError::from(rejection));
+            let outcome = Ok::<_, &BoxError>(&response);
+            (HttpClassify.classify(outcome), HttpClassify.applied(outcome))
+        };
+        let name = Name::new("orders");
+        let layer = crate::RespondLayer::new();
+        let second = Duration::from_secs(1);
+        let refused = || Rejection::new(OPEN, &name);
+        assert_eq!(responded(layer, refused()), (Verdict::Ignore, Applied::No));
+        assert_eq!(responded(layer, refused().with_sent(true)), (Verdict::permanent(), Applied::Unknown));
+        let late = Rejection::timed_out(LATE, &name, second, second);
+        assert_eq!(responded(layer, late), (Verdict::retry_after(second), Applied::Unknown));
+        // By its status, as that of any other server.
+        assert_eq!(responded(layer.strip(), refused()), (Verdict::retry_after(second), Applied::Unknown));
     }
 }

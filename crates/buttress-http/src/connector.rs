@@ -12,7 +12,8 @@ pub fn connector<S>(stack: S) -> Connector<S> {
     Connector { stack }
 }
 
-/// A stack around a connector, its futures boxed; made by [`connector`]. A *through* layer.
+/// A stack around a connector, its futures boxed; made by [`connector`]. A *through* layer: it is ready
+/// when the connector inside is.
 #[derive(Clone, Copy, Debug)]
 pub struct Connector<S> {
     stack: S,

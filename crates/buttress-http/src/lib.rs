@@ -8,7 +8,8 @@
 //! - [`HttpReplay`], [`may_repeat`]: idempotent methods, and requests with an `Idempotency-Key`;
 //!   [`ReplayBodyLayer`] for bodies that are streams.
 //! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's
-//!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500.
+//!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500. What is around it knows such an
+//!   answer from the server's own failures ([`Refused`]).
 //! - [`connector`]: a stack around a connector, for hyper-util's client.
 //!
 //! ```
@@ -29,6 +30,10 @@
 //! assert_eq!(answer.body(), "CIRCUIT_OPEN");
 //! # });
 //! ```
+//!
+//! A retry, as every other policy, is done with a call once there are status and headers: a *response's* body that breaks
+//! off later is not retried. What has to be retried with its body is read inside of the attempt:
+//! `retry.call(|| async { let answer = send().await?; .. answer.into_body().collect().await?.to_bytes() .. })`.
 //!
 //! An upload of unknown length, retried; the last attempt sends what the first one has read, and the rest:
 //!
@@ -76,6 +81,6 @@ pub use crate::{
     classify::{HttpClassify, verdict, verdict_of},
     connector::{Connecting, Connector, connector},
     replay::{HttpReplay, ReplayBodyLayer, ReplayBodyService, may_repeat},
-    respond::{RespondFuture, RespondLayer, RespondService},
+    respond::{Refused, RespondFuture, RespondLayer, RespondService},
     retry_after::retry_after,
 };

@@ -57,7 +57,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// | any other | up to `max_bytes`, while a further attempt may want it; beyond, no further attempt |
 ///
 /// The error of an attempt that cannot be followed comes out unchanged, and the retry counts it as
-/// `not_replayable`. A *through* layer.
+/// `not_replayable`. A *through* layer: it is ready when the service inside is.
 ///
 /// ```
 /// # tokio_test::block_on(async {

@@ -21,17 +21,28 @@ use tower_service::Service;
 /// | error | status |
 /// |---|---|
 /// | rejection of the class [`Refused`](Class::Refused): open circuit, bulkhead, exhausted retries | 503 |
-/// | of the class [`TooMany`](Class::TooMany): rate limit | 429 |
+/// | of the class [`TooMany`](Class::TooMany): this caller asks too much | 429 |
 /// | of the class [`TimedOut`](Class::TimedOut): time-outs | 504 |
 /// | any error that is no rejection | 500 |
 ///
 /// Whatever stands for a rejection has a `Retry-After` in whole seconds, rounded up and never 0: the rejection's own,
 /// else the layer's ([`retry_after`](Self::retry_after), default 1 s), as for time-outs, which cannot know. The body is the rejection's code as plain text;
-/// neither policy names nor error texts go out. A *through* layer: readiness is the inner service's own.
+/// neither policy names nor error texts go out. A *through* layer: it is ready when the service inside is.
+///
+/// Within the process the response is known to be a refusal of ours, by [`Refused`] among its extensions: what is around
+/// this stack does not take it for a failure of the server, unless this one [strips](Self::strip) it.
+///
+/// In a handler whose client was refused, [`response_to`](Self::response_to) makes the same response.
 #[derive(Clone, Copy, Debug)]
 pub struct RespondLayer {
     retry_after: Option<Duration>,
+    strip: bool,
 }
+
+/// Among the extensions of a response: it stands for this refusal, or for the end of a call that took too long. Put there
+/// by [`RespondLayer`], read by [`HttpClassify`](crate::HttpClassify). It does not go over the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub Rejection);
 
 impl Default for RespondLayer {
     fn default() -> Self {
@@ -42,13 +53,37 @@ impl Default for RespondLayer {
 impl RespondLayer {
     /// Makes the layer.
     pub const fn new() -> Self {
-        Self { retry_after: Some(Duration::from_secs(1)) }
+        Self { retry_after: Some(Duration::from_secs(1)), strip: false }
     }
 
     /// What `Retry-After` says where the rejection does not know; `None`: nothing.
     pub const fn retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
+    }
+
+    /// Leaves [`Refused`] out: whatever is around this stack counts its refusals as failures of the server, by their
+    /// status. As [`LiftErrorsLayer::strip`](buttress_core::LiftErrorsLayer::strip) does for errors.
+    pub const fn strip(mut self) -> Self {
+        self.strip = true;
+        self
+    }
+
+    /// The response that stands for an error: for handlers that call a stack of their own.
+    ///
+    /// ```
+    /// use buttress_core::{BoxError, Code, Name, Rejection};
+    /// use buttress_http::{Refused, RespondLayer};
+    /// use http::Response;
+    ///
+    /// const OPEN: &Code = &Code::refused("CIRCUIT_OPEN");
+    /// let error = BoxError::from(Rejection::new(OPEN, &Name::new("orders")));
+    /// let response: Response<String> = RespondLayer::new().response_to(&error);
+    /// assert_eq!(response.status(), 503);
+    /// assert_eq!(response.extensions().get::<Refused>().unwrap().0.policy(), "orders");
+    /// ```
+    pub fn response_to<E: FromRejection, B: From<String>>(self, error: &E) -> Response<B> {
+        self.answer(error.rejection())
     }
 
     fn answer<B: From<String>>(self, rejection: Option<&Rejection>) -> Response<B> {
@@ -63,6 +98,9 @@ impl RespondLayer {
         if let Some(wait) = rejection.and_then(|rejection| rejection.retry_after().or(self.retry_after)) {
             let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        if let Some(rejection) = rejection.filter(|_| !self.strip) {
+            response.extensions_mut().insert(Refused(rejection.clone()));
         }
         response
     }

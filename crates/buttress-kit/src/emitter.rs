@@ -21,7 +21,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, Kind, Levels, Name, Outcome, OwnedEvent, Recorder, Rejection, Word, observe};
+use buttress_core::{
+    Event, Kind, Levels, Name, Note, Outcome, OwnedEvent, Recorder, Rejection, Word, observe,
+};
 
 use self::{
     raised::Telling,
@@ -149,6 +151,12 @@ impl Emitter {
     /// and [`deliver`](Self::deliver) without it.
     pub fn later(&self, event: OwnedEvent) {
         self.put(event, true);
+    }
+
+    /// Tells a note of what happened with no lock held, such as a reset.
+    pub fn note(&self, note: Note) {
+        self.later(OwnedEvent::Note(note));
+        self.deliver();
     }
 
     /// As [`later`](Self::later), of which subscribers get no copy: housekeeping.

@@ -15,7 +15,7 @@ pub type Data<'a> = Box<dyn erased_serde::Serialize + 'a>;
 
 /// What registry, reload, health, pages and command line treat all policies by. Each handle implements it.
 ///
-/// A handle's own methods are typed and come first; the names here differ from theirs.
+/// A handle's own methods are typed and come first; [`handle_methods!`](crate::handle_methods) passes on to them.
 pub trait Handle: AsAny + Send + Sync + 'static {
     /// What handles of this type are.
     fn pattern() -> Kind
@@ -61,6 +61,91 @@ pub trait Handle: AsAny + Send + Sync + 'static {
         prepared.commit()();
         Ok(())
     }
+}
+
+/// Writes the methods of [`Handle`] that only pass on to what every handle has itself: `name`, `snapshot`, `config`,
+/// `reset` and `events`. Takes the pattern's kind, and then, if it has several forms, what this one is.
+///
+/// ```
+/// use buttress_core::{ConfigError, KindData, Name};
+/// use buttress_kit::{Events, Handle, Live, Prepared, handle::Patch};
+/// # use buttress_core::Kind;
+/// # use buttress_kit::{Emitter, Listeners};
+/// # use std::sync::Arc;
+/// # buttress_kit::settings! {
+/// #     /// The settings of a gate.
+/// #     pub struct GateConfig, builder GateBuilder {
+/// #         /// How wide.
+/// #         pub width: u32 = 3,
+/// #     }
+/// # }
+/// # impl GateConfig { fn validate(&self) -> Result<(), ConfigError> { Ok(()) } }
+///
+/// static KIND: KindData = KindData::new("gate");
+///
+/// #[derive(Clone)]
+/// struct Gate {
+///     settings: Arc<Live<GateConfig>>,
+///     // ..
+/// #   emitter: Emitter,
+/// }
+/// # impl Gate {
+/// #     fn name(&self) -> &Name { self.emitter.name() }
+/// #     fn snapshot(&self) -> u32 { 7 }
+/// #     fn config(&self) -> GateConfig { self.settings.get() }
+/// #     fn reset(&self) {}
+/// #     fn events(&self) -> Events { self.emitter.events() }
+/// # }
+///
+/// impl Handle for Gate {
+///     buttress_kit::handle_methods!(&KIND);
+///
+///     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+///         self.settings.prepare(patch, |_, _| (), || ())
+///     }
+/// }
+/// # let emitter = Emitter::new(&KIND, "front".into(), &Listeners::default());
+/// # let gate = Gate { settings: Arc::new(Live::new(GateConfig::default(), emitter.clone())), emitter };
+/// # let gate: Arc<dyn Handle> = Arc::new(gate);
+/// # assert_eq!((gate.kind(), gate.name().as_str()), (&KIND, "front"));
+/// # assert_eq!(serde_json::to_string(&gate.snapshot_data()).unwrap(), "7");
+/// # assert_eq!(serde_json::to_string(&gate.config_data()).unwrap(), "{\"width\":3}");
+/// ```
+#[macro_export]
+macro_rules! handle_methods {
+    ($kind:expr) => {
+        $crate::handle_methods!($kind, |_this| $kind);
+    };
+    ($pattern:expr, |$this:ident| $kind:expr) => {
+        fn pattern() -> $crate::buttress_core::Kind {
+            $pattern
+        }
+
+        fn kind(&self) -> $crate::buttress_core::Kind {
+            let $this = self;
+            $kind
+        }
+
+        fn name(&self) -> &$crate::buttress_core::Name {
+            self.name()
+        }
+
+        fn snapshot_data(&self) -> $crate::handle::Data<'_> {
+            Box::new(self.snapshot())
+        }
+
+        fn config_data(&self) -> $crate::handle::Data<'_> {
+            Box::new(self.config())
+        }
+
+        fn reset(&self) {
+            self.reset();
+        }
+
+        fn events(&self) -> $crate::Events {
+            self.events()
+        }
+    };
 }
 
 /// Whether the calls of a policy get through.

@@ -4,7 +4,7 @@
 //! `buttress` has all you need. Here are:
 //!
 //! - [`call`]: the guard of a call under way; [`Guarded`], [`ThroughLayer`]: future, layer and service of patterns that
-//!   only admit or refuse.
+//!   only admit or refuse; [`ByKey`]: one of them for each key.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
 //! - [`Registry`]: policies of all patterns, by kind and name.
 //! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
@@ -20,6 +20,7 @@ extern crate self as buttress_kit;
 
 mod backoff;
 mod budget;
+mod by_key;
 pub mod call;
 mod chance;
 pub mod duration;
@@ -45,13 +46,17 @@ mod turn;
 pub mod wakers;
 
 #[doc(hidden)]
-pub use {buttress_core, erased_serde, serde};
+pub use {buttress_core, erased_serde};
+
+/// So that a layer of your own can derive what its snapshot needs: `#[serde(crate = "buttress_kit::serde")]`.
+pub use serde;
 
 #[doc(hidden)]
 pub use crate::settings::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
-    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    budget::{Budget, BudgetConfig, TokenBudgetConfig, Withdrawal},
+    by_key::{ByKey, ByRef, PerKey, WithKey},
     chance::Chance,
     emitter::Emitter,
     events::Events,

@@ -21,6 +21,13 @@ impl Listeners {
         self.observe(move |_: Kind, _: &Name| Some(recorder.clone()));
     }
 
+    /// As [`on_event`](Self::on_event), for a closure that does not want the time that calls took: no call reads the
+    /// clock for it.
+    pub fn on_event_untimed(&mut self, listen: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+        let recorder: Arc<dyn Recorder> = Arc::new(Untimed(listen));
+        self.observe(move |_: Kind, _: &Name| Some(recorder.clone()));
+    }
+
     /// The recorders that observers have for this policy.
     pub(crate) fn attach<'a>(
         &'a self,
@@ -28,6 +35,14 @@ impl Listeners {
         name: &'a Name,
     ) -> impl Iterator<Item = Arc<dyn Recorder>> + 'a {
         self.observers.iter().filter_map(move |one| crate::recorders::attached(&**one, kind, name))
+    }
+}
+
+struct Untimed<F>(F);
+
+impl<F: Fn(&Event<'_>) + Send + Sync + 'static> Recorder for Untimed<F> {
+    fn record(&self, event: &Event<'_>) {
+        (self.0)(event);
     }
 }
 

@@ -32,6 +32,57 @@ const MAX_NAMES: usize = 10_000;
 /// It is for names that the program knows. No name may come from a request; if one does after all, at most 10 000 are
 /// made, or [another number](Self::with_max_names). For keys of requests there are policies by key, which forget what
 /// is idle.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use buttress_core::{ConfigError, Kind, KindData, Name};
+/// # use buttress_kit::{Emitter, Events, Handle, Live, One, Prepared, handle::{Data, Patch}};
+/// # buttress_kit::settings! {
+/// #     /// The settings of a gate.
+/// #     pub struct GateConfig, builder GateBuilder {
+/// #         /// How wide.
+/// #         pub width: u32 = 3,
+/// #     }
+/// # }
+/// # impl GateConfig { fn validate(&self) -> Result<(), ConfigError> { Ok(()) } }
+/// # impl GateBuilder {
+/// #     fn build(self) -> Result<Gate, ConfigError> {
+/// #         let (config, emitter) = self.parts.checked(&KIND)?;
+/// #         Ok(Gate(Arc::new((Live::new(config, emitter.clone()), emitter))))
+/// #     }
+/// # }
+/// # static KIND: KindData = KindData::new("gate");
+/// # #[derive(Clone)]
+/// # struct Gate(Arc<(Live<GateConfig>, Emitter)>);
+/// # impl Gate {
+/// #     fn builder(name: impl Into<Name>) -> GateBuilder { GateBuilder::<One>::new(name) }
+/// #     fn config(&self) -> GateConfig { self.0.0.get() }
+/// # }
+/// # impl Handle for Gate {
+/// #     fn pattern() -> Kind { &KIND }
+/// #     fn kind(&self) -> Kind { &KIND }
+/// #     fn name(&self) -> &Name { self.0.1.name() }
+/// #     fn snapshot_data(&self) -> Data<'_> { Box::new(self.config()) }
+/// #     fn config_data(&self) -> Data<'_> { Box::new(self.config()) }
+/// #     fn reset(&self) {}
+/// #     fn events(&self) -> Events { self.0.1.events() }
+/// #     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
+/// #         self.0.0.prepare(patch, |_, _| (), || ())
+/// #     }
+/// # }
+/// use buttress_kit::Registry;
+///
+/// let registry = Registry::new();
+/// let north = registry.get_or_create("north", |name| Gate::builder(name).width(2).build())?;
+/// let found: Option<Gate> = registry.get("north");
+/// assert!(found.is_some());
+///
+/// let patch = toml::Deserializer::parse("[gate.north]\nwidth = 5\n[gate.south]\nwidth = 6")?;
+/// let patched = registry.apply(patch)?;
+/// assert_eq!((patched.changed, &*patched.unknown), (1, &["gate.south".to_owned()][..]));
+/// assert_eq!(north.config().width, 5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Registry {
     shared: Arc<Shared>,
 }

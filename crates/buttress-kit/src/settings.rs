@@ -369,6 +369,9 @@ pub(crate) fn first_line(why: &impl fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
+    // What a pattern's crate exports.
+    #![allow(dead_code, unreachable_pub)]
+
     use serde_json::json;
 
     use super::*;

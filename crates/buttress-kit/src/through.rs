@@ -49,7 +49,7 @@ impl<Req, P: Admits> Finds<Req> for P {
     }
 }
 
-/// Puts a policy before every service it wraps. A *through* layer: readiness is the inner service's own.
+/// Puts a policy before every service it wraps. A *through* layer: it is ready when the service inside is.
 #[derive(Clone, Debug)]
 pub struct ThroughLayer<P> {
     policy: P,

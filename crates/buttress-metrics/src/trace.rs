@@ -26,7 +26,7 @@
 //! | `not retried` | retry | DEBUG | `reason` |
 //! | `queue cleared` | bulkhead | WARN | `count` |
 //! | `fallback answered` | fallback | DEBUG | `elapsed_ms` |
-//! | `fallback failed` | fallback | ERROR | `elapsed_ms` |
+//! | `fallback failed` | fallback | ERROR | `error`, `elapsed_ms` |
 //! | `stale answer given` | fallback | DEBUG | `age_ms` |
 //!
 //! The target of a line is `buttress::` and the name of its kind, so that `RUST_LOG=buttress::breaker=debug` works. No

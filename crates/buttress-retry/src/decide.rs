@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use buttress_core::{Class, FailureKind, Outcome, Rejection, Verdict, Word};
-use buttress_kit::BackoffState;
+use buttress_kit::{BackoffState, Withdrawal};
 
 use crate::{RetryAfter, RetryConfig, words};
 
@@ -19,8 +19,10 @@ pub(crate) struct Call {
     pub(crate) max_attempts: u32,
     /// An attempt before the present one may have reached the service.
     pub(crate) sent: bool,
-    /// The failure after which the budget granted the present attempt; `None` if the budget counts no retry.
-    pub(crate) retried: Option<FailureKind>,
+    /// What the budget granted the present attempt; `None` if it counts no retry.
+    pub(crate) retried: Option<Withdrawal>,
+    /// What it granted the next one, while that is waited for.
+    pub(crate) granted: Option<Withdrawal>,
     pub(crate) backoff: BackoffState,
 }
 
@@ -106,16 +108,16 @@ impl Call {
             (_, None) => config.backoff.next(&mut self.backoff, unit),
         }
     }
-}
 
-/// How a call ended after so many attempts, in the words of retries.
-pub(crate) const fn result(attempts: u32, outcome: Outcome) -> Word {
-    match (outcome, attempts > 1) {
-        (Outcome::Cancelled, _) => outcome.as_str(),
-        (Outcome::Success, false) => words::SUCCESSFUL_WITHOUT_RETRY,
-        (Outcome::Success, true) => words::SUCCESSFUL_WITH_RETRY,
-        (_, false) => words::FAILED_WITHOUT_RETRY,
-        (_, true) => words::FAILED_WITH_RETRY,
+    /// How a call ended, in the words of retries.
+    pub(crate) const fn result(&self, outcome: Outcome) -> Word {
+        match (outcome, self.attempt > 1) {
+            (Outcome::Cancelled, _) => outcome.as_str(),
+            (Outcome::Success, false) => words::SUCCESSFUL_WITHOUT_RETRY,
+            (Outcome::Success, true) => words::SUCCESSFUL_WITH_RETRY,
+            (_, false) => words::FAILED_WITHOUT_RETRY,
+            (_, true) => words::FAILED_WITH_RETRY,
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use buttress_core::{
-    Event, FailureKind, Level, Levels, Note, Outcome, OwnedEvent, Value,
+    Event, FailureKind, Level, Levels, Note, Outcome, Value,
     context::{self, EnteredAttempt, EnteredDeadline},
 };
-use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
 use crate::{
@@ -89,6 +89,7 @@ impl Engine {
             max_attempts: self.max_attempts.load(Relaxed),
             sent: false,
             retried: None,
+            granted: None,
             backoff: BackoffState::default(),
         }
     }
@@ -168,7 +169,7 @@ impl Engine {
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = self.budget.as_ref().filter(|_| failed.was_sent());
         if let Some(budget) = budget {
-            budget.failed(call.retried.take());
+            budget.failed(call.retried.take().map(Withdrawal::failure));
         }
         if call.is_last() {
             return Err(Stop::MaxAttempts);
@@ -185,12 +186,11 @@ impl Engine {
         decide::fits(delay, now, call.deadline_in_force())?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {
-            let granted = budget.try_withdraw_after(failed.kind, now);
+            call.granted = budget.withdraw(failed.kind, now);
             self.tell_budget();
-            if !granted {
+            if call.granted.is_none() {
                 return Err(Stop::Budget);
             }
-            call.retried = Some(failed.kind);
         }
         Ok(delay)
     }
@@ -216,6 +216,9 @@ impl Engine {
     /// The call goes on with another attempt.
     pub(crate) fn advance(&self, call: &mut Call) {
         call.attempt = call.attempt.saturating_add(1);
+        if let Some(granted) = call.granted.take() {
+            call.retried = Some(granted);
+        }
         self.retries.fetch_add(1, Relaxed);
     }
 
@@ -232,29 +235,30 @@ impl Engine {
     #[inline]
     pub(crate) fn end(&self, call: &Call, outcome: Outcome) {
         if self.is_heard() {
-            // Not the call itself: it would be copied whole for each call that ends unheard.
-            self.tell_end(call.started, call.attempt, call.retried, outcome);
+            self.tell_end(call, outcome);
         }
     }
 
-    fn tell_end(
-        &self,
-        started: Option<Instant>,
-        attempts: u32,
-        retried: Option<FailureKind>,
-        outcome: Outcome,
-    ) {
+    fn tell_end(&self, call: &Call, outcome: Outcome) {
+        let retried = call.retried.map(Withdrawal::failure);
         match &self.budget {
             Some(budget) if outcome == Outcome::Success => {
                 budget.succeeded(retried);
-                self.tell_budget_now_and_then(started);
+                self.tell_budget_now_and_then(call.started);
             }
-            Some(budget) => budget.ended(retried),
+            Some(budget) => {
+                // It ends in a wait: the attempt that was granted is not made.
+                if let Some(granted) = call.granted {
+                    budget.refund(granted, Instant::now().into_std());
+                    self.tell_budget();
+                }
+                budget.ended(retried);
+            }
             None => {}
         }
-        let started = started.filter(|_| self.emitter.is_timed());
+        let started = call.started.filter(|_| self.emitter.is_timed());
         let elapsed = started.map(|started| started.elapsed());
-        self.emitter.done(outcome, decide::result(attempts, outcome), elapsed, false, attempts, None);
+        self.emitter.done(outcome, call.result(outcome), elapsed, false, call.attempt, None);
     }
 
     /// Tells what is left of the budget.
@@ -280,8 +284,7 @@ impl Engine {
     pub(crate) fn reset(&self) {
         self.retries.store(0, Relaxed);
         self.stopped.iter().for_each(|count| count.store(0, Relaxed));
-        self.emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        self.emitter.deliver();
+        self.emitter.note(Note::new(Note::RESET));
     }
 
     pub(crate) fn snapshot(&self) -> RetrySnapshot {

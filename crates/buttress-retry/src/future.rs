@@ -24,8 +24,8 @@ pin_project! {
     /// Resolves as the attempt does that succeeded, or was the last.
     ///
     /// # Cancellation
-    /// Dropping it drops the running attempt, or the timer of the wait. A retry that was taken out of the budget
-    /// stays taken: the wait had been granted.
+    /// Dropping it drops the running attempt, or the timer of the wait. A retry that was taken out of the budget and is
+    /// waited for is given back.
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryFuture<S, Req, C, R>
     where

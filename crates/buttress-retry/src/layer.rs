@@ -26,6 +26,10 @@ impl Retry {
     ///
     /// Strategies other than the default ones are set on the layer: [`RetryLayer::call`].
     ///
+    /// For one policy alone. The error of `attempt` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
     /// # Cancellation
     /// Dropping the future drops the running attempt, or the wait for the next one.
     #[inline]

@@ -11,7 +11,7 @@
 //! let retry = Retry::builder("payments")
 //!     .max_attempts(3) // calls, the first included
 //!     .backoff(Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full))
-//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, and ten a second in any case
+//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, or ten a second if that is more
 //!     .build()?;
 //!
 //! let calls = std::sync::atomic::AtomicU32::new(0);
@@ -33,10 +33,11 @@
 //! Inside the time-out for the whole call, outside of all that each attempt should pass through again:
 //! `total timeout > retry > breaker > bulkhead > attempt timeout > service`.
 //!
-//! A *through* layer for the first attempt: readiness is the inner service's own, and the instance that was polled
-//! ready is called in place. *Owning* for the others: they are made by a clone, which readies itself within the
-//! future and holds no reservation while it waits. Readiness that fails between attempts ends the call. A call ends
-//! with its response: a body that breaks off afterwards is not retried.
+//! For the first attempt a *through* layer, one that lets readiness through: it is ready when the service inside is,
+//! and calls the very instance that said so. For the others an *owning* layer, one that waits within its call: they are
+//! made by a clone of its own, which is readied inside the future and holds no reservation during the wait. Readiness
+//! that fails between attempts ends the call. A call ends with its response: a body that breaks off afterwards is not
+//! retried. To cover it, read it inside of the attempt, in [`Retry::call`].
 //!
 //! # What is retried
 //! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error

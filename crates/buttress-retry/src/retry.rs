@@ -1,10 +1,7 @@
 use std::{fmt, sync::Arc};
 
-use buttress_core::{ByClone, ConfigError, Kind, Name, Standard};
-use buttress_kit::{
-    Budget, Chance, Events, Handle, Prepared,
-    handle::{Data, Patch},
-};
+use buttress_core::{ByClone, ConfigError, Name, Standard};
+use buttress_kit::{Budget, Chance, Events, Handle, Prepared, handle::Patch};
 
 use crate::{KIND, RetryBuilder, RetryConfig, RetrySnapshot, engine::Engine, policy::Policy};
 
@@ -85,8 +82,17 @@ impl Retry {
     /// If a setting cannot work, and if `budget` is another than the one the policy was built with: what was paid
     /// into a budget cannot move. The old settings then stay.
     pub fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut RetryConfig)) -> Result<(), ConfigError> {
         let engine = self.engine();
-        engine.live.replace(config, |_, next| engine.apply(next))
+        engine.live.change(change, |_, next| engine.apply(next))
     }
 
     fn engine(&self) -> &Engine {
@@ -95,33 +101,7 @@ impl Retry {
 }
 
 impl Handle for Retry {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         let engine = self.engine();

@@ -1,6 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use buttress_core::{ConfigError, Event, Kind, Name, Outcome, Recorder, config};
+use buttress_core::{ConfigError, Event, Outcome, config};
 
 buttress_kit::settings! {
     /// The settings of a timeout, as plain data.
@@ -36,18 +36,11 @@ impl TimeoutBuilder {
     where
         F: Fn(Duration) + Send + Sync + 'static,
     {
-        let recorder: Arc<dyn Recorder> = Arc::new(OnTimeoutOnly(listen));
-        self.parts.observe(move |_: Kind, _: &Name| Some(recorder.clone()));
+        self.parts.listeners.on_event_untimed(move |event| {
+            if let Event::Done { outcome: Outcome::TimedOut, elapsed, .. } = *event {
+                listen(elapsed.unwrap_or_default());
+            }
+        });
         self
-    }
-}
-
-struct OnTimeoutOnly<F>(F);
-
-impl<F: Fn(Duration) + Send + Sync + 'static> Recorder for OnTimeoutOnly<F> {
-    fn record(&self, event: &Event<'_>) {
-        if let Event::Done { outcome: Outcome::TimedOut, elapsed, .. } = *event {
-            (self.0)(elapsed.unwrap_or_default());
-        }
     }
 }

@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A timer noticed later than this after its time was held up: the process was stopped, or starved of CPU.
-/// As long is given to what was held up with it, for an answer that is there already to arrive.
+/// As long is given to what was held up with it, for an answer that is there already to arrive. Once: a runtime that
+/// blocks over and over notices the end of that a block later, so that the call lasts at most twice as long as if it had
+/// ended when its limit was noticed. What it holds meanwhile is short just then.
 const STALL: Duration = Duration::from_millis(10);
-/// How often that is given, while the stall goes on.
-const GRACES: u8 = 3;
 const RESOLVED: &str = "polled after it resolved";
 
 pin_project! {
@@ -46,7 +46,7 @@ pin_project! {
 pin_project! {
     #[project = PhaseProj]
     enum Phase<F> {
-        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graces: u8 },
+        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graced: bool },
         // The rejection is made at the first poll.
         Refused,
         Over,
@@ -61,7 +61,7 @@ impl<F, A> TimeoutFuture<F, A> {
         deadline: Deadline,
         answer: A,
     ) -> Self {
-        let phase = Phase::Calling { call, timer: None, graces: GRACES };
+        let phase = Phase::Calling { call, timer: None, graced: false };
         Self { phase, flight: entered.in_flight(timeout.shared.clone()), deadline, answer }
     }
 
@@ -73,6 +73,10 @@ impl<F, A> TimeoutFuture<F, A> {
 
 impl Timeout {
     /// Runs `op` within the limit: for what cannot be a service. The time starts now.
+    ///
+    /// For one policy alone. The error of `op` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
     ///
     /// ```
     /// # mod buttress { pub use {buttress_core::*, buttress_timeout::*}; }
@@ -196,8 +200,8 @@ impl<F, A> TimeoutFuture<F, A> {
     {
         let mut this = self.as_mut().project();
         match this.phase.as_mut().project() {
-            PhaseProj::Calling { call, timer, graces } => {
-                let waited = ready!(wait(call, timer, graces, this.flight, this.deadline, had_budget, cx));
+            PhaseProj::Calling { call, timer, graced } => {
+                let waited = ready!(wait(call, timer, graced, this.flight, this.deadline, had_budget, cx));
                 match waited {
                     Waited::Returned(Ok(value)) => {
                         self.over(Outcome::Success);
@@ -257,7 +261,7 @@ enum Waited<T> {
 fn wait<F: Future>(
     mut call: Pin<&mut F>,
     mut timer: Pin<&mut Option<Sleep>>,
-    graces: &mut u8,
+    graced: &mut bool,
     flight: &mut InFlight<Arc<Shared>>,
     deadline: &mut Deadline,
     had_budget: bool,
@@ -269,7 +273,7 @@ fn wait<F: Future>(
     let until = Instant::from_std(at);
     if let Some(sleep) = timer.as_mut().as_pin_mut() {
         // Polled in another context since, which has an earlier deadline. A grace that was given stays.
-        if *graces == GRACES && until < sleep.deadline() {
+        if !*graced && until < sleep.deadline() {
             sleep.reset(until);
         }
     }
@@ -284,8 +288,8 @@ fn wait<F: Future>(
             return Poll::Ready(Waited::Returned(result));
         }
         let now = Instant::now();
-        if *graces > 0 && extended(timer.as_mut(), now) {
-            *graces = graces.saturating_sub(1);
+        if !*graced && extended(timer.as_mut(), now) {
+            *graced = true;
             continue;
         }
         return Poll::Ready(Waited::TimeIsUp { at, now: now.into_std() });

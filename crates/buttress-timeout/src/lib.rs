@@ -1,4 +1,4 @@
-//! Ends calls that take too long: in total, per attempt, per request, by name.
+//! Ends calls that take too long: in total, per attempt, per request.
 //!
 //! A timeout starts when `call` is called and drops the inner future when its limit is reached.
 //!
@@ -34,23 +34,24 @@
 //! - As proof that nothing happened. The request was sent, and the rejection says so.
 //!
 //! # Place in a stack
-//! A *through* layer: readiness is the inner service's own, and a readied instance is called in place. The same
-//! layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
+//! A *through* layer, one that lets readiness through: it is ready when the service inside is, and calls the very
+//! instance that said so. The same layer serves twice: outside of retry it is the **total** timeout, inside of it the timeout of **each
 //! attempt**. Outside to inside: fallback, total timeout, retry, breaker, bulkhead, timeout of an attempt.
 //!
 //! # What it covers
 //! - `call`, from the moment it is called, and not the wait for readiness before it. If that wait must be bounded
-//!   too, put an owning layer inside (a bulkhead, or
-//!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer)): it is ready at once and waits within its `call`.
+//!   too, put an *owning* layer inside, one that is ready at once and waits within its `call`: a bulkhead, or
+//!   [`ReadyInCallLayer`](buttress_core::ReadyInCallLayer).
 //! - The response as the service returns it. A body that is streamed later is not covered.
 //!
 //! # Who wins
 //! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
 //! reached, also when both are noticed at once: the inner future is polled before the timer and once more after
 //! it. A timer that is noticed more than 10 ms late was held up, by a process that was stopped or starved of
-//! CPU. The answer may have been held up with it, on its way through other tasks: it gets 10 ms more to arrive,
-//! up to three times while the stall goes on. Paused time that a test moves is no stall: there the call ends at the
-//! first poll past its limit.
+//! CPU. The answer may have been held up with it, on its way through other tasks: it gets 10 ms more to arrive, once.
+//! In a runtime that blocks over and over a limit is late, as every timer is, and by that at most twice as late as
+//! tokio's own time-out. Paused time that a test moves is no stall: there the call ends at the first poll past its
+//! limit.
 //!
 //! # The deadline travels
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
@@ -92,7 +93,6 @@ mod deadline;
 mod future;
 mod kind;
 mod layer;
-mod named;
 mod race;
 mod service;
 mod strategy;
@@ -104,7 +104,6 @@ pub use crate::{
     future::TimeoutFuture,
     kind::KIND,
     layer::TimeoutLayer,
-    named::Timeouts,
     race::{NOTHING_TO_RACE, Race, race},
     service::TimeoutService,
     strategy::{Configured, LimitOf, OnTimeout, Refuse, Value},

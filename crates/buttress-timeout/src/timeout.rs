@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use buttress_core::{ConfigError, Kind, Name, Note, Outcome, OwnedEvent, Rejection, context};
+use buttress_core::{ConfigError, Name, Note, Outcome, Rejection, context};
 use buttress_kit::{
     Emitter, Events, Handle, Live, Prepared,
     call::{Begun, Ends, Entered, begin},
-    handle::{Data, Patch},
+    handle::Patch,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -81,11 +81,15 @@ impl Timeout {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: TimeoutConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))
+        self.update(|now| *now = config)
     }
 
-    /// Changes some settings; of two changes at once, both count. `change` runs with the settings locked.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut TimeoutConfig)) -> Result<(), ConfigError> {
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut TimeoutConfig)) -> Result<(), ConfigError> {
         self.shared.settings.change(change, |_, next| self.shared.take(next))
     }
 
@@ -106,8 +110,7 @@ impl Timeout {
         for count in [failures, timeouts, cancelled, refused] {
             count.store(0, Relaxed);
         }
-        emitter.later(OwnedEvent::Note(Note::new(Note::RESET)));
-        emitter.deliver();
+        emitter.note(Note::new(Note::RESET));
     }
 
     /// Owned copies of this policy's refusals and resets, from now on.
@@ -246,33 +249,7 @@ impl Shared {
 }
 
 impl Handle for Timeout {
-    fn pattern() -> Kind {
-        &KIND
-    }
-
-    fn kind(&self) -> Kind {
-        &KIND
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KIND);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         self.shared.settings.prepare(patch, |_, next| self.shared.take(next), || ())

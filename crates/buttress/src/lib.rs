@@ -15,9 +15,14 @@
 //! | a limit for each attempt | `.attempt_timeout(..)` | `Timeout` |
 //! | an error type that can carry refusals | `.lift_errors()` or `.typed_errors()` | none |
 //!
-//! A handle is made once, cheap to clone, and shared by all services its layers wrap. What is no service is called
-//! through it: `handle.call(|| async { .. })`. The first page of each pattern's module says what it does, when not
-//! to use it, and its defaults.
+//! A handle is made once, cheap to clone, and shared by all services its layers wrap. The first page of each pattern's
+//! module says what it does, when not to use it, and its defaults.
+//!
+//! A plain function runs through the same list, which ends in `.functions()` then: `stack.run(async || ..)`, see
+//! [`Run`]. For one policy alone: `handle.call(async || ..)`.
+//!
+//! [What the compiler says](https://github.com/buttress-rs/buttress/blob/main/docs/compiler-says.md) of mistakes is there
+//! by the first lines of its messages.
 //!
 //! ```
 //! # #[cfg(feature = "default")]
@@ -70,7 +75,7 @@ pub use buttress_core::{
 };
 pub use buttress_kit::{
     Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
-    TokenBudgetConfig, duration,
+    Patched, Registry, RegistryHealth, TokenBudgetConfig, duration,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.
@@ -111,7 +116,7 @@ pub use buttress_test as test;
 pub use buttress_timeout as timeout;
 
 #[cfg(feature = "breaker")]
-pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]
@@ -139,6 +144,11 @@ struct MetricsPage;
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../docs/first-outage.md")]
 struct FirstOutage;
+
+/// The code of the page on retry budgets, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/budgets.md")]
+struct BudgetsPage;
 
 #[cfg(all(test, feature = "default"))]
 mod tests {

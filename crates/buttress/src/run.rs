@@ -1,7 +1,12 @@
-use tower::{ServiceExt, util::Oneshot};
+use buttress_core::ReadyInCallFuture;
 use tower_service::Service;
 
 /// Runs a plain function through a stack that ends in [`Functions`](crate::Functions).
+///
+/// One stack runs functions of all results and errors. The list's last word says what comes out: `.typed_errors()` makes
+/// [`Error<E>`](crate::Error) of the function's `E`, `.lift_errors()` makes [`BoxError`](crate::BoxError), and with
+/// neither an error type of your own stays, if it has room for refusals ([`FromRejection`](crate::FromRejection)). For
+/// one policy alone there is `.call` of its handle.
 ///
 /// ```
 /// # #[cfg(feature = "default")]
@@ -31,17 +36,30 @@ use tower_service::Service;
 /// # #[cfg(not(feature = "default"))]
 /// # fn main() {}
 /// ```
+///
+/// A struct that keeps a stack names its type, because no bound says "takes any function":
+///
+/// ```
+/// # #[cfg(feature = "default")]
+/// # mod orders {
+/// use buttress::{Functions, TypedErrors, retry::RetryService, timeout::TimeoutService};
+///
+/// struct Orders {
+///     stack: TimeoutService<RetryService<TypedErrors<Functions>>>,
+/// }
+/// # }
+/// ```
 pub trait Run: Clone {
     /// Readies a clone of the stack and calls it with `function`. A retry clones the function: borrows and `Arc`s
     /// cost nothing. What an attempt needs mutably is lent, see [`Lend`](crate::Lend).
     ///
     /// # Cancellation
     /// Dropping the future drops the call, as with any service.
-    fn run<F>(&self, function: F) -> Oneshot<Self, F>
+    fn run<F>(&self, function: F) -> ReadyInCallFuture<Self, F>
     where
         Self: Service<F>,
     {
-        self.clone().oneshot(function)
+        ReadyInCallFuture::new(self.clone(), function)
     }
 }
 

@@ -20,7 +20,7 @@ fn app(shop: Shop) -> Result<Router, ConfigError> {
         .build()?;
 
     let stack = ServiceBuilder::new()
-        .respond() // a refusal becomes 503 or 429, a time-out 504, all with Retry-After
+        .respond() // a refusal becomes 503, a time-out 504, both with Retry-After
         .deadline(deadline.layer()) // for all that is inside, the wait in the queue too
         .bulkhead(bulkhead.layer())
         .lift_errors(); // innermost, once: any error becomes BoxError

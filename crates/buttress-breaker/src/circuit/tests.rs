@@ -166,7 +166,7 @@ struct Model {
 }
 
 impl Model {
-    fn go(&mut self, to: State) {
+    fn transition(&mut self, to: State) {
         self.state = to;
         self.era += 1;
         self.all.clear();
@@ -174,12 +174,12 @@ impl Model {
     }
 
     fn open(&mut self, now: u64) {
-        self.go(State::Open);
+        self.transition(State::Open);
         self.open_until = now + 5 * MS;
     }
 
     fn half_open(&mut self, now: u64) {
-        self.go(State::HalfOpen);
+        self.transition(State::HalfOpen);
         let limit = self.config.half_open_timeout.map_or(u64::MAX, |limit| limit.as_nanos() as u64);
         self.half_open_until = now.saturating_add(limit);
     }
@@ -187,14 +187,14 @@ impl Model {
     fn end_half_open(&mut self, now: u64) {
         if self.state == State::HalfOpen && now >= self.half_open_until {
             if self.config.half_open_timeout_closes {
-                self.go(State::Closed);
+                self.transition(State::Closed);
             } else {
                 self.open(self.half_open_until);
             }
         }
     }
 
-    fn catch_up(&mut self, now: u64) {
+    fn advance_time(&mut self, now: u64) {
         self.end_half_open(now);
         if self.state == State::Open && now >= self.open_until {
             self.half_open(now);
@@ -220,7 +220,7 @@ impl Model {
     }
 
     fn admit(&mut self, now: u64) -> Option<(u64, u64)> {
-        self.catch_up(now);
+        self.advance_time(now);
         match self.state {
             State::Closed | State::MetricsOnly => Some((self.era, 0)),
             State::Disabled => Some((u64::MAX, 0)),
@@ -341,7 +341,7 @@ impl Model {
         let fast = (successes + failures).saturating_sub(slow);
         let worst_slow = sample.saturating_sub(fast);
         if !too_many(worst_failures) && !too_slow(worst_slow) {
-            self.go(State::Closed);
+            self.transition(State::Closed);
         }
     }
 
@@ -413,11 +413,11 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                     model.end(own, ending, slow, now);
                 }
             }
-            by_hand => {
-                model.catch_up(now);
+            manual => {
+                model.advance_time(now);
                 let mut opened = atomic.lock();
                 let (circuit, rules) = opened.parts();
-                match by_hand {
+                match manual {
                     Op::ForceOpen => {
                         circuit.force_open(rules, None, at(now));
                         model.open(now);
@@ -431,12 +431,12 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                         }
                     }
                     Op::Close | Op::Reset => {
-                        if let Op::Close = by_hand {
+                        if let Op::Close = manual {
                             circuit.force_close(rules, at(now));
                         } else {
                             circuit.reset(rules, at(now));
                         }
-                        model.go(State::Closed);
+                        model.transition(State::Closed);
                     }
                     other => {
                         let to = match other {
@@ -445,7 +445,7 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                             _ => State::MetricsOnly,
                         };
                         circuit.force(rules, to, at(now));
-                        model.go(to);
+                        model.transition(to);
                     }
                 }
             }

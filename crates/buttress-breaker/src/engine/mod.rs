@@ -35,6 +35,7 @@ struct After {
     to: State,
 }
 
+/// One circuit, and its counters.
 pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     circuit: AtomicCircuit,

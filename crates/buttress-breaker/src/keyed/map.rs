@@ -3,13 +3,14 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use buttress_core::Note;
+use buttress_kit::unpoisoned;
 
 use crate::{
     State,
@@ -28,7 +29,10 @@ type Circuits<K> = HashMap<K, Arc<Engine>, RandomState>;
 /// After a search that found little room in a shard, none is made for this long: 100 ms.
 const SEARCH_AGAIN: u64 = 100_000_000;
 
-/// A bounded map from keys to circuits.
+/// A bounded map from keys to circuits, which knows when each was used last.
+///
+/// Why not kit's: that one knows the order of use by itself, which takes a hundred bytes a key; here it is four bytes in
+/// the circuit. A panic of a key's own `Hash`, `Eq` or `Clone` leaves the map as it was, or without the new key.
 pub(super) struct Keys<K> {
     shards: Box<[RwLock<Circuits<K>>]>,
     /// Until when each shard is taken to be full, without a search.
@@ -45,8 +49,8 @@ pub(super) struct Keys<K> {
     swept: AtomicU32,
     template: Mutex<Template>,
     /// What calls go through whose key has no circuit: it admits everything and records nothing.
-    free: Arc<Engine>,
-    untracked: AtomicU64,
+    untracked: Arc<Engine>,
+    untracked_calls: AtomicU64,
 }
 
 /// What a new key's circuit is made of.
@@ -76,9 +80,9 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             swept_at: AtomicU64::new(shared.now()),
             tick: AtomicU32::new(0),
             swept: AtomicU32::new(0),
-            free: Engine::new(shared.clone(), rules.clone(), State::Disabled),
+            untracked: Engine::new(shared.clone(), rules.clone(), State::Disabled),
             template: Mutex::new(Template { rules, state }),
-            untracked: AtomicU64::new(0),
+            untracked_calls: AtomicU64::new(0),
         }
     }
 
@@ -104,7 +108,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found = reading(self.shard(key)).get(key).cloned()?;
+        let found = unpoisoned(self.shard(key).read()).get(key).cloned()?;
         let tick = self.tick.load(Relaxed);
         // A plain look first: most uses change nothing.
         if found.used.load(Relaxed) != tick {
@@ -133,23 +137,23 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         if now < full_until.load(Relaxed) {
             return None;
         }
+        // The key's own code, before anything changes.
+        let owned = key.to_owned();
         let mut gone = Vec::new();
         let made = {
-            let mut shard = writing(&self.shards[place]);
+            let mut shard = unpoisoned(self.shards[place].write());
             if let Some(other) = shard.get(key) {
                 return Some(other.clone());
             }
-            if shard.len() >= self.max_per_shard {
-                if !self.make_room(&mut shard, &mut gone) {
-                    // A search looks at every key of the shard: a flood must not have one made for each of its own.
-                    full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
-                }
+            if shard.len() >= self.max_per_shard && !self.make_room(&mut shard, &mut gone) {
+                // A search looks at every key of the shard: a flood must not have one made for each of its own.
+                full_until.store(now.saturating_add(SEARCH_AGAIN), Relaxed);
             }
             if shard.len() < self.max_per_shard {
-                let Template { rules, state } = unpoisoned(&self.template).clone();
+                let Template { rules, state } = unpoisoned(self.template.lock()).clone();
                 let circuit = Engine::new(shared.clone(), rules, state);
                 circuit.used.store(self.tick(), Relaxed);
-                shard.insert(key.to_owned(), circuit.clone());
+                shard.insert(owned, circuit.clone());
                 self.len.fetch_add(1, Relaxed);
                 Some((circuit, state))
             } else {
@@ -191,10 +195,10 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         let used_since = |engine: &Engine| engine.used.load(Relaxed).wrapping_sub(last) <= u32::MAX / 2;
         let mut gone = Vec::new();
         // A new circuit of the key would not be in the state that this one is in, and should be.
-        let begins = unpoisoned(&self.template).state;
+        let begins = unpoisoned(self.template.lock()).state;
         let held = |state| state != begins && !matches!(state, State::Closed | State::HalfOpen);
         for shard in &self.shards {
-            writing(shard).retain(|_, circuit| {
+            unpoisoned(shard.write()).retain(|_, circuit| {
                 let kept = used_since(circuit) || Arc::strong_count(circuit) > 1 || held(circuit.state());
                 if !kept {
                     gone.push(circuit.clone());
@@ -222,7 +226,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         Q: Hash + Eq + ?Sized,
     {
         let place = self.place(key);
-        let removed = writing(&self.shards[place]).remove(key)?;
+        let removed = unpoisoned(self.shards[place].write()).remove(key)?;
         self.full_until[place].store(0, Relaxed);
         self.len.fetch_sub(1, Relaxed);
         removed.shared.tell_keys(removed.leave());
@@ -233,7 +237,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     pub(super) fn count(&self, states: [State; 6]) -> [u64; 6] {
         let mut counts = [0; 6];
         for shard in &self.shards {
-            for engine in reading(shard).values() {
+            for engine in unpoisoned(shard.read()).values() {
                 let state = engine.state();
                 let place = states.iter().position(|one| *one == state);
                 if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
@@ -247,18 +251,18 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     pub(super) fn all(&self) -> Vec<(K, Arc<Engine>)> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(reading(shard).iter().map(|(key, one)| (key.clone(), one.clone())));
+            all.extend(unpoisoned(shard.read()).iter().map(|(key, one)| (key.clone(), one.clone())));
         }
         all
     }
 
     pub(super) fn set_template(&self, rules: Arc<Rules>, state: State) {
-        *unpoisoned(&self.template) = Template { rules, state };
+        *unpoisoned(self.template.lock()) = Template { rules, state };
     }
 
     pub(super) fn untracked(&self) -> Arc<Engine> {
-        self.untracked.fetch_add(1, Relaxed);
-        self.free.clone()
+        self.untracked_calls.fetch_add(1, Relaxed);
+        self.untracked.clone()
     }
 }
 
@@ -268,20 +272,6 @@ impl<K> Keys<K> {
     }
 
     pub(super) fn untracked_calls(&self) -> u64 {
-        self.untracked.load(Relaxed)
+        self.untracked_calls.load(Relaxed)
     }
-}
-
-// A panic of a key's own `Hash`, `Eq` or `Clone` leaves the map as it was, or without the new key.
-
-fn reading<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn writing<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,10 +10,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use buttress_core::{ByFn, ConfigError, Kind, Levels, Name, Rejection};
+use buttress_core::{ByFn, ConfigError, Levels, Name, Rejection};
 use buttress_kit::{
     self as kit, Events, Handle,
-    handle::{Data, Patch, Prepared},
+    handle::{Patch, Prepared},
 };
 use serde::Serialize;
 
@@ -214,7 +214,15 @@ where
     /// # Errors
     /// The settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        self.inner.shared.live.replace(config, |_, config| self.inner.put(config))?;
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings, for every key. As [`Breaker::update`].
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BreakerConfig)) -> Result<(), ConfigError> {
+        self.inner.shared.live.change(change, |_, config| self.inner.put(config))?;
         self.inner.shared.tell_settings();
         Ok(())
     }
@@ -282,33 +290,7 @@ impl<K> Handle for KeyedBreaker<K>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
 {
-    fn pattern() -> Kind {
-        &KEYED
-    }
-
-    fn kind(&self) -> Kind {
-        &KEYED
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-
-    fn snapshot_data(&self) -> Data<'_> {
-        Box::new(self.snapshot())
-    }
-
-    fn config_data(&self) -> Data<'_> {
-        Box::new(self.config())
-    }
-
-    fn reset(&self) {
-        self.reset();
-    }
-
-    fn events(&self) -> Events {
-        self.events()
-    }
+    buttress_kit::handle_methods!(&KEYED);
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
         let Inner { shared, .. } = &*self.inner;

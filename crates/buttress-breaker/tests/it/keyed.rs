@@ -357,13 +357,16 @@ fn a_key_that_cannot_be_copied_is_counted_in_no_state() {
         }
     }
     let (counts, listener) = counts();
-    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").on_event(listener).build().unwrap();
-    for _ in 0..5 {
+    let keyed: KeyedBreaker<Key> = Breaker::keyed("x").max_keys(2).on_event(listener).build().unwrap();
+    let fail = || {
         let call = std::panic::AssertUnwindSafe(|| keyed.try_acquire(&Key(13)).map(drop));
         std::panic::catch_unwind(call).unwrap_err();
-    }
+    };
+    (0..5).for_each(|_| fail());
     keyed.try_acquire(&Key(1)).unwrap().success();
     keyed.try_acquire(&Key(2)).unwrap().success();
+    // Now that there is no room for it either.
+    (0..5).for_each(|_| fail());
     assert_eq!((counts.lock().unwrap()["closed"], keyed.len()), (2.0, 2));
 }
 

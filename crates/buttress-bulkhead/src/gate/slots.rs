@@ -119,13 +119,6 @@ impl AtomicSlots {
         Ok(in_flight)
     }
 
-    /// Takes a slot for the first of those who wait. No compare-exchange: `ATTENDED` keeps `try_take` out, the lock
-    /// everybody else, and a slot given back in between only makes more room.
-    pub(super) fn take_attended(&self) {
-        let before = Word(self.word.fetch_add(ONE, AcqRel));
-        self.note_peak(before.in_flight() + 1);
-    }
-
     /// Gives a slot back, and counts a completed call if it was one. Whether somebody waits.
     #[inline]
     pub(super) fn give_back(&self, completes: bool) -> bool {

@@ -259,6 +259,10 @@ fn check(limit: u32, max_queue: u32, seeds: &[u32]) {
             queued: model.queue.len() as u32,
             max_queue: model.max_queue,
             closed: model.closed,
+            accepts: !model.closed
+                && (model.shadow
+                    || model.queue.is_empty() && model.in_flight < model.limit
+                    || model.queue.len() < model.max_queue as usize),
         };
         assert_eq!((gate.status(), gate.slots().peak()), (status, peak));
         assert_eq!(gate.slots().completed(), model.completed);

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use buttress_bulkhead::{Bulkhead, BulkheadConfig};
 use buttress_core::Verdict;
-use buttress_kit::Mode;
+use buttress_kit::{Handle, Health, Mode};
 use tokio::time::{advance, sleep};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task::spawn};
 use tower::BoxError;
@@ -319,4 +319,39 @@ fn wait_outside_of_a_runtime_panics_and_leaves_nothing_behind() {
     assert_eq!(levels(&bulkhead), (1, 0));
     drop(permit);
     assert!(bulkhead.try_acquire().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_accepts_every_call() {
+    let bulkhead = builder(1, 0).mode(Mode::Shadow).build().unwrap();
+    let _permit = bulkhead.try_acquire().unwrap();
+    assert!(bulkhead.can_accept());
+    assert_eq!(Handle::health(&bulkhead), Health::Up);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_handle_is_patched_read_and_watched_alike() {
+    let bulkhead = bulkhead(1, 1);
+    let handle: &dyn Handle = &bulkhead;
+    assert_eq!((handle.kind().name, &**handle.name(), handle.health()), ("bulkhead", "db", Health::Up));
+    let _permit = bulkhead.try_acquire().unwrap();
+    let mut waiting = [spawn(bulkhead.acquire()), spawn(bulkhead.acquire())];
+    assert_pending!(waiting[0].poll());
+    assert_eq!(handle.health(), Health::Degraded);
+
+    // A patch lets in who has room by it.
+    let patch = serde_json::json!({ "max_concurrent": 2, "queue_timeout": "5s" });
+    handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(&patch)).unwrap();
+    assert!(waiting[0].is_woken());
+    assert_eq!((levels(&bulkhead), bulkhead.config().max_queue), ((2, 0), 1));
+    let patch = serde_json::json!({ "max_concurrent": 0 });
+    let why = handle.apply(&mut <dyn erased_serde::Deserializer<'_>>::erase(&patch)).unwrap_err();
+    assert_eq!((why.policy(), why.field()), (Some("bulkhead \"db\""), "max_concurrent"));
+
+    let config = serde_json::to_value(handle.config_data()).unwrap();
+    assert_eq!((&config["max_concurrent"], &config["queue_timeout"]), (&2.into(), &"5s".into()));
+    let snapshot = serde_json::to_value(handle.snapshot_data()).unwrap();
+    assert_eq!((&snapshot["active"], &snapshot["utilization"]), (&2.into(), &100.0.into()));
+    bulkhead.close();
+    assert_eq!(handle.health(), Health::Down);
 }

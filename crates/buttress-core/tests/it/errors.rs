@@ -7,7 +7,7 @@ use std::{
 };
 
 use buttress_core::{
-    BoxError, Classify, Code, Error, FromRejection, LiftErrorsLayer, Name, Rejection, Standard,
+    BoxError, Classify, Code, Error, FailedTwice, FromRejection, LiftErrorsLayer, Name, Rejection, Standard,
     TypedErrorsLayer, Verdict, rejection,
 };
 use tower::{BoxError as TowersBoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -173,8 +173,9 @@ fn rejection_is_found_deep_in_the_chain() {
     let typed: BoxError = Box::new(Error::<io::Error>::Rejected(refused()));
     assert_eq!(rejection(&*wrapped(3, typed)), Some(&refused()));
     // In an I/O error, as a connector's refusal comes out of an HTTP client.
-    let io = io::Error::other(io::Error::new(io::ErrorKind::ConnectionRefused, refused()));
-    assert_eq!(rejection(&*wrapped(3, io.into())), Some(&refused()));
+    let io = || io::Error::other(io::Error::new(io::ErrorKind::ConnectionRefused, refused()));
+    assert_eq!(rejection(&*wrapped(3, io().into())), Some(&refused()));
+    assert_eq!(Error::Inner(io()).rejection(), Some(&refused()));
     assert!(rejection(&*wrapped(3, "no refusal".into())).is_none());
 }
 
@@ -292,10 +293,65 @@ fn boxed_error_that_is_ended_keeps_the_failure_as_its_source() {
     assert_eq!(ended.to_string(), "circuit \"pay\" is OPEN");
     assert!(ended.rejection().unwrap().was_sent());
     assert!(ended.source().unwrap().is::<io::Error>());
-    // What was tried already is tried by the stack outside again, and that one is ended too.
+    // What was tried already is tried by the stack outside again, and that one is ended too: over the same failure.
     let twice = ended.ended_by(Rejection::new(EXHAUSTED, &name));
     assert_eq!(twice.rejection().unwrap().code(), EXHAUSTED);
-    assert_eq!(rejection(twice.source().unwrap()).unwrap().code(), OPEN);
+    assert!(twice.source().unwrap().is::<io::Error>());
+}
+
+#[test]
+fn failure_that_five_policies_end_one_after_the_other_is_still_its_direct_source() {
+    let ended = (1..=5).fold(BoxError::from("boom"), |error, attempts| {
+        error.ended_by(Rejection::new(EXHAUSTED, &Name::new("pay")).with_attempts(attempts))
+    });
+    assert_eq!(ended.rejection().unwrap().attempts(), Some(5));
+    let failure = ended.source().unwrap();
+    assert_eq!((failure.to_string().as_str(), failure.source().is_none()), ("boom", true));
+}
+
+/// The errors of a chain, outermost first.
+fn chain(error: &BoxError) -> Vec<String> {
+    let sources = std::iter::successors(Some::<&(dyn StdError + 'static)>(&**error), |&error| error.source());
+    sources.map(ToString::to_string).collect()
+}
+
+#[test]
+fn error_after_another_one_tells_both_and_stands_for_the_later() {
+    let refused = || Rejection::new(OPEN, &Name::new("near"));
+    let far = io::Error::other(Wrapped("disk full".into()));
+    let both = BoxError::from(far).after(refused().into());
+    // A report of the whole chain has all of it; the first refusal is none of the call's.
+    assert_eq!(chain(&both), ["wrapped: disk full", "circuit \"near\" is OPEN"]);
+    assert!(both.rejection().is_none());
+    let twice = both.downcast_ref::<FailedTwice>().unwrap();
+    assert!(twice.last().is::<io::Error>() && twice.first().is::<Rejection>());
+    // It is judged by what the later one is.
+    let missing = BoxError::from(io::Error::from(io::ErrorKind::NotFound)).after("down".into());
+    assert_eq!(Standard.classify(Err::<&(), _>(&missing)), Verdict::permanent());
+    // A text stands for an answer that was held for a failure.
+    let both = BoxError::from("disk full").after(BoxError::from_text("503".into()).unwrap());
+    assert_eq!(chain(&both), ["disk full", "503"]);
+}
+
+#[test]
+fn refusal_after_a_failure_carries_it_in_every_type_that_has_room() {
+    let refused = || Rejection::new(OPEN, &Name::new("far"));
+    let boom = || io::Error::other("boom");
+    let boxed = BoxError::from(refused()).after(boom().into());
+    assert_eq!(boxed.rejection(), Some(&refused()));
+    assert_eq!(chain(&boxed), ["circuit \"far\" is OPEN", "boom"]);
+    // Inside of another error it is that one that stays, and the refusal is found in it.
+    let wrapped = BoxError::from(Wrapped(refused().into())).after("boom".into());
+    assert_eq!(wrapped.rejection(), Some(&refused()));
+    assert_eq!(chain(&wrapped), ["wrapped: circuit \"far\" is OPEN", "boom"]);
+
+    let typed = Error::Rejected(refused()).after(Error::Inner(boom()));
+    assert!(matches!(&typed, Error::Ended(why, error) if *why == refused() && error.to_string() == "boom"));
+    let typed = Error::Inner(boom()).after(Error::Rejected(refused()));
+    assert!(matches!(&typed, Error::Inner(error) if error.to_string() == "boom"));
+    assert!(Error::<io::Error>::from_text("503".into()).is_none());
+    let mine = Mine::NoSuchAccount.after(Mine::Refused(refused()));
+    assert!(matches!(mine, Mine::NoSuchAccount) && Mine::from_text("503".into()).is_none());
 }
 
 #[test]
@@ -330,6 +386,9 @@ fn refusal_after_something_was_sent_says_so_in_every_type() {
     assert_eq!(typed(Error::Rejected(refused())), Some(true));
     assert_eq!(typed(Error::Ended(refused(), io::Error::other("boom"))), Some(true));
     assert_eq!(typed(Error::Inner(io::Error::other("boom"))), None);
+    // A stack inside refused it: what held that refusal is still there.
+    let inner = Error::Inner(io::Error::other(refused())).sent_before();
+    assert!(inner.rejection().unwrap().was_sent() && inner.inner().is_some());
 
     assert!(matches!(Mine::Refused(refused()).sent_before(), Mine::Refused(why) if why.was_sent()));
     assert!(matches!(Mine::NoSuchAccount.sent_before(), Mine::NoSuchAccount));

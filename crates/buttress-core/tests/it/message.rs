@@ -57,6 +57,8 @@ fn foreign_error_type_is_refused_with_the_remedy() {
             "put `.lift_errors()` innermost, directly around the service, to turn `std::io::Error` into `BoxError`",
             "or `.typed_errors()` to turn it into `buttress::Error<std::io::Error>`",
             "or implement `FromRejection` for your own error enum",
+            "around a plain function there is no service: give `.call` one with `.map_err(BoxError::from)`, or run it \
+             through a stack that ends in `.typed_errors().functions()`",
         ],
     );
 }
@@ -95,6 +97,7 @@ fn what_is_no_classifier_is_refused_with_the_remedy() {
             "`.lift_errors()` or `.typed_errors()` innermost makes errors that `Standard` and `OnlyErrors` can tell",
             "or `.classify_with(|outcome: Result<&Answer, &std::io::Error>| ..)`, a closure that returns a `Verdict`",
             "or `HttpClassify` of `buttress-http`, if the response is an `http::Response`",
+            "or `.map_err(BoxError::from)` in the function that `.call` of a single handle is given",
         ],
     );
 }

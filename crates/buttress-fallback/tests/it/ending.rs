@@ -1,4 +1,6 @@
 use std::{
+    error::Error,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -6,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{BoxError, Event, FromRejection, Outcome, Word};
+use buttress_core::{
+    BoxError, Classify, Event, FailedTwice, FromRejection, Outcome, Verdict, Word, rejection,
+};
 use buttress_fallback::{
     Fallback,
     words::{FALLBACK_FAILURE, FALLBACK_SUCCESS, NOT_HANDLED},
@@ -163,4 +167,95 @@ async fn refusal_by_the_second_service_does_not_say_that_nothing_was_sent() {
         let why = error.rejection().unwrap();
         assert_eq!((why.code().as_str(), why.was_sent()), ("CIRCUIT_OPEN", sent), "after {first}");
     }
+}
+
+/// The errors of a chain, outermost first.
+fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
+}
+
+/// A fallback, and the chains of the errors of which its ends were told.
+fn hearing_errors() -> (Fallback, Arc<Mutex<Vec<Vec<String>>>>) {
+    let heard = Arc::<Mutex<Vec<_>>>::default();
+    let to = heard.clone();
+    let listen = move |event: &Event<'_>| {
+        if let Event::Done { error, .. } = *event {
+            to.lock().unwrap().push(error.map(chain).unwrap_or_default());
+        }
+    };
+    (Fallback::builder("prices").on_event(listen).build().unwrap(), heard)
+}
+
+#[tokio::test]
+async fn failure_of_the_second_service_brings_that_of_the_first_along() {
+    let (fallback, heard) = hearing_errors();
+    let far = service_fn(|_: u32| async { Err::<u32, BoxError>(io::Error::other("disk full").into()) });
+    let svc = fallback.layer().service(far).layer(service_fn(|_| down()));
+    let error = svc.oneshot(1).await.unwrap_err();
+    assert_eq!(chain(&*error), ["disk full", "down"]);
+    assert!(error.downcast_ref::<FailedTwice>().unwrap().last().is::<io::Error>());
+    assert_eq!(*heard.lock().unwrap(), [["disk full", "down"]]);
+}
+
+#[tokio::test]
+async fn refusal_of_the_first_service_is_none_of_the_whole_and_one_of_the_second_is() {
+    let refuses = |code| service_fn(move |_: u32| async move { Err::<u32, _>(rejected(code)) });
+    let fails = service_fn(|_: u32| down::<u32>());
+    let layer = fallback().layer();
+    let failed = layer.clone().service(fails).layer(refuses("CIRCUIT_OPEN")).oneshot(1).await.unwrap_err();
+    assert!(failed.rejection().is_none());
+    assert_eq!(chain(&*failed)[0], "down");
+    assert!(rejection(failed.source().unwrap()).is_some());
+
+    let refused = layer.service(refuses("CIRCUIT_OPEN")).layer(fails).oneshot(1).await.unwrap_err();
+    assert_eq!(refused.rejection().unwrap().code(), "CIRCUIT_OPEN");
+    assert_eq!(refused.source().unwrap().to_string(), "down");
+}
+
+#[tokio::test]
+async fn answer_that_is_held_for_a_failure_is_described_beside_the_second_one() {
+    #[derive(Clone)]
+    struct ByStatus;
+
+    impl Classify<u16, BoxError> for ByStatus {
+        fn classify(&self, outcome: Result<&u16, &BoxError>) -> Verdict {
+            if outcome.is_ok_and(|status| *status < 500) { Verdict::Success } else { Verdict::transient() }
+        }
+
+        fn describe(&self, outcome: Result<&u16, &BoxError>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "status {}", outcome.unwrap())
+        }
+    }
+
+    let (fallback, heard) = hearing_errors();
+    let layer = fallback.layer().service(service_fn(|_| down())).classify(ByStatus);
+    let error = layer.layer(service_fn(|_: u32| async { Ok(503) })).oneshot(1).await.unwrap_err();
+    assert_eq!(chain(&*error), ["down", "status 503"]);
+    assert_eq!(*heard.lock().unwrap(), [["down", "status 503"]]);
+}
+
+#[tokio::test]
+async fn error_type_without_room_for_two_keeps_the_later_one_and_events_tell_both() {
+    let (fallback, heard) = hearing_errors();
+    let cause = || io::Error::other(io::Error::other("no route"));
+    let near = service_fn(move |_: u32| async move { Err::<u32, _>(buttress_core::Error::Inner(cause())) });
+    let far =
+        service_fn(|_: u32| async { Err::<u32, _>(buttress_core::Error::Inner(io::Error::other("down"))) });
+    let error = fallback.layer().service(far).layer(near).oneshot(1).await.unwrap_err();
+    assert_eq!(error.into_inner().unwrap().to_string(), "down");
+    assert_eq!(*heard.lock().unwrap(), [["down", "no route"]]);
+}
+
+#[tokio::test]
+async fn end_of_a_call_is_told_with_the_error_that_the_caller_gets() {
+    let (fallback, heard) = hearing_errors();
+    let own = fallback.layer().answer_with(|_: Result<(), _>| Err(BoxError::from("nothing stored")));
+    own.layer(service_fn(|()| down())).oneshot(()).await.unwrap_err();
+    let none = fallback.layer().last_good(|&()| (), |&mut (), _| {});
+    none.layer(service_fn(|()| down())).oneshot(()).await.unwrap_err();
+    let grave = fallback.layer().value(()).handle_with(|_: Result<_, &BoxError>| false);
+    grave.layer(service_fn(|()| down())).oneshot(()).await.unwrap_err();
+    let told = fallback.layer().value(());
+    told.layer(service_fn(|()| down())).oneshot(()).await.unwrap();
+    assert_eq!(*heard.lock().unwrap(), [vec!["nothing stored"], vec!["down"], vec!["down"], vec![]]);
 }

@@ -143,6 +143,14 @@ impl Tokens {
         }
     }
 
+    /// Gives back what a retry after such a failure cost that was not made.
+    pub(crate) fn refund(&self, failure: FailureKind) {
+        if let Rule::Priced(config) = &self.rule {
+            let price = config.price(failure);
+            self.change(|left| Some((left + price).min(self.capacity)));
+        }
+    }
+
     /// A call succeeded; `retried` is what its last retry was made after.
     #[inline]
     pub(crate) fn succeeded(&self, retried: Option<FailureKind>) {

@@ -67,6 +67,8 @@ struct Inner {
     shut: AtomicBool,
     /// Which ones were prepared, in order.
     prepared: Mutex<Option<mpsc::Sender<String>>>,
+    /// What is done before somebody subscribes.
+    followed: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Gate {
@@ -78,6 +80,7 @@ impl Gate {
             resets: AtomicU32::new(0),
             shut: AtomicBool::new(false),
             prepared: Mutex::new(None),
+            followed: Mutex::new(None),
         })))
     }
 
@@ -132,6 +135,9 @@ impl Handle for Gate {
     }
 
     fn events(&self) -> Events {
+        if let Some(followed) = &mut *self.0.followed.lock().unwrap() {
+            followed();
+        }
         self.0.emitter.events()
     }
 
@@ -307,7 +313,7 @@ fn those_who_wait_try_with_their_own_settings_if_those_of_the_first_cannot_work(
                     registry.get_or_create("north", |name| {
                         begun.send(()).unwrap();
                         // Long enough for the other one to wait.
-                        thread::sleep(Duration::from_millis(20));
+                        thread::park_timeout(Duration::from_millis(20));
                         assert!(!panics, "the settings panic");
                         Gate::of(Gate::builder(name).width(0), &GATE)
                     })
@@ -725,24 +731,28 @@ fn events_wait_within_bounds_and_end_with_the_registry_and_its_policies() {
 }
 
 #[test]
-fn subscription_while_policies_come_misses_none_of_their_events() {
-    for _ in 0..200 {
-        let (registry, start) = (Registry::new(), Barrier::new(2));
-        let (mut before, mut during) = thread::scope(|scope| {
-            let before = registry.events();
-            let making = scope.spawn(|| {
-                start.wait();
-                registry.get_or_create("a", |name| Ok(Gate::new(name))).unwrap()
-            });
-            start.wait();
-            let during = registry.events();
-            making.join().unwrap().note("opened");
-            (before, during)
-        });
-        for events in [&mut before, &mut during] {
-            assert_eq!(told(events.try_next().unwrap()), ("a".into(), "opened"));
-            assert_eq!(events.try_next(), None);
+fn subscription_at_the_moment_at_which_a_policy_comes_misses_nothing() {
+    let registry = Registry::new();
+    let mut before = registry.events();
+    let (during, all) = (Arc::new(Mutex::new(None)), registry.clone());
+    let gate = Gate::new("a");
+    let (subscribed, emitter) = (during.clone(), gate.0.emitter.clone());
+    *gate.0.followed.lock().unwrap() = Some(Box::new(move || {
+        if all.list().is_empty() {
+            *subscribed.lock().unwrap() = Some(all.events());
+        } else {
+            // It can be found, and so it can be used.
+            emitter.later(OwnedEvent::Note(Note::new("opened")));
+            emitter.deliver();
         }
+    }));
+    registry.insert(gate.clone()).unwrap();
+    gate.note("shut");
+    let mut during = during.lock().unwrap().take().unwrap();
+    for events in [&mut before, &mut during] {
+        assert_eq!(told(events.try_next().unwrap()), ("a".into(), "opened"));
+        assert_eq!(told(events.try_next().unwrap()), ("a".into(), "shut"));
+        assert_eq!(events.try_next(), None);
     }
 }
 
@@ -791,17 +801,20 @@ fn listeners_may_change_settings_of_any_policy_while_patches_are_applied() {
 
 #[test]
 fn listeners_are_told_when_all_of_a_patch_is_in_force() {
-    let registry = Registry::new();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    for name in ["a", "b"] {
-        let (all, seen) = (registry.clone(), seen.clone());
-        let look = move |_: &buttress_core::Event<'_>| {
-            let widths: Vec<_> = all.list_of::<Gate>().iter().map(|gate| gate.config().width).collect();
-            seen.lock().unwrap().push(widths);
-        };
-        registry.insert(Gate::of(Gate::builder(name).on_event(look), &GATE).unwrap()).unwrap();
-    }
-    let patch = json!({ "gate": { "a": { "width": 7 }, "b": { "width": 8 } } });
-    assert_eq!(registry.apply(patch).unwrap().changed, 2);
-    assert_eq!(*seen.lock().unwrap(), [[7, 8], [7, 8]]);
+    let seen = in_time(|| {
+        let registry = Registry::new();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for name in ["a", "b"] {
+            let (all, seen) = (registry.clone(), seen.clone());
+            let look = move |_: &buttress_core::Event<'_>| {
+                let widths: Vec<_> = all.list_of::<Gate>().iter().map(|gate| gate.config().width).collect();
+                seen.lock().unwrap().push(widths);
+            };
+            registry.insert(Gate::of(Gate::builder(name).on_event(look), &GATE).unwrap()).unwrap();
+        }
+        let patch = json!({ "gate": { "a": { "width": 7 }, "b": { "width": 8 } } });
+        assert_eq!(registry.apply(patch).unwrap().changed, 2);
+        seen.lock().unwrap().clone()
+    });
+    assert_eq!(seen, [[7, 8], [7, 8]]);
 }

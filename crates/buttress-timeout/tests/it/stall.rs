@@ -1,4 +1,11 @@
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::{pending, poll_fn},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    task::Poll,
+};
 
 use buttress_core::{BoxError, FromRejection};
 use buttress_timeout::TimeoutSnapshot;
@@ -145,6 +152,40 @@ async fn stall_that_goes_on_is_not_waited_out_for_ever() {
         }
     }
     panic!("never given up");
+}
+
+/// Blocks the runtime over and over, for this long at a time, while a call with this limit that is never answered runs
+/// beside one with tokio's time-out. After how many blocks tokio's ended, and ours.
+async fn blocks(limit: u64, block: u64) -> (u32, u32) {
+    let blocked = Arc::new(AtomicU32::new(0));
+    let (ours, theirs, count) = (blocked.clone(), blocked.clone(), blocked.clone());
+    let theirs = tokio::spawn(async move {
+        time::timeout(ms(limit), pending::<()>()).await.unwrap_err();
+        theirs.load(SeqCst)
+    });
+    let ours = tokio::spawn(async move {
+        timeout(limit).call(pending::<Result<(), BoxError>>).await.unwrap_err();
+        ours.load(SeqCst)
+    });
+    tokio::task::yield_now().await;
+    let blocking = tokio::spawn(async move {
+        loop {
+            stall(block);
+            count.fetch_add(1, SeqCst);
+            tokio::task::yield_now().await;
+        }
+    });
+    let ended = (theirs.await.unwrap(), ours.await.unwrap());
+    blocking.abort();
+    ended
+}
+
+#[tokio::test]
+async fn starved_runtime_makes_a_limit_at_most_twice_as_late_as_tokios() {
+    for (limit, block) in [(5, 50), (5, 15), (30, 20), (100, 25)] {
+        let (theirs, ours) = blocks(limit, block).await;
+        assert!(theirs > 0 && ours <= 2 * theirs, "{limit} ms, {block} ms at a time: {ours} after {theirs}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,22 @@
+//! A single handle that judges nothing calls a function whose error cannot carry a refusal.
+
+use std::io;
+
+use buttress::{BoxError, Timeout};
+
+async fn load(_id: u32) -> io::Result<String> {
+    Ok(String::new())
+}
+
+async fn orders() -> Result<String, BoxError> {
+    let timeout = Timeout::builder("orders").build()?;
+    #[cfg(not(feature = "remedy"))]
+    let order = timeout.call(|| load(7)).await?;
+    #[cfg(feature = "remedy")]
+    let order = timeout.call(async || load(7).await.map_err(BoxError::from)).await?;
+    Ok(order)
+}
+
+fn main() {
+    let _ = orders();
+}
