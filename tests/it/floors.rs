@@ -26,7 +26,7 @@ struct Pattern {
 const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "breaker",
-        fronts: &["registry", "keyed", "layer", "service", "future"],
+        fronts: &["keyed", "layer", "service", "future"],
         handle: &["breaker", "permit", "snapshot"],
         engine: &["engine", "timer", "shared"],
         decision: &["atomic", "circuit", "window"],
@@ -44,7 +44,7 @@ const PATTERNS: &[Pattern] = &[
     },
     Pattern {
         name: "timeout",
-        fronts: &["layer", "service", "named", "race", "future"],
+        fronts: &["layer", "service", "race", "future"],
         handle: &["timeout"],
         engine: &[],
         decision: &["deadline", "strategy"],

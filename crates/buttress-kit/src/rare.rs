@@ -17,6 +17,12 @@ impl<T> Rare<T> {
         there.insert(Box::pin(value)).as_mut()
     }
 
+    /// It; made first if it is not there.
+    pub fn get_or_set(&mut self, make: impl FnOnce() -> T) -> Pin<&mut T> {
+        let There(there) = self.0.get_or_insert(There(None));
+        there.get_or_insert_with(|| Box::pin(make())).as_mut()
+    }
+
     /// Whether it is there.
     #[inline]
     pub fn is_some(&self) -> bool {
