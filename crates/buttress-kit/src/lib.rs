@@ -38,6 +38,7 @@ mod mode;
 mod once;
 pub mod optional;
 pub mod queue;
+mod rare;
 mod recorders;
 mod registry;
 mod settings;
@@ -73,6 +74,7 @@ pub use crate::{
     mode::Mode,
     once::{CallOnce, Repeat},
     queue::Queue,
+    rare::Rare,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
     settings::{Config, Keyed, One, Parts},
