@@ -35,6 +35,7 @@ mod live;
 mod lock;
 mod mode;
 mod once;
+mod patch;
 pub mod queue;
 mod recorders;
 mod registry;
@@ -51,7 +52,7 @@ pub use {buttress_core, erased_serde};
 pub use serde;
 
 #[doc(hidden)]
-pub use crate::settings::read_patch;
+pub use crate::patch::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{Budget, BudgetConfig, TokenBudgetConfig},
@@ -60,7 +61,7 @@ pub use crate::{
     emitter::Emitter,
     events::Events,
     guarded::Guarded,
-    handle::{AsAny, Handle, Health, Prepared},
+    handle::{AsAny, Handle, Health, Held, Prepared},
     keyed::KeyedMap,
     listeners::Listeners,
     live::Live,
@@ -70,7 +71,7 @@ pub use crate::{
     queue::Queue,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
-    settings::{Config, Keyed, One, Parts},
+    settings::{Changes, Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,
 };
