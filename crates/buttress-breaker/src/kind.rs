@@ -11,7 +11,7 @@ pub static KIND: KindData = KindData::new("breaker").codes(CODES).states(STATES)
     Metric::new(
         "circuit_breaker_state",
         Rows::OneHot,
-        "1 for the state the breaker is in, 0 for the others. An open breaker is half-open from its next call on.",
+        "1 for the state the breaker was in when it was last called or refreshed, 0 for the others.",
     ),
     Metric::new(
         "circuit_breaker_failure_ratio",
@@ -138,11 +138,14 @@ const LINES: &[Line] = &[
     Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF)).fields(&[
         FROM,
         TO,
+        ("rule", Source::Detail(words::BY_RULE)),
+        ("count", Source::Detail(words::COUNT)),
         ("breaker.failure_ratio", Source::Detail(words::FAILURE_RATIO)),
         ("breaker.slow_ratio", Source::Detail(words::SLOW_RATIO)),
         ("breaker.calls", Source::Detail(words::CALLS)),
         OPEN_FOR,
         CAUSE,
+        ("error", Source::Detail(words::ERROR)),
     ]),
     Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF)).fields(&[FROM, TO, REJECTED, CAUSE]),
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))
