@@ -141,11 +141,14 @@ const LINES: &[Line] = &[
     Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF)).fields(&[
         FROM,
         TO,
+        ("rule", Source::Detail(words::BY_RULE)),
+        ("count", Source::Detail(words::COUNT)),
         ("breaker.failure_ratio", Source::Detail(words::FAILURE_RATIO)),
         ("breaker.slow_ratio", Source::Detail(words::SLOW_RATIO)),
         ("breaker.calls", Source::Detail(words::CALLS)),
         OPEN_FOR,
         CAUSE,
+        ("error", Source::Detail(words::ERROR)),
     ]),
     Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF)).fields(&[FROM, TO, REJECTED, CAUSE]),
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))

@@ -40,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) interval: u64,
     pub(crate) ramp: u64,
     pub(crate) on_cancel: OnCancel,
+    /// A dropped call that was waited for less long says nothing.
+    pub(crate) abandoned_after: u64,
 }
 
 impl Rules {
@@ -114,6 +116,7 @@ impl BreakerConfig {
             interval: if windowed { interval } else { 0 },
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
+            abandoned_after: nanos(self.abandoned_after),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use buttress_core::{
     ConfigError,
-    config::{MAX_DURATION, check_positive, check_ratio},
+    config::{MAX_DURATION, check_bounded, check_positive, check_ratio},
 };
 
 use crate::{BreakerConfig, WindowConfig};
@@ -61,6 +61,7 @@ impl BreakerConfig {
             let why = "must have no wait of zero, or the circuit is never open";
             return refuse("open_backoff.list", &self.open_backoff.list, why);
         }
+        check_bounded("abandoned_after", self.abandoned_after)?;
         if let Some(ramp) = self.ramp {
             check_ratio("ramp.start", ramp.start)?;
             check_positive("ramp.over", ramp.over)?;

@@ -103,7 +103,16 @@ impl Bulkhead {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))?;
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BulkheadConfig)) -> Result<(), ConfigError> {
+        self.shared.settings.change(change, |_, next| self.shared.take(next))?;
         self.shared.settle();
         Ok(())
     }

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use buttress_core::{ConfigError, Event, Kind, Name, Observer};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Emitter, Listeners, handle::Patch};
 
@@ -67,12 +67,14 @@ impl<C: Config> Parts<C> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct One;
 
-/// A policy for each key.
-#[derive(Clone, Copy, Debug)]
+/// A policy for each key, and how many there may be; plain data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { max_keys = 10000, idle_for = \"10m\" }")]
 pub struct Keyed {
-    /// The most keys at a time.
+    /// The most keys at a time, a hard cap. At least 1. Default 10 000.
     pub max_keys: usize,
-    /// A key that was not used for this long may be forgotten.
+    /// A key that was not used for this long may be forgotten. Above zero. Default ten minutes.
+    #[serde(with = "crate::duration")]
     pub idle_for: Duration,
 }
 
@@ -203,7 +205,7 @@ macro_rules! settings {
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
-        #[serde(crate = "buttress_kit::serde", default, deny_unknown_fields)]
+        #[serde(crate = "buttress_kit::serde", default, deny_unknown_fields, expecting = "a table of settings")]
         #[non_exhaustive]
         pub struct $Config {
             $(
@@ -287,6 +289,12 @@ macro_rules! keyed_settings {
     ($Builder:ident) => {
         /// # Keys
         impl $Builder<$crate::Keyed> {
+            /// Takes all settings of the keys at once.
+            pub fn keys(mut self, keys: $crate::Keyed) -> Self {
+                self.form = keys;
+                self
+            }
+
             /// The most keys at a time, a hard cap; the one not used for longest goes first. At least 1. Default
             /// 10 000.
             pub fn max_keys(mut self, max_keys: usize) -> Self {
@@ -442,6 +450,11 @@ mod tests {
         assert!(keyed.idle_for(Duration::ZERO).form.validate().is_err());
         assert!(Keyed { max_keys: 0, ..Keyed::default() }.validate().is_err());
         assert!(Keyed::default().validate().is_ok());
+        let read: Keyed = toml::from_str("max_keys = 9").unwrap();
+        assert_eq!(
+            GateBuilder::<Keyed>::new("tenants").keys(read).form,
+            Keyed { max_keys: 9, ..Keyed::default() }
+        );
     }
 
     #[test]

@@ -21,15 +21,15 @@
 //! | `timed out` | all | DEBUG | `elapsed_ms` |
 //! | `policy reset` | all | WARN | |
 //! | `policy reconfigured` | all | INFO | |
-//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause` |
+//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `rule`, `count`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause`, `error` |
 //! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
 //! | `threshold passed` | breaker | WARN | `rule`: if the policy only watches |
 //! | `probe lost` | breaker | DEBUG | |
 //! | `attempt failed` | retry | DEBUG | `attempt`, `delay_ms`, `reason`, `error` |
-//! | `retries exhausted` | retry | WARN | `reason`, `suppressed` |
-//! | `not retried` | retry | DEBUG | `reason` |
+//! | `retries exhausted` | retry | WARN | `reason`, `error`, `suppressed` |
+//! | `not retried` | retry | DEBUG | `reason`, `error` |
 //! | `queue cleared` | bulkhead | WARN | `count` |
 //! | `fallback answered` | fallback | DEBUG | `elapsed_ms` |
 //! | `fallback failed` | fallback | ERROR | `error`, `elapsed_ms` |
@@ -253,6 +253,7 @@ fn show<'a>(source: Source, event: &'a Event<'_>, suppressed: u64) -> Shown<'a> 
         (Source::Error, Event::Attempt { error, .. } | Event::Done { error, .. }) => {
             error.map_or(Shown::Nothing, Shown::Error)
         }
+        (Source::Error, Event::Note(Note { error: Some(error), .. })) => Shown::Text(error),
         (Source::Elapsed, Event::Done { elapsed, .. }) => Shown::time(*elapsed),
         (Source::Value, Event::Note(Note { value, .. })) => Shown::value(value.as_ref()),
         (Source::Suppressed, _) => Shown::Number(suppressed),

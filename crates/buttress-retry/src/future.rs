@@ -3,16 +3,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use buttress_core::{Classify, FromRejection, Outcome, Replay, Verdict};
 use buttress_kit::call::{Ends, InFlight, Inside};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tower_service::Service;
 
 use crate::{
+    before::Before,
     decide::{Ending, Next},
     policy::Policy,
 };
@@ -21,8 +22,8 @@ pin_project! {
     /// Resolves as the attempt does that succeeded, or was the last.
     ///
     /// # Cancellation
-    /// Dropping it drops the running attempt, or the timer of the wait. A retry that was taken out of the budget
-    /// stays taken: the wait had been granted.
+    /// Dropping it drops the running attempt, or the timer of the wait. A retry that was taken out of the budget and is
+    /// waited for is given back.
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryFuture<S, Req, C, R>
     where
@@ -32,6 +33,8 @@ pin_project! {
         attempt: Option<S::Future>,
         // What is done while there is no attempt.
         between: Between<Answer<S, Req>>,
+        // What the call failed with so far. Boxed, as all that a call needs which does not succeed at once.
+        before: Option<Box<Before<S::Response, S::Error>>>,
         // What a further attempt is made with; `None` if none may follow.
         again: Option<Again<S, Req>>,
         // Behind `attempt`: that is gone when the end of the call is told.
@@ -43,8 +46,8 @@ pin_project! {
 /// succeeds at once needs room for little more than the attempt.
 enum Between<A> {
     Waiting(Pin<Box<Sleep>>),
-    /// Not looked at while there is an attempt.
-    Readying,
+    /// Not looked at while there is an attempt. The timer of the deadline, once the service was not ready.
+    Readying(Option<Pin<Box<Sleep>>>),
     /// No further attempt: the answer is kept back for a while.
     Pausing(Pin<Box<Sleep>>, Box<(A, Outcome)>),
 }
@@ -70,7 +73,7 @@ where
         again: Option<Again<S, Req>>,
         flight: InFlight<Arc<Policy<C, R>>>,
     ) -> Self {
-        Self { attempt: Some(attempt), between: Between::Readying, again, flight }
+        Self { attempt: Some(attempt), between: Between::Readying(None), before: None, again, flight }
     }
 }
 
@@ -92,8 +95,14 @@ where
                 let mut inside = this.flight.inside();
                 let (policy, call) = under_way(&mut inside);
                 let Poll::Ready(outcome) = call.scope(|| attempt.poll(cx)) else {
+                    let ends = this.before.as_ref().is_some_and(|before| before.was_sent()) && call.is_over();
                     inside.leave();
-                    return Poll::Pending;
+                    // Whoever outside gives the call up at its deadline knows nothing of the failure before this attempt.
+                    return if ends {
+                        Poll::Ready(self.end(None, Ending::TIME_IS_UP))
+                    } else {
+                        Poll::Pending
+                    };
                 };
                 let verdict = policy.classify.classify(outcome.as_ref());
                 if verdict == Verdict::Success {
@@ -144,15 +153,21 @@ where
         // At once: the attempt that has ended may hold a permit of a policy inside for as long as it lives.
         this.attempt.set(None);
         *this.between = match next {
-            Next::Attempt(Duration::ZERO) => Between::Readying,
-            Next::Attempt(delay) => Between::Waiting(Box::pin(sleep(delay))),
+            Next::Attempt(delay) => {
+                Before::keep(this.before, outcome, &policy.classify);
+                if delay.is_zero() {
+                    Between::Readying(None)
+                } else {
+                    Between::Waiting(Box::pin(sleep(delay)))
+                }
+            }
             Next::End(ending, Duration::ZERO) => {
                 inside.leave();
-                return Some(self.end(outcome, ending));
+                return Some(self.end(Some(outcome), ending));
             }
             Next::End(ending, pause) => {
                 *this.again = None;
-                policy.engine.stop(ending);
+                policy.engine.stop(ending, || policy.described(Some(&outcome), this.before.as_deref()));
                 Between::Pausing(Box::pin(sleep(pause)), Box::new((outcome, ending.outcome)))
             }
         };
@@ -165,17 +180,28 @@ where
         let mut this = self.as_mut().project();
         let mut inside = this.flight.inside();
         let (policy, call) = under_way(&mut inside);
-        if let Between::Waiting(timer) | Between::Pausing(timer, _) = this.between {
-            if timer.as_mut().poll(cx).is_pending() {
-                inside.leave();
-                return Poll::Pending;
-            }
-        }
-        if let Between::Pausing(_, kept) = mem::replace(this.between, Between::Readying) {
+        let waits = match this.between {
+            Between::Waiting(timer) | Between::Pausing(timer, _) => timer.as_mut().poll(cx).is_pending(),
+            Between::Readying(_) => false,
+        };
+        let is_pausing = matches!(this.between, Between::Pausing(..));
+        if !is_pausing && call.is_late() {
             inside.leave();
-            // Why was told when the pause began.
-            let (outcome, ended) = *kept;
-            return Poll::Ready(Some(self.end(outcome, Ending::of(ended))));
+            return Poll::Ready(Some(self.end(None, Ending::TIME_IS_UP)));
+        }
+        if waits {
+            inside.leave();
+            return Poll::Pending;
+        }
+        match mem::replace(this.between, Between::Readying(None)) {
+            Between::Pausing(_, kept) => {
+                inside.leave();
+                // Why was told when the pause began.
+                let (outcome, ended) = *kept;
+                return Poll::Ready(Some(self.end(Some(outcome), Ending::of(ended))));
+            }
+            Between::Waiting(_) => {}
+            readying @ Between::Readying(_) => *this.between = readying,
         }
         let again = this.again.as_mut().expect("kept until the last attempt");
         let ready = call.scope(|| again.inner.poll_ready(cx));
@@ -189,26 +215,42 @@ where
             }
             this.attempt.set(Some(attempt));
         }
+        let late = ready.is_pending() && this.between.is_late(call.deadline_in_force(), cx);
         inside.leave();
         match ready {
+            Poll::Pending if late => Poll::Ready(Some(self.end(None, Ending::TIME_IS_UP))),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => Poll::Ready(None),
             // Nobody may use a service any more that says so: no further attempt.
-            Poll::Ready(Err(error)) => Poll::Ready(Some(self.end(Err(error), Ending::NOT_READY))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(self.end(Some(Err(error)), Ending::NOT_READY))),
         }
     }
 
-    /// The call ends without success.
-    fn end(self: Pin<&mut Self>, outcome: Answer<S, Req>, ending: Ending) -> Answer<S, Req> {
+    /// The call ends without success: with this outcome, or in a wait or an attempt for which its time is up.
+    fn end(self: Pin<&mut Self>, outcome: Option<Answer<S, Req>>, ending: Ending) -> Answer<S, Req> {
         let mut this = self.project();
         let mut inside = this.flight.inside();
         let (policy, call) = under_way(&mut inside);
         let call = *call;
         this.attempt.set(None);
         *this.again = None;
-        policy.engine.stop(ending);
+        let before = this.before.take();
+        policy.engine.stop(ending, || policy.described(outcome.as_ref(), before.as_deref()));
         inside.end(ending.outcome);
-        outcome.map_err(|error| this.flight.policy().last_error(&call, ending, error))
+        this.flight.policy().answer(&call, ending, outcome, before)
+    }
+}
+
+impl<A> Between<A> {
+    /// Whether the deadline passed while the service was not ready; it is waited for as well.
+    fn is_late(&mut self, deadline: Option<StdInstant>, cx: &mut Context<'_>) -> bool {
+        let (Self::Readying(timer), Some(deadline)) = (self, deadline) else { return false };
+        let deadline = Instant::from_std(deadline);
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx).is_ready()
     }
 }
 
@@ -221,7 +263,7 @@ where
             _ if self.flight.ticket().is_none() => "ended",
             _ if self.attempt.is_some() => "calling",
             Between::Waiting(_) | Between::Pausing(..) => "waiting",
-            Between::Readying => "readying",
+            Between::Readying(_) => "readying",
         };
         f.debug_struct("RetryFuture").field("phase", &phase).finish_non_exhaustive()
     }

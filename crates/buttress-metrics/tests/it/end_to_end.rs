@@ -159,7 +159,7 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     let retry = Retry::builder("payments")
         .max_attempts(3)
         .backoff(Backoff::constant(Duration::from_millis(200)))
-        .budget(Budget::new(0.0, 1).unwrap())
+        .budget(Budget::new(0.0, 10).unwrap())
         .observe(Metrics::default())
         .build()
         .unwrap();
@@ -181,8 +181,8 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     assert_eq!(seen.counter("retry_attempts_total", &[("reason", "error")]), 3);
     assert_eq!(seen.counter("retry_stopped_total", &[("reason", "max_attempts")]), 1);
     assert_eq!(seen.0.histogram("retry_backoff_seconds", &[]), [0.2, 0.2, 0.2]);
-    // Three of the ten retries of the reserve are taken out.
-    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.7));
+    // Three retries are taken out within the last second, and the floor has filled up to nine of ten again.
+    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.75));
 }
 
 #[tokio::test(start_paused = true)]

@@ -530,6 +530,9 @@ mod lines {
             ("h", Source::From),
             ("i", Source::From),
             ("j", Source::From),
+            ("k", Source::From),
+            ("l", Source::From),
+            ("m", Source::From),
         ];
         static WIDE: KindData =
             KindData::new("wide").lines(&[Line::warn("wide", On::Change(&[], &[])).fields(MANY)]);
@@ -555,8 +558,24 @@ mod lines {
         let names = names.0.lock().unwrap();
         assert_eq!(
             *names,
-            ["message", "policy.name", "policy.kind", "a", "b", "c", "d", "e", "f", "g", "h", "i"]
+            [
+                "message",
+                "policy.name",
+                "policy.kind",
+                "a",
+                "b",
+                "c",
+                "d",
+                "e",
+                "f",
+                "g",
+                "h",
+                "i",
+                "j",
+                "k",
+                "l"
+            ]
         );
-        assert!(buttress_metrics::check(&[&WIDE]).unwrap_err().contains("more than 9 fields"));
+        assert!(buttress_metrics::check(&[&WIDE]).unwrap_err().contains("more than 12 fields"));
     }
 }
