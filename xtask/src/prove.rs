@@ -21,6 +21,7 @@ const PROOFS: &[(&str, &str)] = &[
     ),
     ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
     ("loom", "the loom models, as in `test`"),
+    ("storms", "the README's client after an outage, and naive ones, which must stay down; -- e1 --seeds 1"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
     ("alone", "the tests of each crate by itself"),
     ("msrv", "each library compiles with the oldest Rust it names, where rustup has it (--install gets it)"),
@@ -60,6 +61,10 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
             mutants::prove(workspace, install, rest)
         }
         "loom" => test::loom(workspace),
+        "storms" => {
+            Cmd::cargo("run --release -p storms --").args(rest).run()?;
+            Ok(Done::Passed)
+        }
         "deny" => deny(workspace, install),
         "alone" => alone(workspace),
         "msrv" => release::msrv(workspace, install),
