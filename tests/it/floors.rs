@@ -26,7 +26,7 @@ struct Pattern {
 const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "breaker",
-        fronts: &["registry", "keyed", "layer", "service", "future"],
+        fronts: &["keyed", "layer", "service", "future"],
         handle: &["breaker", "permit", "snapshot"],
         engine: &["engine", "timer", "shared"],
         decision: &["atomic", "circuit", "window"],
@@ -38,13 +38,13 @@ const PATTERNS: &[Pattern] = &[
         fronts: &["layer", "service", "repeat", "future"],
         handle: &["retry"],
         engine: &["policy", "engine", "snapshot"],
-        decision: &["decide", "hooks", "only"],
+        decision: &["before", "decide", "hooks", "only"],
         settings: &["config"],
         words: &["kind", "words"],
     },
     Pattern {
         name: "timeout",
-        fronts: &["layer", "service", "named", "race", "future"],
+        fronts: &["layer", "service", "race", "future"],
         handle: &["timeout"],
         engine: &[],
         decision: &["deadline", "strategy"],

@@ -19,6 +19,7 @@ mod nested;
 mod promql;
 mod recipes;
 mod registry;
+mod settings;
 mod six_layers;
 mod soak;
 mod sources;

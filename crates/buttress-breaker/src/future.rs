@@ -110,8 +110,9 @@ impl<F, C> BreakerFuture<F, C> {
         admission: Admission,
         make: impl FnOnce() -> (F, C),
     ) -> Self {
-        let ((call, classify), entered) = begin(admission).enter(&**engine, make);
-        let flight = entered.in_flight(engine.clone());
+        let entering = begin(admission).entering(&**engine);
+        let (call, classify) = make();
+        let flight = entering.entered().in_flight(engine.clone());
         Self { phase: Phase::Calling { call }, flight, classify, limit: Timer::default() }
     }
 

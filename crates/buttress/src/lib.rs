@@ -74,8 +74,9 @@ pub use buttress_core::{
     TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
 pub use buttress_kit::{
-    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
-    Patched, Registry, RegistryHealth, TokenBudgetConfig, duration,
+    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, BudgetRule, Chance, Events, GrpcBudgetConfig,
+    Handle, Health, InFlightBudgetConfig, Jitter, Keyed, Mode, Patched, Registry, RegistryHealth,
+    TokenBudgetConfig, Withdrawal, duration, optional,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.
@@ -144,6 +145,11 @@ struct MetricsPage;
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../docs/first-outage.md")]
 struct FirstOutage;
+
+/// The code of the page on settings, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/settings.md")]
+struct SettingsPage;
 
 /// The code of the page on retry budgets, compiled and run.
 #[cfg(all(doctest, feature = "full"))]

@@ -224,10 +224,10 @@ impl Ends for Engine {
     type End = Outcome;
 
     #[inline]
-    fn end(&self, call: Admission, outcome: Outcome) {
+    fn end(&self, call: &Admission, outcome: Outcome) {
         match outcome {
-            Outcome::Success => self.succeed(call),
-            other => self.end_with(call, End { timed_out: other == Outcome::TimedOut, ..End::of(other) }),
+            Outcome::Success => self.succeed(*call),
+            other => self.end_with(*call, End { timed_out: other == Outcome::TimedOut, ..End::of(other) }),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod floor;
 mod in_flight;
 mod ratio;
+mod rule;
 mod tokens;
 
 use std::{fmt, time::Instant};
@@ -16,7 +17,11 @@ use self::{
 };
 use crate::sync::Arc;
 
-pub use self::{ratio::BudgetConfig, tokens::TokenBudgetConfig};
+pub use self::{
+    ratio::BudgetConfig,
+    rule::{BudgetRule, GrpcBudgetConfig, InFlightBudgetConfig},
+    tokens::TokenBudgetConfig,
+};
 
 /// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
 ///
@@ -73,12 +78,17 @@ impl Budget {
         Self::from_config(BudgetConfig { ratio, min_per_second })
     }
 
-    /// Makes a budget from its settings.
+    /// Makes a budget from its settings: a [`BudgetRule`], or the settings of any kind.
     ///
     /// # Errors
     /// Where a setting cannot work, see [`BudgetConfig`].
-    pub fn from_config(config: BudgetConfig) -> Result<Self, ConfigError> {
-        Ok(Self::of(Kind::Ratio(Ratio::new(config)?)))
+    pub fn from_config(config: impl Into<BudgetRule>) -> Result<Self, ConfigError> {
+        Ok(Self::of(match config.into() {
+            BudgetRule::Ratio(config) => Kind::Ratio(Ratio::new(config)?),
+            BudgetRule::Tokens(config) => Kind::Tokens(Tokens::priced(config)?),
+            BudgetRule::Grpc(config) => Kind::Tokens(config.tokens()?),
+            BudgetRule::InFlight(config) => Kind::InFlight(config.counts()?),
+        }))
     }
 
     /// Makes a bucket of tokens, in which a retry has a price by what failed.

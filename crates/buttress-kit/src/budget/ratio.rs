@@ -29,7 +29,7 @@ const FULL: i64 = ONE << 26;
 /// and a retry takes from both. So the attempts of any one second are at most `1 + 2 · ratio` times the calls, or
 /// what the floor adds for clients with little traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { ratio = 0.1, min_per_second = 1 }")]
 #[non_exhaustive]
 pub struct BudgetConfig {
     /// Retries per call, `0.0..=1000.0`. Default 0.1.
