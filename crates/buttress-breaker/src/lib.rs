@@ -145,6 +145,7 @@
 
 mod atomic;
 mod breaker;
+mod census;
 mod circuit;
 mod config;
 mod engine;

@@ -274,23 +274,6 @@ impl Engine {
     /// The breaker's name, with the key if that is shown.
     #[inline]
     pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
-        match self.shown_name() {
-            None => f(self.shared.emitter.name()),
-            Some(name) => f(&name),
-        }
-    }
-
-    #[inline]
-    fn shown_name(&self) -> Option<Name> {
-        if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None }
-    }
-
-    /// Shows the key in refusals from now on. `key` runs at the first refusal.
-    pub(crate) fn show_key(&self, key: impl FnOnce() -> String) {
-        if !self.shown.load(Relaxed) {
-            let name = self.shared.emitter.name().with_key(key());
-            self.circuit.lock().circuit().set_name(name);
-            self.shown.store(true, Relaxed);
-        }
+        f(self.name.as_ref().unwrap_or_else(|| self.shared.emitter.name()))
     }
 }
