@@ -65,6 +65,9 @@
 //! | [`handle_mode`](MetricsBuilder::handle_mode) | [`HandleMode::Cached`] |
 //! | [`max_names`](MetricsBuilder::max_names) | 1000, further ones are [`OTHER`] |
 //!
+//! # A stage that has no pattern
+//! [`meter`] is a layer that counts and times the calls of any service.
+//!
 //! # Features
 //! - `prometheus`: `prometheus::with_buckets`, for `metrics-exporter-prometheus`.
 //! - `tracing`: the module `trace`, log lines for what happens to policies.
@@ -74,6 +77,7 @@ mod catalog;
 mod check;
 mod clock;
 mod exported;
+pub mod meter;
 mod namesakes;
 mod places;
 #[cfg(feature = "prometheus")]
