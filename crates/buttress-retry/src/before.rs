@@ -29,7 +29,7 @@ impl<T, E: FromRejection> Before<T, E> {
     }
 
     /// Keeps what an attempt failed with, while another one follows.
-    pub(crate) fn keep<C>(before: &mut Option<Box<Self>>, outcome: Result<T, E>, classify: &C)
+    pub(crate) fn keep<C>(before: &mut Option<Self>, outcome: Result<T, E>, classify: &C)
     where
         C: Classify<T, E>,
     {
@@ -43,10 +43,7 @@ impl<T, E: FromRejection> Before<T, E> {
             Ok(answer) if classify.keeps(&answer) => Kept::Answer(answer),
             Ok(answer) => Kept::Said(described(classify, Ok(&answer))),
         };
-        match before {
-            Some(before) => **before = Self { kept, sent },
-            None => *before = Some(Box::new(Self { kept, sent })),
-        }
+        *before = Some(Self { kept, sent });
     }
 
     /// What the classifier says of it.

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, Value, context};
+use buttress_core::{
+    Event, FailureKind, Level, Levels, Note, Outcome, Value,
+    context::{self, EnteredAttempt, EnteredDeadline},
+};
 use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
@@ -306,15 +309,14 @@ impl Engine {
 }
 
 impl Call {
-    /// Runs a piece of the inner service, which sees the number of the attempt and the deadline. The caller's
+    /// Shows the inner service the number of the attempt and the deadline, until the guard is dropped. The caller's
     /// context is asked at every poll and not kept: a layer outside puts it in force around every poll.
     #[inline]
-    pub(crate) fn scope<T>(&self, inner: impl FnOnce() -> T) -> T {
+    pub(crate) fn show(&self) -> (EnteredDeadline, EnteredAttempt) {
         // With one attempt only, the number of a retry outside stays.
         let shown = if self.max_attempts > 1 { self.attempt } else { context::current().attempt };
-        let _attempt = context::enter_attempt(shown);
-        let _deadline = context::enter_deadline(self.deadline);
-        inner()
+        let attempt = context::enter_attempt(shown);
+        (context::enter_deadline(self.deadline), attempt)
     }
 
     /// Whether the time for all attempts is up.

@@ -24,8 +24,8 @@ impl<C, R> Ends for Policy<C, R> {
     type End = Outcome;
 
     #[inline]
-    fn end(&self, call: Call, outcome: Outcome) {
-        self.engine.end(&call, outcome);
+    fn end(&self, call: &Call, outcome: Outcome) {
+        self.engine.end(call, outcome);
     }
 }
 
@@ -116,7 +116,7 @@ impl<C, R> Policy<C, R> {
         call: &Call,
         ending: Ending,
         outcome: Option<Result<T, E>>,
-        before: Option<Box<Before<T, E>>>,
+        before: Option<Before<T, E>>,
     ) -> Result<T, E>
     where
         C: Classify<T, E>,
@@ -124,7 +124,6 @@ impl<C, R> Policy<C, R> {
     {
         let name = self.engine.emitter.name();
         let limit = || Rejection::new(words::TIMED_OUT, name);
-        let before = before.map(|before| *before);
         let answer = match (outcome, before) {
             (Some(Err(error)), before) => self.last_error(call, ending, error, before),
             (Some(answer), _) => answer,

@@ -141,7 +141,10 @@ where
             // Of interest only once a timer runs.
             had_budget = timer.is_some() && coop::has_budget_remaining();
             let inside = this.flight.inside();
-            match this.deadline.run(|| call.poll(cx)) {
+            let shown = this.deadline.show();
+            let polled = call.poll(cx);
+            drop(shown);
+            match polled {
                 Poll::Pending => inside.leave(),
                 Poll::Ready(Ok(value)) => {
                     this.phase.set(Phase::Over);
@@ -281,7 +284,11 @@ fn wait<F: Future>(
     loop {
         ready!(poll_timer(timer.as_mut(), until, had_budget, cx));
         // Another thread may have finished it since.
-        if let Poll::Ready(result) = flight.run(|_| deadline.run(|| call.as_mut().poll(cx))) {
+        let polled = flight.run(|_| {
+            let _shown = deadline.show();
+            call.as_mut().poll(cx)
+        });
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(Waited::Returned(result));
         }
         let now = Instant::now();
