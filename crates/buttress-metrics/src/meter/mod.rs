@@ -135,7 +135,7 @@ impl Ends for Shared {
     type Ticket = Option<StdInstant>;
     type End = Outcome;
 
-    fn end(&self, started: Option<StdInstant>, outcome: Outcome) {
+    fn end(&self, started: &Option<StdInstant>, outcome: Outcome) {
         if self.emitter.is_on() {
             let elapsed = started.map(|started| Instant::now().into_std().saturating_duration_since(started));
             self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
