@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use buttress::{
-    BoxError, Breaker, Bulkhead, Fallback, FallbackLayer, LiftErrorsLayer, RespondLayer, Retry, RetryConfig,
-    Timeout,
+    BoxError, Breaker, Bulkhead, Fallback, FallbackLayer, LiftErrorsLayer, Meter, RespondLayer, Retry,
+    RetryConfig, Timeout,
     breaker::{OnCancel, State},
     test::{Probe, contract::Contract, step},
 };
@@ -88,6 +88,14 @@ fn fallback_keeps_the_contract() {
     let second = || Probe::<u32, u32, BoxError>::new(|_| step::ok(3)).slots(1);
     let by_service = move || layer().service(second());
     Contract::new(by_service).owning().drops_finished().run().assert_clean();
+}
+
+#[test]
+fn meter_keeps_the_contract() {
+    let meter = || Meter::new("contract").unwrap();
+    Contract::new(move || meter().layer()).through().run().assert_clean();
+    let watched = || Meter::builder("contract").on_event(|_| {}).build().unwrap();
+    Contract::new(move || watched().layer()).through().run().assert_clean();
 }
 
 // SX-05, SX-06

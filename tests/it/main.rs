@@ -15,6 +15,7 @@ mod floors;
 mod fluxus;
 mod fronts;
 mod functions;
+mod meter;
 mod nested;
 mod promql;
 mod recipes;
