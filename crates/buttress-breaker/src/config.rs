@@ -50,16 +50,21 @@ settings! {
         pub window: WindowConfig = WindowConfig::time(Duration::from_secs(10)),
         /// Whether a rate opens when it is reached, or only above it. Default: when it is reached.
         pub comparison: Comparison = Comparison::AtLeast,
-        /// How long the circuit stays open, the same each time. Default: as `open_backoff` says.
+        /// How long the circuit stays open: exactly this, each time. Default: as `open_backoff` says.
         #[serde(with = "buttress_kit::duration::optional")]
         pub open_for: Option<Duration> = None,
         /// How long the circuit stays open, longer each time it opens again without having closed; used if `open_for`
-        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is each of its
-        /// fields that a settings file leaves out.
+        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take half of it, so that circuits
+        /// that opened together are not probed together; so is each of its fields that a settings file leaves out.
         #[serde(deserialize_with = "text::open_backoff")]
         pub open_backoff: Backoff = Backoff::exponential(Duration::from_secs(5))
             .with_max(Duration::from_secs(60))
-            .with_jitter(Jitter::Symmetric(0.1)),
+            .with_jitter(Jitter::Symmetric(0.5)),
+        /// How long the circuit stays open at least if the failure that opens it says when to try again (`Retry-After`, or
+        /// whatever the classifier makes of an answer), up to this time: a quota that is used up lasts longer than a
+        /// crash. Also of a failed probe. Default: only the settings above say how long.
+        #[serde(with = "buttress_kit::duration::option")]
+        pub retry_after_max: Option<Duration> = None,
         /// How many probes may be under way at once while half-open. Default 1.
         pub permitted_probes: u32 = 1,
         /// How many successful probes close the circuit. Default 2.
@@ -96,6 +101,10 @@ settings! {
         pub call_timeout: Option<Duration> = None,
         /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
         pub on_cancel: OnCancel = OnCancel::WhenAll,
+        /// With [`OnCancel::WhenAll`], a dropped call stands in for a failure only if its caller had waited for at least
+        /// this long, and for three times as long as calls take that succeed. Default 100 ms.
+        #[serde(with = "buttress_kit::duration")]
+        pub abandoned_after: Duration = Duration::from_millis(100),
         /// Whether an open circuit is "not ready" instead of "ready, and refuses": for use under a load balancer, to
         /// which a fast refusal looks like an idle endpoint. Calls that wait take a timer of tokio. Without effect by
         /// key. Default `false`.
@@ -228,10 +237,11 @@ impl Comparison {
 #[serde(rename_all = "snake_case", expecting = "\"when_all\", \"ignore\" or \"failure\"")]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// One dropped call means nothing. But if a whole window of calls was dropped, `minimum_calls` at least,
-    /// and none came to an end, they count as failures: so a service that hangs opens the circuit though a
-    /// time-out further out ends every call. And if slow calls are a rule, a call dropped after more than
-    /// `slow_call_duration` counts as slow. The default.
+    /// People who leave mean nothing. But a call that was dropped after a long wait (`abandoned_after`), while no other
+    /// call settled, may be one of a service that hangs: if a whole window of calls ended like that, `minimum_calls` at
+    /// least, they count as failures. So a hang opens the circuit though a time-out further out ends every call.
+    /// Half-open, three such probes in a row open it again, or as many as the sample has if that is more. And if slow
+    /// calls are a rule, a call dropped after more than `slow_call_duration` counts as slow. The default.
     #[default]
     WhenAll,
     /// Dropped calls never mean anything.

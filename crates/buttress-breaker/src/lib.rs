@@ -115,7 +115,8 @@
 //! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets; or a count of calls, or an interval |
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
-//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 10 % |
+//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 50 % |
+//! | [`retry_after_max`](BreakerConfig::retry_after_max) | none: a failure cannot ask for a longer wait |
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
@@ -124,6 +125,7 @@
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
 //! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |
+//! | [`abandoned_after`](BreakerConfig::abandoned_after) | 100 ms |
 //! | [`gate_readiness`](BreakerConfig::gate_readiness) | `false` |
 //! | [`mode`](BreakerConfig::mode) | enforce |
 //! | [`initial_state`](BreakerConfig::initial_state) | closed |

@@ -37,7 +37,9 @@ mod lock;
 mod mode;
 mod once;
 pub mod optional;
+mod patch;
 pub mod queue;
+mod rare;
 mod recorders;
 mod registry;
 mod settings;
@@ -53,7 +55,7 @@ pub use {buttress_core, erased_serde};
 pub use serde;
 
 #[doc(hidden)]
-pub use crate::settings::read_patch;
+pub use crate::patch::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{
@@ -65,7 +67,7 @@ pub use crate::{
     emitter::Emitter,
     events::Events,
     guarded::Guarded,
-    handle::{AsAny, Handle, Health, Prepared},
+    handle::{AsAny, Handle, Health, Held, Prepared},
     keyed::KeyedMap,
     listeners::Listeners,
     live::Live,
@@ -73,9 +75,10 @@ pub use crate::{
     mode::Mode,
     once::{CallOnce, Repeat},
     queue::Queue,
+    rare::Rare,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
-    settings::{Config, Keyed, One, Parts},
+    settings::{Changes, Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,
 };

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, Value, context};
+use buttress_core::{
+    Event, FailureKind, Level, Levels, Note, Outcome, Value,
+    context::{self, EnteredAttempt, EnteredDeadline},
+};
 use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
@@ -175,7 +178,7 @@ impl Engine {
             return Err(Stop::NotReplayable);
         }
         let backoff = self.backoff(call, rules, failed.kind);
-        let delay = decide::wait(rules, backoff, hint).ok_or(Stop::Deadline)?;
+        let delay = decide::wait(rules, backoff, hint).ok_or(Stop::LongWait)?;
         if hint.is_some() && rules.retry_after == RetryAfter::Replace {
             call.backoff = BackoffState::default();
         }
@@ -219,12 +222,14 @@ impl Engine {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    /// Counts and tells why no further attempt is made, if there is a reason.
-    pub(crate) fn stop(&self, ending: Ending) {
+    /// Counts and tells why no further attempt is made, if there is a reason. `error` says what the call failed with, and
+    /// is asked if somebody listens.
+    pub(crate) fn stop(&self, ending: Ending, error: impl FnOnce() -> String) {
         let Some(why) = ending.why else { return };
         self.stopped[why as usize].fetch_add(1, Relaxed);
         if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(&Note::with(words::STOPPED, Value::Word(why.word()))));
+            let note = Note::with(words::STOPPED, Value::Word(why.word())).with_error(error());
+            self.emitter.emit(Event::Note(&note));
         }
     }
 
@@ -292,7 +297,7 @@ impl Engine {
             stopped: RetryStops {
                 max_attempts: stopped(Stop::MaxAttempts),
                 budget: stopped(Stop::Budget),
-                deadline: stopped(Stop::Deadline),
+                deadline: stopped(Stop::Deadline).saturating_add(stopped(Stop::LongWait)),
                 not_retryable: stopped(Stop::NotRetryable),
                 not_replayable: stopped(Stop::NotReplayable),
                 not_ready: stopped(Stop::NotReady),
@@ -304,22 +309,36 @@ impl Engine {
 }
 
 impl Call {
-    /// Runs a piece of the inner service, which sees the number of the attempt and the deadline. The caller's
+    /// Shows the inner service the number of the attempt and the deadline, until the guard is dropped. The caller's
     /// context is asked at every poll and not kept: a layer outside puts it in force around every poll.
     #[inline]
-    pub(crate) fn scope<T>(&self, inner: impl FnOnce() -> T) -> T {
+    pub(crate) fn show(&self) -> (EnteredDeadline, EnteredAttempt) {
         // With one attempt only, the number of a retry outside stays.
         let shown = if self.max_attempts > 1 { self.attempt } else { context::current().attempt };
-        let _attempt = context::enter_attempt(shown);
-        let _deadline = context::enter_deadline(self.deadline);
-        inner()
+        let attempt = context::enter_attempt(shown);
+        (context::enter_deadline(self.deadline), attempt)
+    }
+
+    /// Whether the time for all attempts is up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline_in_force().is_some_and(has_passed)
+    }
+
+    /// Whether the caller's deadline has passed, at which somebody outside ends the call whatever it is at. `max_elapsed`
+    /// ends no attempt.
+    pub(crate) fn is_over(&self) -> bool {
+        context::deadline().is_some_and(has_passed)
     }
 
     /// The caller's deadline or the policy's own, whichever is earlier.
-    fn deadline_in_force(&self) -> Option<std::time::Instant> {
+    pub(crate) fn deadline_in_force(&self) -> Option<std::time::Instant> {
         let context = context::current();
         self.deadline.map_or(context, |own| context.until(own)).deadline
     }
+}
+
+fn has_passed(deadline: std::time::Instant) -> bool {
+    deadline <= Instant::now().into_std()
 }
 
 impl Levels for Engine {

@@ -141,7 +141,10 @@ where
             // Of interest only once a timer runs.
             had_budget = timer.is_some() && coop::has_budget_remaining();
             let inside = this.flight.inside();
-            match this.deadline.run(|| call.poll(cx)) {
+            let shown = this.deadline.show();
+            let polled = call.poll(cx);
+            drop(shown);
+            match polled {
                 Poll::Pending => inside.leave(),
                 Poll::Ready(Ok(value)) => {
                     this.phase.set(Phase::Over);
@@ -181,7 +184,7 @@ impl<F, A> TimeoutFuture<F, A> {
             if let Some(at) = deadline.inward().filter(|_| deadline.has_passed(now)) {
                 // A call that only waited for its turn is nothing to hold against the service.
                 let sent = inner.was_sent();
-                return self.time_is_up(at, now, sent);
+                return self.time_is_up(at, now, sent, Some(error));
             }
         }
         self.over(Outcome::Failure);
@@ -205,7 +208,7 @@ impl<F, A> TimeoutFuture<F, A> {
                         Poll::Ready(Ok(value))
                     }
                     Waited::Returned(Err(error)) => self.failed(error),
-                    Waited::TimeIsUp { at, now } => self.time_is_up(at, now, true),
+                    Waited::TimeIsUp { at, now } => self.time_is_up(at, now, true, None),
                 }
             }
             PhaseProj::Refused => {
@@ -216,12 +219,13 @@ impl<F, A> TimeoutFuture<F, A> {
         }
     }
 
-    /// Drops the inner call, tells the end, and answers.
+    /// Drops the inner call, tells the end, and answers. `error` is what the inner call ended with, if it did.
     fn time_is_up<T, E>(
         self: Pin<&mut Self>,
         at: StdInstant,
         now: StdInstant,
         sent: bool,
+        error: Option<E>,
     ) -> Poll<Result<T, E>>
     where
         A: OnTimeout<T, E>,
@@ -233,7 +237,10 @@ impl<F, A> TimeoutFuture<F, A> {
         let ends = EndsWhenDropped { flight: this.flight, end: TimeoutEnd::timed_out(now) };
         this.phase.set(Phase::Over);
         drop(ends);
-        Poll::Ready(this.answer.answer(why))
+        Poll::Ready(match error {
+            Some(error) => this.answer.answer_after(why, error),
+            None => this.answer.answer(why),
+        })
     }
 }
 
@@ -277,7 +284,11 @@ fn wait<F: Future>(
     loop {
         ready!(poll_timer(timer.as_mut(), until, had_budget, cx));
         // Another thread may have finished it since.
-        if let Poll::Ready(result) = flight.run(|_| deadline.run(|| call.as_mut().poll(cx))) {
+        let polled = flight.run(|_| {
+            let _shown = deadline.show();
+            call.as_mut().poll(cx)
+        });
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(Waited::Returned(result));
         }
         let now = Instant::now();

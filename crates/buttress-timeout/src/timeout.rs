@@ -142,7 +142,11 @@ impl Timeout {
         deadline: &Deadline,
         inner: impl FnOnce() -> F,
     ) -> (F, Entered<StdInstant>) {
-        begun.enter(&*self.shared, || deadline.run(inner))
+        let entering = begun.entering(&*self.shared);
+        let shown = deadline.show();
+        let call = inner();
+        drop(shown);
+        (call, entering.entered())
     }
 }
 
@@ -194,9 +198,9 @@ impl Ends for Shared {
     type End = TimeoutEnd;
 
     #[inline]
-    fn end(&self, started: StdInstant, end: TimeoutEnd) {
+    fn end(&self, started: &StdInstant, end: TimeoutEnd) {
         if end.outcome != Outcome::Success || self.emitter.is_on() {
-            self.settle(started, end);
+            self.settle(*started, end);
         }
     }
 }

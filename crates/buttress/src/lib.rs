@@ -76,7 +76,7 @@ pub use buttress_core::{
 pub use buttress_kit::{
     Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, BudgetRule, Chance, Events, GrpcBudgetConfig,
     Handle, Health, InFlightBudgetConfig, Jitter, Keyed, Mode, Patched, Registry, RegistryHealth,
-    TokenBudgetConfig, duration, optional,
+    TokenBudgetConfig, Withdrawal, duration, optional,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use buttress_core::{BoxError, Level, Name, Note, Outcome, Rejection, Value, Verdict};
+use buttress_core::{BoxError, Level, Name, Outcome, Rejection, Value, Verdict};
 use buttress_kit::{Backoff, Budget, Jitter, TokenBudgetConfig};
 use buttress_retry::{Retry, RetryBuilder, RetryConfig, words};
 use buttress_test::{Recording, What};
@@ -213,7 +213,9 @@ async fn tokens_of(
         match event.what {
             What::Level(Level { value, .. }) => level = (value * f64::from(tokens)).round() as u32,
             What::Attempt { .. } => after.push(level),
-            What::Note(note) if note == Note::with(words::STOPPED, Value::Word(words::BUDGET)) => {
+            What::Note(note)
+                if (note.what, &note.value) == (words::STOPPED, &Some(Value::Word(words::BUDGET))) =>
+            {
                 after.push(level)
             }
             _ => {}
