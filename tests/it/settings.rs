@@ -169,6 +169,9 @@ fn settings_written_out_and_read_in_again_are_the_same_in_formats_with_and_witho
         let before = in_force(&*handle);
         patch(&*handle, &before).unwrap();
         assert_eq!(in_force(&*handle), before, "{kind}");
+        // TOML leaves out what is null, and what is left out of a patch stays as it is.
+        let null = before.as_object().unwrap().iter().find(|(_, value)| value.is_null());
+        assert_eq!(null, None, "{kind}: a setting that may be off is written as \"none\"");
     }
 }
 
