@@ -268,7 +268,7 @@ impl<K: Hash + Eq + Clone> Inner<K> {
         let engine = self.keys.find(key).or_else(|| self.keys.make(key, &self.shared));
         let engine = engine.unwrap_or_else(|| self.keys.untracked());
         let admission = engine.admit();
-        if let (true, Some(show)) = (admission.refused, self.shown.get()) {
+        if let (true, Some(show)) = (admission.is_refused(), self.shown.get()) {
             engine.show_key(|| show(&key.to_owned()));
         }
         (engine, admission)
