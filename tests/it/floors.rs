@@ -38,7 +38,7 @@ const PATTERNS: &[Pattern] = &[
         fronts: &["layer", "service", "repeat", "future"],
         handle: &["retry"],
         engine: &["policy", "engine", "snapshot"],
-        decision: &["decide", "hooks", "only"],
+        decision: &["before", "decide", "hooks", "only"],
         settings: &["config"],
         words: &["kind", "words"],
     },

@@ -23,6 +23,7 @@ const PROOFS: &[(&str, &str)] = &[
     ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
     ("toy", "adds a pattern to a copy of the tree, runs what must hold then, and counts what that touched"),
     ("loom", "the loom models, as in `test`"),
+    ("storms", "the README's client after an outage, and naive ones, which must stay down; -- e1 --seeds 1"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
     ("alone", "the tests of each crate by itself"),
     ("msrv", "each library compiles with the oldest Rust it names, where rustup has it (--install gets it)"),
@@ -66,6 +67,10 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
             toy::prove(workspace)
         }
         "loom" => test::loom(workspace),
+        "storms" => {
+            Cmd::cargo("run --release -p storms --").args(rest).run()?;
+            Ok(Done::Passed)
+        }
         "deny" => deny(workspace, install),
         "alone" => alone(workspace),
         "msrv" => release::msrv(workspace, install),

@@ -153,7 +153,8 @@ where
                     let verdict = this.classify.classify(Ok(&value));
                     if verdict.is_failure() {
                         inside.leave();
-                        Failure::new().end(flight, || described::<_, _, E>(this.classify, Ok(&value)));
+                        Failure::of_answer(verdict)
+                            .end(flight, || described::<_, _, E>(this.classify, Ok(&value)));
                     } else {
                         inside.end(outcome(verdict));
                     }
@@ -204,26 +205,32 @@ impl<F, C> BreakerFuture<F, C> {
 struct Failure<'a> {
     outcome: Outcome,
     timed_out: bool,
+    retry_after: Option<Duration>,
     error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
 impl<'a> Failure<'a> {
-    fn new() -> Self {
-        Self { outcome: Outcome::Failure, timed_out: false, error: None }
+    fn of_answer(verdict: Verdict) -> Self {
+        let retry_after = match verdict {
+            Verdict::Failure { retry_after, .. } => retry_after,
+            _ => None,
+        };
+        Self { outcome: outcome(verdict), timed_out: false, retry_after, error: None }
     }
 
     fn of<E: FromRejection>(verdict: Verdict, error: &'a E) -> Self {
+        let judged = Self::of_answer(verdict);
         if !verdict.is_failure() {
-            return Self { outcome: outcome(verdict), ..Self::new() };
+            return judged;
         }
         let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
-        Self { timed_out, error: error.as_error(), ..Self::new() }
+        Self { timed_out, error: error.as_error(), ..judged }
     }
 
     fn end(self, flight: &mut InFlight<Arc<Engine>>, says: impl Fn() -> String) {
-        let Self { outcome, timed_out, error } = self;
+        let Self { outcome, timed_out, retry_after, error } = self;
         if let Some(call) = flight.take() {
-            flight.policy().end_with(call, End { outcome, timed_out, error, says: Some(&says) });
+            flight.policy().end_with(call, End { outcome, timed_out, retry_after, error, says: Some(&says) });
         }
     }
 }

@@ -128,6 +128,9 @@ const DURATION: Metric = Metric::new(
 /// The breaker's own doing. All else is by hand, or into a state that lasts until somebody ends it.
 const BY_ITSELF: &[Word] = &[words::RULE, words::HEALTH];
 
+/// As `circuit::trip` calls them: each has its line a second.
+const RULES: &[Word] = &["consecutive", "failure_rate", "failure_count", "slow_rate"];
+
 const FROM: (&str, Source) = ("breaker.from", Source::From);
 const TO: (&str, Source) = ("breaker.to", Source::To);
 const OPEN_FOR: (&str, Source) = ("breaker.open_for_ms", Source::Detail(words::OPEN_FOR));
@@ -151,6 +154,6 @@ const LINES: &[Line] = &[
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))
         .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
     Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
-    Line::warn("threshold passed", On::Note(words::EXCEEDED)).fields(&[("rule", Source::Value)]),
+    Line::warn("threshold passed", On::NoteOf(words::EXCEEDED, RULES)).fields(&[("rule", Source::Value)]),
     Line::debug("probe lost", On::Note(words::LEASE_EXPIRED)),
 ];

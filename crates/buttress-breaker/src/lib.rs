@@ -116,6 +116,7 @@
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
 //! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 50 % |
+//! | [`retry_after_max`](BreakerConfig::retry_after_max) | none: a failure cannot ask for a longer wait |
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |

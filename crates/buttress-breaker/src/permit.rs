@@ -48,7 +48,9 @@ impl Permit {
 
     /// The call ended like this.
     pub fn record(mut self, verdict: Verdict) {
-        self.flight.end(outcome(verdict));
+        if let Some(call) = self.flight.take() {
+            self.flight.policy().end_as(call, verdict);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     pub(crate) window: Option<WindowConfig>,
     pub(crate) comparison: Comparison,
     pub(crate) open: Backoff,
+    /// The longest wait that a failure may ask for. 0: none may.
+    pub(crate) retry_after: u64,
     pub(crate) probes: usize,
     /// How many probes decide, and how many failed or slow ones among them open the circuit again.
     pub(crate) sample: u64,
@@ -105,6 +107,7 @@ impl BreakerConfig {
                 Some(wait) => Backoff::constant(wait),
                 None => self.open_backoff.clone(),
             },
+            retry_after: self.retry_after_max.map_or(0, nanos),
             probes: self.permitted_probes as usize,
             sample,
             failed_probes,

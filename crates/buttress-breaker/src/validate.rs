@@ -49,6 +49,9 @@ impl BreakerConfig {
         if let Some(wait) = self.open_for {
             check_positive("open_for", wait)?;
         }
+        if let Some(max) = self.retry_after_max {
+            check_positive("retry_after_max", max)?;
+        }
         self.open_backoff.validate().map_err(|why| why.within("open_backoff"))?;
         if self.open_backoff.base.is_zero() {
             return refuse(

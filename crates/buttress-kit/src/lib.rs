@@ -37,6 +37,7 @@ mod lock;
 mod mode;
 mod once;
 pub mod optional;
+mod patch;
 pub mod queue;
 mod rare;
 mod recorders;
@@ -54,7 +55,7 @@ pub use {buttress_core, erased_serde};
 pub use serde;
 
 #[doc(hidden)]
-pub use crate::settings::read_patch;
+pub use crate::patch::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
     budget::{
@@ -66,7 +67,7 @@ pub use crate::{
     emitter::Emitter,
     events::Events,
     guarded::Guarded,
-    handle::{AsAny, Handle, Health, Prepared},
+    handle::{AsAny, Handle, Health, Held, Prepared},
     keyed::KeyedMap,
     listeners::Listeners,
     live::Live,
@@ -77,7 +78,7 @@ pub use crate::{
     rare::Rare,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
-    settings::{Config, Keyed, One, Parts},
+    settings::{Changes, Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,
 };

@@ -12,7 +12,7 @@ use metrics::{Key, Label};
 
 use crate::{
     catalog::{self, BUILD_INFO},
-    clock,
+    clock, namesakes,
     places::Places,
     recorder::TableRecorder,
     series::{MAX_AGE, Series, register_gauge},
@@ -275,10 +275,12 @@ impl Observer for Metrics {
             return None;
         }
         self.shared.know(kind);
-        let make = |seat| Arc::new(TableRecorder::new(kind, Series::new(&self.shared, seat)));
+        let make = |seat| Arc::new(TableRecorder::new(kind, Series::new(&self.shared, kind, seat)));
         if let Some(seat) = self.shared.places.reserve(kind, name) {
             let recorder = make(Some(seat));
-            self.shared.places.take(&recorder);
+            if self.shared.places.take(&recorder) {
+                namesakes::tell(kind, name);
+            }
             return Some(recorder);
         }
         let mut others = unpoisoned(&self.others);
@@ -306,7 +308,7 @@ impl Shared {
         let prefix = &self.settings.prefix;
         metrics::with_recorder(|recorder| {
             kinds.iter().for_each(|kind| catalog::describe(kind, prefix, recorder));
-            catalog::describe_build_info(prefix, recorder);
+            catalog::describe_common(prefix, recorder);
         });
         let version = Label::from_static_parts("version", env!("CARGO_PKG_VERSION"));
         register_gauge(&Key::from_parts(catalog::prefixed(prefix, BUILD_INFO), vec![version])).set(1.0);

@@ -74,6 +74,7 @@ mod catalog;
 mod check;
 mod clock;
 mod exported;
+mod namesakes;
 mod places;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;

@@ -13,10 +13,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use buttress_core::{Level, Word, observe::Levels};
+use buttress_core::{Kind, Level, Word, observe::Levels};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, SharedString};
 
-use crate::{HandleMode, catalog, catalog::OTHER, clock, exported::Shared, places::Seat};
+use crate::{
+    HandleMode,
+    catalog::{self, MISSED, OTHER},
+    clock,
+    exported::Shared,
+    places::Seat,
+};
 
 /// How old a handle may get. One that was made before the recorder was installed is dead for ever, and so is
 /// one whose series an exporter evicted while it was idle; neither can be asked whether it is.
@@ -51,8 +57,11 @@ pub(crate) struct Series {
     counters: Vec<(Key, StartAt)>,
     gauges: Vec<Measured>,
     histograms: Vec<Key>,
-    /// Who knows the levels.
+    /// Who knows the levels, and how many events were missed.
     levels: OnceLock<Weak<dyn Levels>>,
+    missed_key: Key,
+    /// How many missed events were counted.
+    missed: AtomicU64,
     /// Replaced as a whole. A reader never waits: it loads, and if what it got is too old, makes its own.
     resolved: ArcSwap<Resolved>,
 }
@@ -84,12 +93,16 @@ struct Resolved {
 
 impl Series {
     /// Those of one policy, or, without a seat, of all whose names are too many.
-    pub(crate) fn new(shared: &Arc<Shared>, seat: Option<Seat>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, kind: Kind, seat: Option<Seat>) -> Self {
         let name = seat.as_ref().map(|seat| SharedString::from(seat.name.to_string()));
+        let name = name.unwrap_or(SharedString::const_str(OTHER));
+        let of = vec![Label::new("name", name.clone()), Label::from_static_parts("kind", kind.name)];
         Self {
             shared: shared.clone(),
             seat,
-            name: name.unwrap_or(SharedString::const_str(OTHER)),
+            name,
+            missed_key: Key::from_parts(catalog::prefixed(&shared.settings.prefix, MISSED), of),
+            missed: AtomicU64::new(0),
             per_call: shared.settings.handles == HandleMode::PerCall,
             speaks: AtomicBool::new(false),
             counters: Vec::new(),
@@ -148,7 +161,8 @@ impl Series {
         self
     }
 
-    /// Says who knows the levels. Only the first one counts.
+    /// Says who knows the levels. Only the first one counts: of policies that share a name that is one too many, only
+    /// the first one's missed events are exported.
     pub(crate) fn follow(&self, levels: &Weak<dyn Levels>) {
         let _ = self.levels.set(levels.clone());
     }
@@ -185,8 +199,14 @@ impl Series {
     }
 
     fn tell(&self, handles: &Handles<'_>, put: impl Fn(&Handles<'_>, Level)) {
-        if let Some(levels) = self.levels.get().filter(|_| self.speaks()).and_then(Weak::upgrade) {
+        let Some(levels) = self.levels.get().and_then(Weak::upgrade) else { return };
+        if self.speaks() {
             retell(&*levels, |level| put(handles, level));
+        }
+        let missed = levels.missed();
+        let counted = self.missed.fetch_max(missed, Relaxed);
+        if missed > counted {
+            register_counter(&self.missed_key).increment(missed - counted);
         }
     }
 

@@ -63,8 +63,7 @@ const LINES: &[Line] = &[
         "retries exhausted",
         On::NoteOf(words::STOPPED, &[words::MAX_ATTEMPTS, words::BUDGET, words::DEADLINE]),
     )
-    .fields(&[("reason", Source::Value), ("error", Source::Error), ("suppressed", Source::Suppressed)])
-    .once_a_second(),
+    .fields(&[("reason", Source::Value), ("error", Source::Error), ("suppressed", Source::Suppressed)]),
     Line::debug("not retried", On::Note(words::STOPPED))
         .fields(&[("reason", Source::Value), ("error", Source::Error)]),
 ];

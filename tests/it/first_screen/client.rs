@@ -9,8 +9,9 @@ fn client() -> Result<
     BoxError,
 > {
     let deadline = Timeout::builder("orders").limit(Duration::from_secs(1)).build()?;
-    let retry = Retry::builder("orders").max_attempts(3).budget(Budget::new(0.1, 3)?).build()?;
-    let breaker = Breaker::builder("orders").consecutive_failures(5).build()?;
+    let retry = Retry::builder("orders").max_attempts(3).budget(Budget::new(0.1, 1)?).build()?;
+    let breaker =
+        Breaker::builder("orders").consecutive_failures(5).open_for(Duration::from_secs(2)).build()?;
     let bulkhead = Bulkhead::builder("orders").max_concurrent(32).max_queue(0).build()?;
     let attempt = Timeout::builder("orders-attempt").limit(Duration::from_millis(500)).build()?;
 

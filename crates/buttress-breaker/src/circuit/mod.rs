@@ -52,6 +52,8 @@ pub(crate) enum Ending {
     Success,
     Failure {
         timed_out: bool,
+        /// The service said for how long it should be left alone, in nanoseconds; else 0.
+        retry_after: u64,
     },
     Ignored,
     /// Dropped before it ended.
@@ -248,6 +250,9 @@ impl Circuit {
         if self.state != State::Open || self.generation == ticket.generation {
             return None;
         }
+        if let Ending::Failure { retry_after, .. } = ending {
+            self.lengthen(rules, retry_after, now);
+        }
         self.await_error();
         Some(Opening { generation: self.generation, reason: self.history().reason })
     }
@@ -290,7 +295,7 @@ impl Circuit {
         let tally = &mut history.tally;
         match ending {
             Ending::Success => {}
-            Ending::Failure { timed_out } => {
+            Ending::Failure { timed_out, .. } => {
                 history.last_failure = Some(now.time);
                 tally.failures = tally.failures.saturating_add(1);
                 tally.timeouts = tally.timeouts.saturating_add(timed_out.into());
@@ -355,6 +360,19 @@ impl Circuit {
         };
         let detail = Detail { counts, rule: by_rule, error, open_for: Some(wait), rejected: 0 };
         self.transition(State::Open, cause, detail, now);
+    }
+
+    /// Stays open for as long as the failure that opened it asked for, within bounds, if that is longer.
+    fn lengthen(&mut self, rules: &Rules, asked: u64, now: Now) {
+        let (asked, history) = (asked.min(rules.retry_after), self.history_mut());
+        if asked <= history.wait {
+            return;
+        }
+        history.wait = asked;
+        history.open_until = now.time.saturating_add(asked);
+        if let Some(Notice::Changed { detail, .. }) = history.notices.last_mut() {
+            detail.open_for = Some(asked);
+        }
     }
 
     fn close(&mut self, rules: &Rules, cause: Word, now: Now) {

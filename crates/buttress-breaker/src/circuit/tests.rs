@@ -26,11 +26,25 @@ fn generations_wrap_and_no_stale_result_ever_matches() {
         stale.push(ticket);
         circuit.force_open(&rules, None, at(0));
         for ticket in &stale {
-            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(
+                &rules,
+                *ticket,
+                0,
+                Ending::Failure { timed_out: false, retry_after: 0 },
+                false,
+                at(0),
+            );
         }
         circuit.force_close(&rules, at(0));
         for ticket in &stale {
-            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(
+                &rules,
+                *ticket,
+                0,
+                Ending::Failure { timed_out: false, retry_after: 0 },
+                false,
+                at(0),
+            );
             assert_eq!(circuit.state(), State::Closed);
         }
     }
@@ -131,7 +145,7 @@ fn abandoned(mean: u64) -> Ending {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let ending = prop_oneof![
         4 => Just(Ending::Success),
-        4 => any::<bool>().prop_map(|timed_out| Ending::Failure { timed_out }),
+        4 => any::<bool>().prop_map(|timed_out| Ending::Failure { timed_out, retry_after: 0 }),
         1 => Just(Ending::Ignored),
         2 => any::<bool>().prop_map(|known| abandoned(if known { MS } else { 0 })),
     ];
@@ -574,7 +588,7 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                         n if n < health => Ending::Success,
                         9 => Ending::Ignored,
                         7 | 8 => abandoned(below(2) * MS),
-                        n => Ending::Failure { timed_out: n == 1 },
+                        n => Ending::Failure { timed_out: n == 1, retry_after: 0 },
                     };
                     Op::End(below(3) as usize, ending, below(5) == 0)
                 }

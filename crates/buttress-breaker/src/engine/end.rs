@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::Outcome;
+use buttress_core::{Outcome, Verdict};
 use buttress_kit::call::Ends;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     OpenReason,
     circuit::{Ending, Opening, Waited},
+    rules::nanos,
 };
 
 /// What is said of a failure of which nothing is known.
@@ -30,6 +31,8 @@ const LONGEST: usize = 1_024;
 pub(crate) struct End<'a> {
     pub(crate) outcome: Outcome,
     pub(crate) timed_out: bool,
+    /// For how long the service wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
     /// For listeners.
     pub(crate) error: Option<&'a (dyn StdError + 'static)>,
     /// Puts it in words, if the circuit opens. Somebody else's code.
@@ -38,7 +41,7 @@ pub(crate) struct End<'a> {
 
 impl End<'_> {
     pub(crate) fn of(outcome: Outcome) -> Self {
-        Self { outcome, timed_out: false, error: None, says: None }
+        Self { outcome, timed_out: false, retry_after: None, error: None, says: None }
     }
 }
 
@@ -102,16 +105,29 @@ impl Engine {
         (time < until || self.circuit.is_busy()) && self.circuit.success(call.generation)
     }
 
+    /// Records that a call ended like this.
+    pub(crate) fn end_as(&self, call: Admission, verdict: Verdict) {
+        match verdict {
+            Verdict::Success => self.succeed(call),
+            Verdict::Failure { retry_after, .. } => {
+                self.end_with(call, End { retry_after, ..End::of(Outcome::Failure) });
+            }
+            other => self.end_with(call, End::of(other.into())),
+        }
+    }
+
     /// Records that a call ended in another way than [`succeed`](Self::succeed) does.
     pub(crate) fn end_with(&self, call: Admission, end: End<'_>) {
-        let End { outcome, timed_out, error, .. } = end;
+        let End { outcome, timed_out, retry_after, error, .. } = end;
         if call.generation == UNTRACKED && !self.shared.emitter.is_on() {
             return;
         }
         let time = self.shared.now();
         let ending = match outcome {
             Outcome::Success => Ending::Success,
-            Outcome::Failure | Outcome::Panicked | Outcome::TimedOut => Ending::Failure { timed_out },
+            Outcome::Failure | Outcome::Panicked | Outcome::TimedOut => {
+                Ending::Failure { timed_out, retry_after: retry_after.map_or(0, nanos) }
+            }
             Outcome::Ignored => Ending::Ignored,
             Outcome::Cancelled => Ending::Abandoned(self.waited(call, time)),
         };

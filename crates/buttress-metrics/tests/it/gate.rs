@@ -460,16 +460,17 @@ mod lines {
     }
 
     #[test]
-    fn each_throttled_line_of_a_policy_has_a_second_of_its_own() {
+    fn each_line_of_a_policy_has_a_second_of_its_own_for_each_reason() {
         let kicked = |by| Note::with("kicked", Value::Word(by));
         let (horse, mule, creaks) = (kicked("horse"), kicked("mule"), Note::new("creaks"));
-        let events = [&horse, &mule, &creaks, &creaks, &horse].map(Event::Note);
+        let events = [&horse, &mule, &creaks, &creaks, &horse, &mule].map(Event::Note);
         let told = page("off,buttress::gate=debug", &events);
         let policy = "policy.name=\"front\" policy.kind=\"gate\"";
         assert_eq!(
             told,
             [
                 format!("WARN buttress::gate: gate kicked {policy} by=\"horse\" suppressed=0"),
+                format!("WARN buttress::gate: gate kicked {policy} by=\"mule\" suppressed=0"),
                 format!("WARN buttress::gate: gate creaks {policy}"),
             ]
         );
