@@ -48,18 +48,21 @@ impl End<'_> {
 impl Engine {
     /// Records that a call succeeded.
     #[inline]
-    pub(crate) fn succeed(&self, call: Admission) {
+    fn succeed(&self, call: &Admission) {
         let untimed = call.time == NO_TIME && self.circuit.valid_until() == u64::MAX;
         // No probe gets past this: while the circuit is half-open, the word leaves no success to count.
         if untimed && self.circuit.success(call.generation) {
-            self.tell_done(Outcome::Success, None, false, None);
+            if self.shared.emitter.is_on() {
+                self.tell_done(Outcome::Success, None, false, None);
+            }
             return;
         }
         self.succeed_at(call);
     }
 
     /// As [`succeed`](Self::succeed), if a clock has to be read or the circuit has to hear of it.
-    fn succeed_at(&self, call: Admission) {
+    fn succeed_at(&self, call: &Admission) {
+        let call = *call;
         if call.generation == UNTRACKED && !self.shared.emitter.is_on() {
             return;
         }
@@ -137,6 +140,11 @@ impl Engine {
         }
     }
 
+    /// As [`end_with`](Self::end_with), of which nothing more is known.
+    fn end_unexplained(&self, call: &Admission, outcome: Outcome) {
+        self.end_with(*call, End { timed_out: outcome == Outcome::TimedOut, ..End::of(outcome) });
+    }
+
     /// Lets the circuit hear of the end of a call, and tells it.
     fn record(&self, call: Admission, time: u64, ending: Ending, end: End<'_>) {
         let End { outcome, error, .. } = end;
@@ -171,7 +179,6 @@ impl Engine {
         call.began().is_some_and(|began| time.saturating_sub(began) > limit)
     }
 
-    #[inline]
     fn tell_done(
         &self,
         outcome: Outcome,
@@ -226,8 +233,8 @@ impl Ends for Engine {
     #[inline]
     fn end(&self, call: &Admission, outcome: Outcome) {
         match outcome {
-            Outcome::Success => self.succeed(*call),
-            other => self.end_with(*call, End { timed_out: other == Outcome::TimedOut, ..End::of(other) }),
+            Outcome::Success => self.succeed(call),
+            other => self.end_unexplained(call, other),
         }
     }
 }
