@@ -23,18 +23,20 @@ async fn down() -> Result<(), BoxError> {
     Err("down".into())
 }
 
-/// Installs the exporter and serves what it holds; how to scrape it.
-async fn exporter() -> impl AsyncFn() -> String {
+/// Installs the exporter and serves what it holds, as it was told and as of now; how to scrape it.
+async fn exporter() -> impl AsyncFn(&str) -> String {
     let recorder = with_buckets(PrometheusBuilder::new(), KINDS).build_recorder();
-    let page = recorder.handle();
+    let (page, now) = (recorder.handle(), recorder.handle());
     metrics::set_global_recorder(recorder).unwrap();
-    let app = Router::new().route("/metrics", get(move || async move { page.render() }));
+    let app = Router::new()
+        .route("/told", get(move || async move { page.render() }))
+        .route("/now", get(move || async move { buttress::metrics::prometheus::render(&now) }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    async move || {
+    async move |path: &str| {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -59,9 +61,9 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
     breaker.call(ok).await.unwrap(); // nobody there to count it
 
     let scrape = exporter().await;
-    assert_eq!(scrape().await, "");
+    assert_eq!(scrape("/told").await, "");
     buttress::metrics::describe_all(KINDS);
-    let first = scrape().await;
+    let first = scrape("/told").await;
     has(&first, &[&format!("buttress_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))]);
 
     tokio::time::sleep(Duration::from_millis(1050)).await; // the age at which handles are made anew
@@ -69,7 +71,7 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
     timeout.call(ok).await.unwrap();
     breaker.call(ok).await.unwrap();
     breaker.call(down).await.unwrap_err();
-    let before = scrape().await;
+    let before = scrape("/told").await;
     has(
         &before,
         &[
@@ -88,7 +90,7 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
     breaker.call(down).await.unwrap_err();
     breaker.call(ok).await.unwrap_err();
     has(
-        &scrape().await,
+        &scrape("/told").await,
         &[
             r#"circuit_breaker_calls_total{name="pay",result="failure"} 2"#,
             r#"circuit_breaker_calls_total{name="pay",result="rejected"} 1"#,
@@ -96,6 +98,20 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
             r#"circuit_breaker_state_changes_total{name="pay",from="closed",to="open"} 1"#,
         ],
     );
+    // Nobody calls, and the wait is over.
+    let idle =
+        Breaker::builder("idle").consecutive_failures(1).open_for(Duration::from_millis(50)).build().unwrap();
+    idle.call(down).await.unwrap_err();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    has(&scrape("/told").await, &[r#"circuit_breaker_state{name="idle",state="open"} 1"#]);
+    has(
+        &scrape("/now").await,
+        &[
+            r#"circuit_breaker_state{name="idle",state="open"} 0"#,
+            r#"circuit_breaker_state{name="idle",state="half_open"} 1"#,
+        ],
+    );
+
     // Every family on the page is described as in the catalogue.
     let catalog = catalog(KINDS);
     for family in before.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -111,7 +127,7 @@ async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_
         let timeout = Timeout::builder(format!("tenant-{tenant}")).limit(Duration::from_secs(1));
         timeout.observe(metrics.clone()).build().unwrap().call(ok).await.unwrap();
     }
-    let page = scrape().await;
+    let page = scrape("/told").await;
     has(
         &page,
         &[

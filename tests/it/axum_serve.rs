@@ -131,9 +131,9 @@ async fn registry_keeps_one_breaker_however_often_it_is_asked() {
     let registry = Registry::new();
     let made = Arc::new(AtomicU32::new(0));
     let app = || {
-        let breaker = registry.get_or_create("axum-registry", |builder| {
+        let breaker = registry.get_or_create("axum-registry", |name| {
             made.fetch_add(1, SeqCst);
-            builder.consecutive_failures(3)
+            Breaker::builder(name).consecutive_failures(3).build()
         });
         let stack = ServiceBuilder::new().respond().breaker(breaker.unwrap().layer()).lift_errors();
         Router::new().route("/", get(|| async { "ok" })).layer(stack)
@@ -143,7 +143,7 @@ async fn registry_keeps_one_breaker_however_often_it_is_asked() {
         assert_eq!(ask(address, "/").await.0, 200);
     }
     assert_eq!(made.load(SeqCst), 1);
-    assert_eq!(registry.get("axum-registry").unwrap().snapshot().successes, 4);
+    assert_eq!(registry.get::<Breaker>("axum-registry").unwrap().snapshot().successes, 4);
 }
 
 /// What was emitted under one policy's name.

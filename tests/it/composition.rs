@@ -1,9 +1,14 @@
 //! What holds for every layer alike.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use buttress::{
-    Backoff, BoxError, Breaker, Bulkhead, Fallback, Rejection, Retry, ServiceBuilderExt, Timeout, Verdict,
+    Backoff, BoxError, Breaker, Bulkhead, Fallback, Jitter, Retry, ServiceBuilderExt, Timeout, Verdict,
     breaker::{self, State},
     rejection,
     test::MetricsProbe,
@@ -185,8 +190,9 @@ async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
         .breaker(breaker.layer())
         .service(service_fn(down));
     let error = stack.clone().oneshot(1).await.unwrap_err();
-    let why = error.downcast_ref::<Rejection>().unwrap();
+    let why = rejection(&*error).unwrap();
     assert_eq!((why.policy(), why.code().as_str(), why.was_sent()), ("attempts", "CIRCUIT_OPEN", true));
+    assert_eq!(error.source().unwrap().to_string(), "down");
     // The call has failed, and to repeat it would work against whoever refused.
     assert_eq!((outer.snapshot().retries, whole.snapshot().failures), (0, 1));
     // The only attempt of this one was not sent.
@@ -258,6 +264,48 @@ async fn deadline_that_ends_a_wait_in_line_is_a_time_out_of_both_limits_and_noth
     assert_eq!((retry.snapshot().retries, bulkhead.snapshot().queued), (0, 0));
     // It only waited for its turn.
     assert_eq!((whole.snapshot().failures, whole.snapshot().ignored), (0, 1));
+}
+
+// The deadline may end a wait, an attempt, or the room for one, as chance has it: the caller gets the same.
+#[tokio::test(start_paused = true)]
+async fn deadline_around_retries_is_a_time_out_with_the_last_failure_whatever_it_ends() {
+    let limit =
+        |name: &'static str, ms| Timeout::builder(name).limit(Duration::from_millis(ms)).build().unwrap();
+    let (mut dropped, mut stopped) = (0, 0);
+    for seed in 0..60 {
+        let total = limit("total", 300);
+        // It obeys the deadline, and notices first that this has passed.
+        let attempt = limit("attempt", 3_600_000);
+        let wait = Backoff::constant(Duration::from_millis(600)).with_jitter(Jitter::Full);
+        let retry = Retry::builder("attempts").max_attempts(9).backoff(wait).seed(seed).build().unwrap();
+        let attempts = AtomicU32::new(0);
+        let stack = ServiceBuilder::new()
+            .deadline(total.layer())
+            .retrying(retry.layer())
+            .option_layer((seed % 2 > 0).then(|| attempt.layer()))
+            .service(service_fn(|n: u32| {
+                let first = attempts.fetch_add(1, Relaxed) == 0;
+                async move {
+                    // From its second attempt on it hangs.
+                    if !first {
+                        tokio::time::sleep(Duration::from_secs(3600)).await;
+                    }
+                    if first { Err(BoxError::from("disk full on node 7")) } else { Ok(n) }
+                }
+            }));
+        let error = stack.oneshot(1).await.unwrap_err();
+        assert_eq!(rejection(&*error).unwrap().code(), "TIMEOUT", "seed {seed}");
+        let chain: Vec<_> =
+            std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string).collect();
+        assert_eq!(chain, ["disk full on node 7"], "seed {seed}");
+        if total.snapshot().timeouts == 1 {
+            dropped += 1
+        } else {
+            stopped += 1
+        }
+        assert_eq!(total.snapshot().cancelled, 0);
+    }
+    assert!(dropped > 5 && stopped > 5, "{dropped} and {stopped}");
 }
 
 #[tokio::test(start_paused = true)]

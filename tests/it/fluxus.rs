@@ -233,8 +233,10 @@ async fn only_temporary_network_errors_are_retried_however_they_are_wrapped() {
 #[tokio::test(start_paused = true)]
 async fn error_handler_makes_the_error_whatever_ended_the_retries() {
     let handled = async |retry: Retry, stage: Stage| {
-        let layer =
-            retry.layer().map_err(|last: BoxError| -> BoxError { format!("all failed: {last}").into() });
+        // What a time limit ended has the last error as its source.
+        let layer = retry.layer().map_err(|last: BoxError| -> BoxError {
+            format!("all failed: {}", last.source().unwrap_or(&*last)).into()
+        });
         layer.layer(stage).oneshot(()).await.unwrap_err().to_string()
     };
     let builder = || Retry::builder("stage").backoff(Backoff::constant(ms(100)));

@@ -5,7 +5,6 @@ use std::{io, time::Duration};
 use buttress::{
     BoxError, Breaker, BreakerLayer, Budget, Bulkhead, BulkheadLayer, Fallback, FallbackLayer,
     LiftErrorsLayer, Registry, Rejection, RespondLayer, Retry, RetryLayer, Timeout, TimeoutLayer, rejection,
-    timeout::Timeouts,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -56,9 +55,9 @@ async fn wrapped_services_and_calls_share_one_policy() {
 #[test]
 fn handles_and_layers_can_be_kept_anywhere_and_shown() {
     fn anywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
-    anywhere::<(Breaker, BreakerLayer, Registry)>();
+    anywhere::<(Breaker, BreakerLayer)>();
     anywhere::<(Retry, RetryLayer, Budget)>();
-    anywhere::<(Timeout, TimeoutLayer, Timeouts)>();
+    anywhere::<(Timeout, TimeoutLayer, Registry)>();
     anywhere::<(Bulkhead, BulkheadLayer)>();
     anywhere::<(Fallback, FallbackLayer)>();
     anywhere::<(RespondLayer, LiftErrorsLayer, Rejection)>();

@@ -4,6 +4,7 @@ mod breakages;
 mod mutants;
 mod release;
 mod scratch;
+mod toy;
 
 use crate::{
     Result,
@@ -20,6 +21,7 @@ const PROOFS: &[(&str, &str)] = &[
         "what no operator mutation makes, of tests/breakages.toml: the named test must fail; -- FILTER",
     ),
     ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
+    ("toy", "adds a pattern to a copy of the tree, runs what must hold then, and counts what that touched"),
     ("loom", "the loom models, as in `test`"),
     ("storms", "the README's client after an outage, and naive ones, which must stay down; -- e1 --seeds 1"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
@@ -59,6 +61,10 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
         "mutants" => {
             tools::ensure(tools::COPY, install)?;
             mutants::prove(workspace, install, rest)
+        }
+        "toy" => {
+            tools::ensure(tools::COPY, install)?;
+            toy::prove(workspace)
         }
         "loom" => test::loom(workspace),
         "storms" => {

@@ -15,13 +15,16 @@ use buttress_kit::unpoisoned;
 
 use crate::{
     State,
-    circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Ticket},
+    circuit::{Circuit, Decision, Ending, GENERATIONS, Now, Opening, Ticket, remembered},
     rules::Rules,
     sync::{
-        AtomicU64, Mutex, MutexGuard,
+        AtomicU32, AtomicU64, Mutex, MutexGuard,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
+
+/// A millisecond.
+const MILLI: u64 = 1_000_000;
 
 /// The most successes counted at a time: 24 bits.
 const MOST: u32 = (1 << 24) - 1;
@@ -119,6 +122,10 @@ pub(crate) struct AtomicCircuit {
     word: AtomicU64,
     blocked_until: AtomicU64,
     valid_until: AtomicU64,
+    /// How many calls will have settled once all successes that the word leaves are counted.
+    settled: AtomicU32,
+    /// For how many milliseconds a caller that is refused should stay away at most. `u32::MAX`: until it is over.
+    longest_wait: AtomicU32,
     guarded: Mutex<Guarded>,
 }
 
@@ -134,6 +141,8 @@ impl AtomicCircuit {
             word: AtomicU64::new(0),
             blocked_until: AtomicU64::new(0),
             valid_until: AtomicU64::new(0),
+            settled: AtomicU32::new(0),
+            longest_wait: AtomicU32::new(u32::MAX),
             guarded: Mutex::new(Guarded { circuit, rules }),
         };
         let mut guarded = unpoisoned(atomic.guarded.lock());
@@ -173,6 +182,23 @@ impl AtomicCircuit {
     #[inline]
     pub(crate) fn valid_until(&self) -> u64 {
         self.valid_until.load(Relaxed)
+    }
+
+    /// How many calls have settled, as much of it as a call remembers.
+    ///
+    /// Not exact while somebody has the lock. The call that remembers it is then taken for one beside which others
+    /// settled, and says nothing if it is dropped.
+    pub(crate) fn settled(&self) -> u16 {
+        let left = self.word().left() as u32;
+        remembered(self.settled.load(Relaxed).wrapping_sub(left))
+    }
+
+    /// For how long a caller that is refused should stay away at most.
+    pub(crate) fn longest_wait(&self) -> u64 {
+        match self.longest_wait.load(Relaxed) {
+            u32::MAX => u64::MAX,
+            millis => u64::from(millis).saturating_mul(MILLI),
+        }
     }
 
     /// Counts a success that was in time. `false`: the circuit must hear of it.
@@ -221,6 +247,9 @@ impl AtomicCircuit {
             State::Disabled => Phase::Disabled,
         };
         let granted = circuit.grant(rules, MOST);
+        self.settled.store(circuit.settled_after_grant(), Relaxed);
+        let longest = u32::try_from(circuit.longest_wait().div_ceil(MILLI)).unwrap_or(u32::MAX);
+        self.longest_wait.store(longest, Relaxed);
         self.blocked_until.store(blocked, Relaxed);
         self.valid_until.store(circuit.valid_until(), Release);
         // Release: a call that sees the new word sees the times that belong to it.
@@ -262,7 +291,7 @@ impl CircuitGuard<'_> {
         ending: Ending,
         slow: bool,
         now: Now,
-    ) -> Option<u64> {
+    ) -> Option<Opening> {
         let (circuit, rules) = self.parts();
         circuit.record(rules, ticket, began, ending, slow, now)
     }

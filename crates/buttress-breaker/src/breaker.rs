@@ -1,14 +1,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use buttress_core::{ConfigError, Event, Level, Levels, Name, Rejection, Standard};
+use buttress_core::{ConfigError, Event, Level, Levels, Name, Rejection};
 use buttress_kit::{
     Events, Handle, Health,
     handle::{Patch, Prepared},
 };
 
 use crate::{
-    BreakerBuilder, BreakerConfig, BreakerFuture, BreakerLayer, BreakerService, BreakerSnapshot,
-    IllegalTransition, KIND, Permit, State, engine::Engine, rules::nanos, shared::Shared,
+    BreakerBuilder, BreakerConfig, BreakerSnapshot, IllegalTransition, KIND, Permit, State, engine::Engine,
+    rules::nanos, shared::Shared,
 };
 
 /// A circuit breaker: engine and handle in one. Clones share the circuit; keep one to see and steer it.
@@ -33,44 +33,6 @@ impl Breaker {
     /// The settings cannot work; names the policy, the field, its value and why.
     pub fn new(name: impl Into<Name>, config: BreakerConfig) -> Result<Self, ConfigError> {
         Self::builder(name).config(config).build()
-    }
-
-    /// A layer that puts this breaker before every service it wraps. All of them share the circuit.
-    pub fn layer(&self) -> BreakerLayer {
-        BreakerLayer::new(self.clone(), Standard)
-    }
-
-    /// Puts this policy around one service: `layer()` applied to it.
-    pub fn wrap<S>(&self, inner: S) -> BreakerService<S> {
-        tower_layer::Layer::layer(&self.layer(), inner)
-    }
-
-    /// Makes one call under the breaker, for what cannot be a service.
-    ///
-    /// The decision falls here and not at the first poll: a refusal does not run `f`, and a call that was let in
-    /// holds its permit until the future ends or is dropped. [`BreakerFuture::classify_with`] says what counts as
-    /// a failure.
-    ///
-    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
-    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
-    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
-    ///
-    /// ```
-    /// # tokio_test::block_on(async {
-    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
-    /// use buttress::{BoxError, Breaker, rejection};
-    ///
-    /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
-    /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
-    /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
-    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
-    /// # });
-    /// ```
-    pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
-    where
-        F: FnOnce() -> Fut,
-    {
-        BreakerFuture::of(&self.engine, self.engine.admit(), f)
     }
 
     /// Asks for one call and returns a scope guard for it, to be told how the call ended.
@@ -194,8 +156,17 @@ impl Breaker {
     /// # Errors
     /// The settings cannot work; then the old ones stay. Or this is one key of a keyed breaker.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BreakerConfig)) -> Result<(), ConfigError> {
         self.check_unkeyed()?;
-        self.engine.shared.live.replace(config, |_, config| self.put(config))?;
+        self.engine.shared.live.change(change, |_, config| self.put(config))?;
         self.engine.shared.tell_settings();
         Ok(())
     }

@@ -26,51 +26,63 @@ settings! {
     /// ```
     pub struct BreakerConfig, builder BreakerBuilder {
         /// Opens after this many failures in a row; a success starts the count again. Default: no such rule.
+        #[serde(with = "buttress_kit::optional")]
         pub consecutive_failures: Option<u32> = None,
         /// Opens at this share of failures in the window, `0.0 < rate <= 1.0`. Default: 0.5 if no other rule is set.
+        #[serde(with = "buttress_kit::optional")]
         pub failure_rate: Option<f64> = None,
         /// Opens at this many failures in the window ("3 of the last 10", "5 in a minute"). Default: no such rule.
+        #[serde(with = "buttress_kit::optional")]
         pub failure_count: Option<u32> = None,
         /// A call that took longer than this is slow, whether it failed or not. Default: no call is slow.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub slow_call_duration: Option<Duration> = None,
         /// Opens at this share of slow calls in the window, `0.0 < rate <= 1.0`. Default: slow calls are only
         /// counted.
+        #[serde(with = "buttress_kit::optional")]
         pub slow_call_rate: Option<f64> = None,
         /// No rule opens the circuit before this many calls are in the window. Default: 20 if a rate is a rule (or
         /// what fits in the window), else 0. With 0 beside `consecutive_failures`, the rates wait for as many calls as
         /// that rule does: the first failure of all, which is a rate of 1.0, must not decide for both.
+        #[serde(with = "buttress_kit::optional")]
         pub minimum_calls: Option<u32> = None,
         /// Which calls the rules look at. Default: the last 10 s, in ten buckets.
         pub window: WindowConfig = WindowConfig::time(Duration::from_secs(10)),
         /// Whether a rate opens when it is reached, or only above it. Default: when it is reached.
         pub comparison: Comparison = Comparison::AtLeast,
-        /// How long the circuit stays open, the same each time. Default: as `open_backoff` says.
-        #[serde(with = "buttress_kit::duration::option")]
+        /// How long the circuit stays open: exactly this, each time. Default: as `open_backoff` says.
+        #[serde(with = "buttress_kit::duration::optional")]
         pub open_for: Option<Duration> = None,
         /// How long the circuit stays open, longer each time it opens again without having closed; used if `open_for`
-        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take a tenth; so is each of its
-        /// fields that a settings file leaves out.
+        /// is not set. Default: 5 s, then twice as long each time up to 60 s, give or take half of it, so that circuits
+        /// that opened together are not probed together; so is each of its fields that a settings file leaves out.
         #[serde(deserialize_with = "text::open_backoff")]
         pub open_backoff: Backoff = Backoff::exponential(Duration::from_secs(5))
             .with_max(Duration::from_secs(60))
-            .with_jitter(Jitter::Symmetric(0.1)),
+            .with_jitter(Jitter::Symmetric(0.5)),
+        /// How long the circuit stays open at least if the failure that opens it says when to try again (`Retry-After`, or
+        /// whatever the classifier makes of an answer), up to this time: a quota that is used up lasts longer than a
+        /// crash. Also of a failed probe. Default: only the settings above say how long.
+        #[serde(with = "buttress_kit::duration::option")]
+        pub retry_after_max: Option<Duration> = None,
         /// How many probes may be under way at once while half-open. Default 1.
         pub permitted_probes: u32 = 1,
         /// How many successful probes close the circuit. Default 2.
         pub success_threshold: u32 = 2,
         /// Of how many probes `success_threshold` must succeed. The decision falls as soon as it is settled. Default:
         /// all, so that the first failed probe opens the circuit again.
+        #[serde(with = "buttress_kit::optional")]
         pub half_open_sample: Option<u32> = None,
         /// Opens again at this share of failures in the half-open sample, and closes as soon as that has become
         /// impossible. Then `success_threshold` only says how large the sample is, if `half_open_sample` does not.
         /// Default: no such rule.
+        #[serde(with = "buttress_kit::optional")]
         pub half_open_failure_rate: Option<f64> = None,
         /// Opens again after being half-open for this long without a verdict, as resilience4j's
         /// `maxWaitDurationInHalfOpenState`: with too few calls, or too few answers, a circuit may be half-open for any
         /// time. Begins with the call that finds the wait over, and counts as an opening. Calls that meanwhile wait for
         /// an inner service that is not ready take a timer of tokio. Default, and zero: no limit.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub half_open_timeout: Option<Duration> = None,
         /// Closes after `half_open_timeout` instead, even if probes have failed, but too few for a verdict: for so few
         /// calls that a sample would hardly ever be complete. Default `false`.
@@ -78,16 +90,21 @@ settings! {
         /// After this time another call may take the slot of a probe that has not come back; what that one then says
         /// changes nothing. Default: as long as the circuit was open, a minute at most, and twice as long for each
         /// lease that ran out since.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub probe_lease: Option<Duration> = None,
         /// After closing, lets in a share of the calls that grows. Default: all at once.
+        #[serde(with = "buttress_kit::optional")]
         pub ramp: Option<Ramp> = None,
         /// Ends a call that takes longer, as a failure. Default: no limit; a timeout layer is the better place. A call
         /// that has to wait takes a timer of tokio, whose runtime must have time enabled.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub call_timeout: Option<Duration> = None,
         /// What a call means that its caller dropped before it ended. Default [`OnCancel::WhenAll`].
         pub on_cancel: OnCancel = OnCancel::WhenAll,
+        /// With [`OnCancel::WhenAll`], a dropped call stands in for a failure only if its caller had waited for at least
+        /// this long, and for three times as long as calls take that succeed. Default 100 ms.
+        #[serde(with = "buttress_kit::duration")]
+        pub abandoned_after: Duration = Duration::from_millis(100),
         /// Whether an open circuit is "not ready" instead of "ready, and refuses": for use under a load balancer, to
         /// which a fast refusal looks like an idle endpoint. Calls that wait take a timer of tokio. Without effect by
         /// key. Default `false`.
@@ -172,7 +189,7 @@ impl WindowConfig {
 
 /// When a rate counts as reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "\"at_least\" or \"above\"")]
 #[non_exhaustive]
 pub enum Comparison {
     /// At the threshold or above it (`>=`), as resilience4j, Polly and Hystrix. The default.
@@ -217,13 +234,14 @@ impl Comparison {
 ///
 /// Its permit is given back in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "\"when_all\", \"ignore\" or \"failure\"")]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// One dropped call means nothing. But if a whole window of calls was dropped, `minimum_calls` at least,
-    /// and none came to an end, they count as failures: so a service that hangs opens the circuit though a
-    /// time-out further out ends every call. And if slow calls are a rule, a call dropped after more than
-    /// `slow_call_duration` counts as slow. The default.
+    /// People who leave mean nothing. But a call that was dropped after a long wait (`abandoned_after`), while no other
+    /// call settled, may be one of a service that hangs: if a whole window of calls ended like that, `minimum_calls` at
+    /// least, they count as failures. So a hang opens the circuit though a time-out further out ends every call.
+    /// Half-open, three such probes in a row open it again, or as many as the sample has if that is more. And if slow
+    /// calls are a rule, a call dropped after more than `slow_call_duration` counts as slow. The default.
     #[default]
     WhenAll,
     /// Dropped calls never mean anything.
@@ -236,7 +254,7 @@ pub enum OnCancel {
 ///
 /// The others are refused as if the circuit were open.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { start = 0.1, over = \"10s\" }")]
 #[non_exhaustive]
 pub struct Ramp {
     /// The share let in at first, `0.0 < start <= 1.0`. Default 0.1.
@@ -275,7 +293,7 @@ mod text {
     /// 100 ms, would hardly keep a circuit open.
     pub(super) fn open_backoff<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Backoff, D::Error> {
         #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "a table such as { base = \"5s\", max = \"60s\" }")]
         struct Text {
             kind: Option<BackoffKind>,
             #[serde(default, with = "buttress_kit::duration::option")]
@@ -302,7 +320,10 @@ mod text {
     }
 
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
+    #[serde(
+        deny_unknown_fields,
+        expecting = "a window such as { count = 100 }, { time = \"10s\", buckets = 10 } or { interval = \"1m\" }"
+    )]
     pub(super) struct WindowText {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         count: Option<u32>,

@@ -11,7 +11,8 @@ use buttress_kit::call::{InFlight, begin};
 use pin_project_lite::pin_project;
 
 use crate::{
-    engine::{Admission, Engine},
+    Breaker,
+    engine::{Admission, End, Engine, FAILED},
     permit::outcome,
     rules::nanos,
     timer::Timer,
@@ -47,6 +48,36 @@ pin_project! {
     }
 }
 
+impl Breaker {
+    /// Makes one call under the breaker, for what cannot be a service.
+    ///
+    /// The decision falls here and not at the first poll: a refusal does not run `f`, and a call that was let in
+    /// holds its permit until the future ends or is dropped. [`BreakerFuture::classify_with`] says what counts as
+    /// a failure.
+    ///
+    /// For one policy alone. The error of `f` must be able to carry a refusal: a foreign one gets there by
+    /// `.map_err(BoxError::from)`. Under several policies, and with whatever error it has, a function runs through a
+    /// stack that ends in `.functions()`, see [`Functions`](buttress_core::Functions).
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// # mod buttress { pub use {buttress_breaker::*, buttress_core::*}; }
+    /// use buttress::{BoxError, Breaker, rejection};
+    ///
+    /// let breaker = Breaker::builder("db").consecutive_failures(1).build().unwrap();
+    /// breaker.call(|| async { Err::<(), BoxError>("gone".into()) }).await.unwrap_err();
+    /// let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
+    /// assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
+    /// # });
+    /// ```
+    pub fn call<F, Fut>(&self, f: F) -> BreakerFuture<Fut>
+    where
+        F: FnOnce() -> Fut,
+    {
+        BreakerFuture::of(&self.engine, self.engine.admit(), f)
+    }
+}
+
 impl<F> BreakerFuture<F> {
     /// With this closure for what is a failure.
     pub fn classify_with<Res, Err, D>(self, classify: D) -> BreakerFuture<F, D>
@@ -79,8 +110,9 @@ impl<F, C> BreakerFuture<F, C> {
         admission: Admission,
         make: impl FnOnce() -> (F, C),
     ) -> Self {
-        let ((call, classify), entered) = begin(admission).enter(&**engine, make);
-        let flight = entered.in_flight(engine.clone());
+        let entering = begin(admission).entering(&**engine);
+        let (call, classify) = make();
+        let flight = entering.entered().in_flight(engine.clone());
         Self { phase: Phase::Calling { call }, flight, classify, limit: Timer::default() }
     }
 
@@ -118,19 +150,30 @@ where
             // The call first: one that has finished wins over a limit that has passed.
             match call.poll(cx) {
                 Poll::Ready(Ok(value)) => {
-                    inside.end(outcome(this.classify.classify(Ok(&value))));
+                    let verdict = this.classify.classify(Ok(&value));
+                    if verdict.is_failure() {
+                        inside.leave();
+                        Failure::of_answer(verdict)
+                            .end(flight, || described::<_, _, E>(this.classify, Ok(&value)));
+                    } else {
+                        inside.end(outcome(verdict));
+                    }
                     return Poll::Ready(Ok(value));
                 }
                 Poll::Ready(Err(error)) => {
                     let failure = Failure::of(this.classify.classify(Err(&error)), &error);
                     inside.leave();
-                    failure.end(flight);
+                    failure.end(flight, || described::<_, T, _>(this.classify, Err(&error)));
                     return Poll::Ready(Err(error));
                 }
                 Poll::Pending => inside.leave(),
             }
-            if flight.ticket().and_then(Admission::began).is_none() {
-                return Poll::Pending;
+            let (engine, call) = flight.parts();
+            if let Some(call) = call {
+                engine.waits(call);
+                if call.began().is_none() {
+                    return Poll::Pending;
+                }
             }
         }
         self.poll_on(cx)
@@ -148,33 +191,67 @@ impl<F, C> BreakerFuture<F, C> {
         let admission = admission.expect("polled after it resolved");
         let Some(why) = poll_limit(engine, admission, this.limit, cx) else { return Poll::Pending };
         if let Some(call) = this.flight.take() {
-            this.flight.policy().end_with(call, Outcome::TimedOut, true, Some(&why));
+            let says = || why.to_string();
+            let end =
+                End { timed_out: true, error: Some(&why), says: Some(&says), ..End::of(Outcome::TimedOut) };
+            this.flight.policy().end_with(call, end);
         }
         this.phase.set(Phase::TimedOut);
         Poll::Ready(Err(E::from_rejection(why)))
     }
 }
 
-/// What an error comes to.
+/// What a failed answer or an error comes to.
 struct Failure<'a> {
     outcome: Outcome,
     timed_out: bool,
+    retry_after: Option<Duration>,
     error: Option<&'a (dyn std::error::Error + 'static)>,
 }
 
 impl<'a> Failure<'a> {
-    fn of<E: FromRejection>(verdict: Verdict, error: &'a E) -> Self {
-        if !verdict.is_failure() {
-            return Self { outcome: outcome(verdict), timed_out: false, error: None };
-        }
-        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
-        Self { outcome: Outcome::Failure, timed_out, error: error.as_error() }
+    fn of_answer(verdict: Verdict) -> Self {
+        let retry_after = match verdict {
+            Verdict::Failure { retry_after, .. } => retry_after,
+            _ => None,
+        };
+        Self { outcome: outcome(verdict), timed_out: false, retry_after, error: None }
     }
 
-    fn end(self, flight: &mut InFlight<Arc<Engine>>) {
-        if let Some(call) = flight.take() {
-            flight.policy().end_with(call, self.outcome, self.timed_out, self.error);
+    fn of<E: FromRejection>(verdict: Verdict, error: &'a E) -> Self {
+        let judged = Self::of_answer(verdict);
+        if !verdict.is_failure() {
+            return judged;
         }
+        let timed_out = error.rejection().is_some_and(|why| why.was_sent() && why.is_timeout());
+        Self { timed_out, error: error.as_error(), ..judged }
+    }
+
+    fn end(self, flight: &mut InFlight<Arc<Engine>>, says: impl Fn() -> String) {
+        let Self { outcome, timed_out, retry_after, error } = self;
+        if let Some(call) = flight.take() {
+            flight.policy().end_with(call, End { outcome, timed_out, retry_after, error, says: Some(&says) });
+        }
+    }
+}
+
+/// What the classifier says of a failure; or what the error displays, if the classifier has no words for it, as a
+/// closure has none.
+fn described<C, T, E>(classify: &C, outcome: Result<&T, &E>) -> String
+where
+    C: Classify<T, E>,
+    E: FromRejection,
+{
+    struct Described<'a, C, T, E>(&'a C, Result<&'a T, &'a E>);
+    impl<C: Classify<T, E>, T, E> fmt::Display for Described<'_, C, T, E> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.describe(self.1, f)
+        }
+    }
+    let text = Described(classify, outcome).to_string();
+    match outcome.err().and_then(FromRejection::as_error) {
+        Some(error) if text == FAILED => error.to_string(),
+        _ => text,
     }
 }
 

@@ -11,7 +11,7 @@ pub static KIND: KindData = KindData::new("breaker").codes(CODES).states(STATES)
     Metric::new(
         "circuit_breaker_state",
         Rows::OneHot,
-        "1 for the state the breaker is in, 0 for the others. An open breaker is half-open from its next call on.",
+        "1 for the state the breaker was in when it was last called or refreshed, 0 for the others.",
     ),
     Metric::new(
         "circuit_breaker_failure_ratio",
@@ -128,6 +128,9 @@ const DURATION: Metric = Metric::new(
 /// The breaker's own doing. All else is by hand, or into a state that lasts until somebody ends it.
 const BY_ITSELF: &[Word] = &[words::RULE, words::HEALTH];
 
+/// As `circuit::trip` calls them: each has its line a second.
+const RULES: &[Word] = &["consecutive", "failure_rate", "failure_count", "slow_rate"];
+
 const FROM: (&str, Source) = ("breaker.from", Source::From);
 const TO: (&str, Source) = ("breaker.to", Source::To);
 const OPEN_FOR: (&str, Source) = ("breaker.open_for_ms", Source::Detail(words::OPEN_FOR));
@@ -138,16 +141,19 @@ const LINES: &[Line] = &[
     Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF)).fields(&[
         FROM,
         TO,
+        ("rule", Source::Detail(words::BY_RULE)),
+        ("count", Source::Detail(words::COUNT)),
         ("breaker.failure_ratio", Source::Detail(words::FAILURE_RATIO)),
         ("breaker.slow_ratio", Source::Detail(words::SLOW_RATIO)),
         ("breaker.calls", Source::Detail(words::CALLS)),
         OPEN_FOR,
         CAUSE,
+        ("error", Source::Detail(words::ERROR)),
     ]),
     Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF)).fields(&[FROM, TO, REJECTED, CAUSE]),
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))
         .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
     Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
-    Line::warn("threshold passed", On::Note(words::EXCEEDED)).fields(&[("rule", Source::Value)]),
+    Line::warn("threshold passed", On::NoteOf(words::EXCEEDED, RULES)).fields(&[("rule", Source::Value)]),
     Line::debug("probe lost", On::Note(words::LEASE_EXPIRED)),
 ];

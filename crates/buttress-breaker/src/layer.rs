@@ -1,6 +1,7 @@
 use std::fmt;
 
 use buttress_core::{Standard, Verdict};
+use tower_layer::Layer;
 
 use crate::{Breaker, BreakerService};
 
@@ -11,11 +12,19 @@ pub struct BreakerLayer<C = Standard> {
     classify: C,
 }
 
-impl<C> BreakerLayer<C> {
-    pub(crate) fn new(breaker: Breaker, classify: C) -> Self {
-        Self { breaker, classify }
+impl Breaker {
+    /// A layer that puts this breaker before every service it wraps. All of them share the circuit.
+    pub fn layer(&self) -> BreakerLayer {
+        BreakerLayer { breaker: self.clone(), classify: Standard }
     }
 
+    /// Puts this policy around one service: `layer()` applied to it.
+    pub fn wrap<S>(&self, inner: S) -> BreakerService<S> {
+        self.layer().layer(inner)
+    }
+}
+
+impl<C> BreakerLayer<C> {
     /// With this rule for what is a failure, such as an [`OnlyErrors`](buttress_core::OnlyErrors).
     pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
         BreakerLayer { breaker: self.breaker, classify }
@@ -47,7 +56,7 @@ impl<C> BreakerLayer<C> {
     }
 }
 
-impl<S, C: Clone> tower_layer::Layer<S> for BreakerLayer<C> {
+impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
     type Service = BreakerService<S, C>;
 
     fn layer(&self, inner: S) -> BreakerService<S, C> {

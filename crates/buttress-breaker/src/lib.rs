@@ -70,8 +70,27 @@
 //! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
 //!
 //! # Many circuits
-//! [`Registry`] keeps breakers by name, one for each service that is called. [`Breaker::keyed`] has one circuit for each
-//! key found in the request (tenant, host), with one set of settings and a bound on their number.
+//! Each service that is called needs a breaker of its own. A [`Registry`](buttress_kit::Registry) keeps them by name,
+//! beside policies of other patterns:
+//!
+//! ```
+//! # mod buttress { pub use {buttress_breaker::Breaker, buttress_kit::*}; pub mod breaker { pub use buttress_breaker::*; } }
+//! use buttress::{Breaker, Health, Registry, breaker::State};
+//!
+//! let registry = Registry::new();
+//! let new = |name| Breaker::builder(name).consecutive_failures(3).build();
+//! let (tool, api) = (registry.get_or_create("demucs", new)?, registry.get_or_create("api", new)?);
+//! tool.force_open();
+//! assert_eq!(api.state(), State::Closed);
+//!
+//! let all = registry.list_of::<Breaker>();
+//! assert_eq!(all.iter().filter(|breaker| breaker.state() == State::Open).count(), 1);
+//! assert_eq!(registry.health().worst, Health::Down);
+//! # Ok::<(), buttress_core::ConfigError>(())
+//! ```
+//!
+//! [`Breaker::keyed`] has one circuit for each key found in the request (tenant, host), with one set of settings and a
+//! bound on their number.
 //!
 //! # What is told
 //! | event | when |
@@ -96,7 +115,8 @@
 //! | [`window`](BreakerConfig::window) | the last 10 s, in 10 buckets; or a count of calls, or an interval |
 //! | [`comparison`](BreakerConfig::comparison) | at the threshold (`>=`) |
 //! | [`open_for`](BreakerConfig::open_for) | as `open_backoff` says |
-//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 10 % |
+//! | [`open_backoff`](BreakerConfig::open_backoff) | 5 s, doubled with each opening up to 60 s, ± 50 % |
+//! | [`retry_after_max`](BreakerConfig::retry_after_max) | none: a failure cannot ask for a longer wait |
 //! | [`permitted_probes`](BreakerConfig::permitted_probes) | 1 at once |
 //! | [`success_threshold`](BreakerConfig::success_threshold) | 2 |
 //! | [`half_open_sample`](BreakerConfig::half_open_sample), [`half_open_failure_rate`](BreakerConfig::half_open_failure_rate) | the first failed probe opens |
@@ -105,6 +125,7 @@
 //! | [`ramp`](BreakerConfig::ramp) | none |
 //! | [`call_timeout`](BreakerConfig::call_timeout) | none |
 //! | [`on_cancel`](BreakerConfig::on_cancel) | [`OnCancel::WhenAll`] |
+//! | [`abandoned_after`](BreakerConfig::abandoned_after) | 100 ms |
 //! | [`gate_readiness`](BreakerConfig::gate_readiness) | `false` |
 //! | [`mode`](BreakerConfig::mode) | enforce |
 //! | [`initial_state`](BreakerConfig::initial_state) | closed |
@@ -132,7 +153,6 @@ mod keyed;
 mod kind;
 mod layer;
 mod permit;
-mod registry;
 mod rules;
 mod service;
 mod shared;
@@ -152,7 +172,6 @@ pub use crate::{
     kind::{KEYED, KIND},
     layer::BreakerLayer,
     permit::Permit,
-    registry::{ByState, Registry, RegistryHealth, RegistryMetrics, StateChange, StateChanges},
     service::BreakerService,
     snapshot::{BreakerSnapshot, WindowCounts},
     state::{IllegalTransition, OpenReason, State},

@@ -3,7 +3,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, thread};
 use buttress_core::{Outcome, Rejection, Verdict};
 use buttress_kit::call::{InFlight, begin};
 
-use crate::engine::{Admission, Engine};
+use crate::engine::{Admission, End, Engine};
 
 /// One call that was let in: a scope guard, to be told how it ended; made by
 /// [`Breaker::try_acquire`](crate::Breaker::try_acquire).
@@ -18,11 +18,12 @@ pub struct Permit {
 
 impl Permit {
     #[inline]
-    pub(crate) fn of(engine: &Arc<Engine>, admission: Admission) -> Result<Self, Rejection> {
+    pub(crate) fn of(engine: &Arc<Engine>, mut admission: Admission) -> Result<Self, Rejection> {
         if admission.refused {
             engine.count_refusal(admission.time);
             return Err(engine.rejection(admission.time));
         }
+        engine.waits(&mut admission);
         Ok(Self { flight: begin(admission).in_flight(engine.clone()) })
     }
 
@@ -39,13 +40,17 @@ impl Permit {
     /// The call failed with this error, of which the breaker keeps the text if it opens.
     pub fn failure_with(mut self, error: &(dyn StdError + 'static)) {
         if let Some(call) = self.flight.take() {
-            self.flight.policy().end_with(call, Outcome::Failure, false, Some(error));
+            let says = || error.to_string();
+            let end = End { error: Some(error), says: Some(&says), ..End::of(Outcome::Failure) };
+            self.flight.policy().end_with(call, end);
         }
     }
 
     /// The call ended like this.
     pub fn record(mut self, verdict: Verdict) {
-        self.flight.end(outcome(verdict));
+        if let Some(call) = self.flight.take() {
+            self.flight.policy().end_as(call, verdict);
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     pub(crate) window: Option<WindowConfig>,
     pub(crate) comparison: Comparison,
     pub(crate) open: Backoff,
+    /// The longest wait that a failure may ask for. 0: none may.
+    pub(crate) retry_after: u64,
     pub(crate) probes: usize,
     /// How many probes decide, and how many failed or slow ones among them open the circuit again.
     pub(crate) sample: u64,
@@ -40,6 +42,8 @@ pub(crate) struct Rules {
     pub(crate) interval: u64,
     pub(crate) ramp: u64,
     pub(crate) on_cancel: OnCancel,
+    /// A dropped call that was waited for less long says nothing.
+    pub(crate) abandoned_after: u64,
 }
 
 impl Rules {
@@ -103,6 +107,7 @@ impl BreakerConfig {
                 Some(wait) => Backoff::constant(wait),
                 None => self.open_backoff.clone(),
             },
+            retry_after: self.retry_after_max.map_or(0, nanos),
             probes: self.permitted_probes as usize,
             sample,
             failed_probes,
@@ -114,6 +119,7 @@ impl BreakerConfig {
             interval: if windowed { interval } else { 0 },
             ramp: self.ramp.map_or(0, |ramp| nanos(ramp.over)),
             on_cancel: self.on_cancel,
+            abandoned_after: nanos(self.abandoned_after),
         }
     }
 }

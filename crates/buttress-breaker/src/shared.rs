@@ -13,7 +13,7 @@ use buttress_kit::{Chance, Emitter, Live, Mode, Wakers};
 use tokio::time::Instant;
 
 use crate::{
-    BreakerConfig, Ramp, State,
+    BreakerConfig, OnCancel, Ramp, State,
     circuit::Notice,
     rules::nanos,
     words::{self, EVICTED, LEASE_EXPIRED},
@@ -44,6 +44,8 @@ pub(crate) struct AtomicSettings {
     pub(crate) isolated_for: AtomicU64,
     pub(crate) gated: AtomicBool,
     pub(crate) shadow: AtomicBool,
+    /// Whether a dropped call may mean something, depending on how long it was waited for.
+    pub(crate) minds_abandoned: AtomicBool,
     pub(crate) ramp_start: AtomicU64,
     pub(crate) ramp_over: AtomicU64,
 }
@@ -57,6 +59,7 @@ impl AtomicSettings {
             isolated_for: AtomicU64::new(0),
             gated: AtomicBool::new(false),
             shadow: AtomicBool::new(false),
+            minds_abandoned: AtomicBool::new(false),
             ramp_start: AtomicU64::new(0),
             ramp_over: AtomicU64::new(0),
         };
@@ -76,6 +79,7 @@ impl AtomicSettings {
         self.call_timeout.store(config.call_timeout.map_or(u64::MAX, nanos), Relaxed);
         self.gated.store(config.gate_readiness, Relaxed);
         self.shadow.store(config.mode == Mode::Shadow, Relaxed);
+        self.minds_abandoned.store(config.on_cancel == OnCancel::WhenAll, Relaxed);
         self.ramp_start.store(ramp.start.to_bits(), Relaxed);
         self.ramp_over.store(nanos(ramp.over), Relaxed);
     }

@@ -2,7 +2,7 @@ use std::fmt;
 
 /// The state of a circuit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "a state, as text such as \"closed\"")]
 #[non_exhaustive]
 pub enum State {
     /// Calls flow.

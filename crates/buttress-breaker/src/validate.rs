@@ -4,7 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use buttress_core::{
     ConfigError,
-    config::{MAX_DURATION, check_positive, check_ratio},
+    config::{MAX_DURATION, check_bounded, check_positive, check_ratio},
 };
 
 use crate::{BreakerConfig, WindowConfig};
@@ -49,6 +49,9 @@ impl BreakerConfig {
         if let Some(wait) = self.open_for {
             check_positive("open_for", wait)?;
         }
+        if let Some(max) = self.retry_after_max {
+            check_positive("retry_after_max", max)?;
+        }
         self.open_backoff.validate().map_err(|why| why.within("open_backoff"))?;
         if self.open_backoff.base.is_zero() {
             return refuse(
@@ -61,6 +64,7 @@ impl BreakerConfig {
             let why = "must have no wait of zero, or the circuit is never open";
             return refuse("open_backoff.list", &self.open_backoff.list, why);
         }
+        check_bounded("abandoned_after", self.abandoned_after)?;
         if let Some(ramp) = self.ramp {
             check_ratio("ramp.start", ramp.start)?;
             check_positive("ramp.over", ramp.over)?;

@@ -17,7 +17,13 @@ pub const RELOAD: Word = "reload";
 /// Cause of a change of state: a health check.
 pub const HEALTH: Word = "health";
 
-/// Known of a change of state: the calls in the window, a count.
+/// Known of an opening: the rule that said so ([`OpenReason`](crate::OpenReason)), a word.
+pub const BY_RULE: Word = "rule";
+/// Known of an opening: how many there were of what the rule counts, such as failures in a row or slow calls.
+pub const COUNT: Word = "count";
+/// Known of an opening: the last failure, in the words of the classifier; text.
+pub const ERROR: Word = "error";
+/// Known of a change of state: the calls that the decision was made on, a count.
 pub const CALLS: Word = "calls";
 /// Known of a change of state, and a level: the share of failures in the window.
 pub const FAILURE_RATIO: Word = "failure_ratio";

@@ -103,7 +103,16 @@ impl Bulkhead {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: BulkheadConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))?;
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BulkheadConfig)) -> Result<(), ConfigError> {
+        self.shared.settings.change(change, |_, next| self.shared.take(next))?;
         self.shared.settle();
         Ok(())
     }
@@ -178,16 +187,17 @@ pub(crate) enum Admission {
 }
 
 impl Shared {
-    /// Lets a call in, makes it wait, or refuses it. Without a waker it does not wait.
+    /// Lets a call in if a slot is free for the taking.
     #[inline]
-    pub(crate) fn admit(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
-        if self.gate.slots().try_take() {
-            return Ok(Admission::Admitted(self.begun()));
-        }
-        self.enter(waker)
+    pub(crate) fn take_free(&self) -> Option<Begun> {
+        self.gate.slots().try_take().then(|| self.begun())
     }
 
-    fn enter(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
+    /// Lets a call in, makes it wait, or refuses it. Without a waker it does not wait.
+    pub(crate) fn admit(&self, waker: Option<&Waker>) -> Result<Admission, Rejection> {
+        if let Some(begun) = self.take_free() {
+            return Ok(Admission::Admitted(begun));
+        }
         match self.gate.enter(waker) {
             Entry::Taken => {}
             Entry::Waits(queued, timeout) => return Ok(Admission::Queued(queued.ticket, timeout)),
@@ -205,27 +215,33 @@ impl Shared {
 
     #[inline]
     fn begun(&self) -> Begun {
-        call::begin((self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now))
+        let asked = self.timed.load(Relaxed) || self.emitter.is_on();
+        call::begin(if asked { self.time() } else { None })
+    }
+
+    fn time(&self) -> Option<Instant> {
+        (self.timed.load(Relaxed) || self.emitter.is_timed()).then(Instant::now)
     }
 
     /// A call was let in. To be called when the call owns its slot.
     #[inline]
     pub(crate) fn admitted(&self) {
-        self.tell(IN_FLIGHT, || Note::new(words::ADMITTED));
+        if self.emitter.is_on() {
+            self.tell(IN_FLIGHT, &Note::new(words::ADMITTED));
+        }
     }
 
     /// A call waits.
     pub(crate) fn queued(&self) {
-        self.tell(QUEUE_DEPTH, || Note::new(words::QUEUED));
+        if self.emitter.is_on() {
+            self.tell(QUEUE_DEPTH, &Note::new(words::QUEUED));
+        }
     }
 
     /// Tells what happened, and the level that it moved.
-    #[inline]
-    fn tell(&self, level: u32, what: impl FnOnce() -> Note) {
-        if self.emitter.is_on() {
-            self.emitter.moved(level);
-            self.emitter.emit(Event::Note(&what()));
-        }
+    fn tell(&self, level: u32, what: &Note) {
+        self.emitter.moved(level);
+        self.emitter.emit(Event::Note(what));
     }
 
     /// Lets a call in whose wait ended, or refuses it. Without a result it waited for too long.
@@ -254,12 +270,13 @@ impl Shared {
     }
 
     fn tell_wait(&self, since: Instant) {
-        let waited = || Value::Time(Instant::now().saturating_duration_since(since));
-        self.tell(QUEUE_DEPTH, || Note::with(words::QUEUE_WAIT, waited()));
+        if self.emitter.is_on() {
+            let waited = Instant::now().saturating_duration_since(since);
+            self.tell(QUEUE_DEPTH, &Note::with(words::QUEUE_WAIT, Value::Time(waited)));
+        }
     }
 
     /// Counts the end of a call and gives its slot back. Whether somebody waited for it.
-    #[inline]
     fn give_back(&self, outcome: Outcome) -> bool {
         let count = match outcome {
             Outcome::Failure | Outcome::Panicked => &self.stats.failed,
@@ -326,17 +343,34 @@ impl Ends for Shared {
     type End = Outcome;
 
     #[inline]
-    fn end(&self, since: Option<Instant>, outcome: Outcome) {
+    fn end(&self, since: &Option<Instant>, outcome: Outcome) {
+        if outcome == Outcome::Success && since.is_none() {
+            let attended = self.gate.give_back(true);
+            // Asked after the change: a listener that came before it and was told the former level must hear of it.
+            if self.emitter.is_on() {
+                self.tell_end(attended, outcome, None);
+            }
+        } else {
+            self.end_timed(*since, outcome);
+        }
+    }
+}
+
+impl Shared {
+    fn end_timed(&self, since: Option<Instant>, outcome: Outcome) {
         let elapsed = since.map(|since| Instant::now().saturating_duration_since(since));
         if let (Outcome::Success, Some(elapsed)) = (outcome, elapsed) {
             self.stats.took(elapsed);
         }
         let attended = self.give_back(outcome);
-        // Asked after the change: a listener that came before it and was told the former level must hear of it.
         if self.emitter.is_on() {
-            self.moved_by_giving_back(attended);
-            self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
+            self.tell_end(attended, outcome, elapsed);
         }
+    }
+
+    fn tell_end(&self, attended: bool, outcome: Outcome, elapsed: Option<Duration>) {
+        self.moved_by_giving_back(attended);
+        self.emitter.done(outcome, outcome.as_str(), elapsed, false, 1, None);
     }
 }
 

@@ -15,7 +15,7 @@ buttress_kit::settings! {
         /// The most calls that wait for a slot; with 0, a call that cannot run at once is refused. Default 100.
         pub max_queue: u32 = 100,
         /// How long a call may wait, longer than zero; `None` for as long as it takes. Default 30 s.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub queue_timeout: Option<Duration> = Some(Duration::from_secs(30)),
         /// Whether calls are held back and refused, or only counted. Default [`Mode::Enforce`].
         pub mode: Mode = Mode::Enforce,

@@ -1,12 +1,11 @@
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use buttress_core::{Rejection, context};
-use buttress_kit::{call::InFlight, queue::Ticket};
+use buttress_kit::{Rare, call::InFlight, queue::Ticket};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -17,7 +16,7 @@ use crate::bulkhead::{Admission, Begun, Shared};
 pub(crate) struct Entering {
     flight: InFlight<Arc<Shared>>,
     /// Boxed, because a timer is ten times the rest, and a call that need not wait should not carry its room.
-    waiting: Option<Pin<Box<Waiting>>>,
+    waiting: Rare<Waiting>,
 }
 
 pin_project! {
@@ -31,8 +30,9 @@ pin_project! {
 }
 
 impl Entering {
+    #[inline]
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { flight: InFlight::idle(shared), waiting: None }
+        Self { flight: InFlight::idle(shared), waiting: Rare::NONE }
     }
 
     /// The guard of the call; it is under way from the moment the call has a slot.
@@ -46,10 +46,18 @@ impl Entering {
         self.flight.ticket().is_some()
     }
 
-    /// Takes a slot or waits for one. Not to be called again once it was ready.
+    /// Takes a slot if one is free for the taking. Not to be called once there was one.
     #[inline]
+    pub(crate) fn take_free(&mut self) -> bool {
+        let begun = if self.waiting.is_some() { None } else { self.flight.policy().take_free() };
+        let Some(begun) = begun else { return false };
+        self.begin(begun);
+        true
+    }
+
+    /// Takes a slot or waits for one. Not to be called again once it was ready.
     pub(crate) fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        if self.waiting.is_none() && self.ask(Some(cx.waker()))? {
+        if !self.waiting.is_some() && self.ask(Some(cx.waker()))? {
             return Poll::Ready(Ok(()));
         }
         self.poll_wait(cx)
@@ -61,7 +69,6 @@ impl Entering {
     }
 
     /// Whether there is a slot; else the call waits now, as only one with a waker does.
-    #[inline]
     fn ask(&mut self, waker: Option<&Waker>) -> Result<bool, Rejection> {
         match self.flight.policy().admit(waker)? {
             Admission::Admitted(begun) => {
@@ -80,16 +87,15 @@ impl Entering {
         let own = timeout.and_then(|timeout| since.checked_add(timeout));
         let callers = context::current().deadline.map(Instant::from_std);
         let deadline = own.into_iter().chain(callers).min();
-        let waiting = Box::pin(Waiting { ticket: Some(ticket), since, timer: None });
         // The ticket gets its owner before the timer is made, which panics outside of a runtime.
-        let waiting = self.waiting.insert(waiting);
-        waiting.as_mut().project().timer.set(deadline.map(sleep_until));
+        let waiting = self.waiting.set(Waiting { ticket: Some(ticket), since, timer: None });
+        waiting.project().timer.set(deadline.map(sleep_until));
         self.flight.policy().queued();
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
-        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
-        let (shared, waiting) = (self.flight.policy(), waiting.as_mut().project());
+        let Some(waiting) = self.waiting.get_mut() else { return Poll::Pending };
+        let (shared, waiting) = (self.flight.policy(), waiting.project());
         // The queue is asked before the clock: a slot that was granted in time is not lost because this task was
         // polled late.
         let result = match shared.gate.queue.poll(waiting.ticket, cx.waker()) {
@@ -102,7 +108,7 @@ impl Entering {
             }
         };
         let begun = shared.wait_ended(result, *waiting.since);
-        self.waiting = None;
+        self.waiting.clear();
         self.begin(begun?);
         Poll::Ready(Ok(()))
     }
@@ -116,7 +122,7 @@ impl Entering {
 
     /// The 1-based position in the queue, while it waits.
     pub(crate) fn position(&self) -> Option<usize> {
-        self.flight.policy().gate.queue.position(self.waiting.as_ref()?.ticket.as_ref()?)
+        self.flight.policy().gate.queue.position(self.waiting.get()?.ticket.as_ref()?)
     }
 
     fn abandon(&mut self) {

@@ -83,9 +83,11 @@ where
         let this = self.project();
         if !this.entering.has_slot() {
             assert!(!this.inner.is_over(), "polled after it resolved");
-            if let Err(why) = ready!(this.entering.poll_slot(cx)) {
-                this.inner.give_up();
-                return Poll::Ready(Err(S::Error::from_rejection(why)));
+            if !this.entering.take_free() {
+                if let Err(why) = ready!(this.entering.poll_slot(cx)) {
+                    this.inner.give_up();
+                    return Poll::Ready(Err(S::Error::from_rejection(why)));
+                }
             }
         }
         let inside = this.entering.flight().inside();

@@ -105,7 +105,11 @@ impl Gate {
     /// Whether somebody did.
     #[inline]
     pub(crate) fn give_back(&self, completes: bool) -> bool {
-        self.settle_if(self.slots().give_back(completes))
+        let attended = self.slots().give_back(completes);
+        if attended {
+            self.settle_attended();
+        }
+        attended
     }
 
     /// Lets nobody in any more, and sends all away that wait; how many.
@@ -123,15 +127,16 @@ impl Gate {
 
     /// Lets those who wait in as far as there is room now. Whether somebody waited.
     pub(crate) fn settle(&self) -> bool {
-        self.settle_if(self.slots().load().is_attended())
-    }
-
-    #[inline]
-    fn settle_if(&self, attended: bool) -> bool {
+        let attended = self.slots().load().is_attended();
         if attended {
-            self.queue.settle();
+            self.settle_attended();
         }
         attended
+    }
+
+    // No closure and not generic, so that calls which end while nobody waits do not have it within them.
+    fn settle_attended(&self) {
+        self.queue.settle();
     }
 
     /// Whether all is over, or was since `parked` was set; if not, `waker` is woken when it is.

@@ -1,6 +1,6 @@
 //! What policies tell.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::{Kind, Name, Rejection};
 
@@ -43,7 +43,7 @@ pub enum Event<'a> {
         delay: Duration,
         /// What called for the next one.
         reason: Word,
-        /// The error, if the type can be shown as one.
+        /// What it failed with: the error, if the type can be shown as one; or what the classifier says, such as `503`.
         error: Option<&'a (dyn StdError + 'static)>,
     },
     /// The policy changed its state.
@@ -195,13 +195,15 @@ impl Level {
 }
 
 /// Something that happened, in the pattern's word.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Note {
     /// What happened.
     pub what: Word,
     /// How many, how long, which.
     pub value: Option<Value>,
+    /// What a call failed with that this is about, in the words of its classifier; if somebody listens.
+    pub error: Option<Arc<str>>,
 }
 
 impl Note {
@@ -212,12 +214,29 @@ impl Note {
 
     /// Something happened.
     pub const fn new(what: Word) -> Self {
-        Self { what, value: None }
+        Self { what, value: None, error: None }
     }
 
     /// Something happened, and this says how many, how long or which.
     pub const fn with(what: Word, value: Value) -> Self {
-        Self { what, value: Some(value) }
+        Self { what, value: Some(value), error: None }
+    }
+
+    /// With what a call failed with.
+    pub fn with_error(mut self, error: impl Into<Arc<str>>) -> Self {
+        self.error = Some(error.into());
+        self
+    }
+}
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Note");
+        out.field("what", &self.what).field("value", &self.value);
+        if let Some(error) = &self.error {
+            out.field("error", error);
+        }
+        out.finish()
     }
 }
 

@@ -242,6 +242,10 @@ pub enum When {
 /// Its target is `buttress::` and the kind's name. It begins with the message and the fields `policy.name` and
 /// `policy.kind`. The first line that an event is for is written, and no other; a kind's own come before
 /// [`COMMON`](Self::COMMON).
+///
+/// At [`Severity::Info`] and above, a policy writes a line at most once a second for each reason: the words of the event,
+/// such as a code, or the states and the cause of a change; of a note those that [`On::NoteOf`] lists. The others are
+/// counted, and the next one has the count as the field `suppressed`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Line {
@@ -253,7 +257,7 @@ pub struct Line {
     pub on: On,
     /// Its fields, and what each shows. A field that the event has nothing for is left out.
     pub fields: &'static [(&'static str, Source)],
-    /// At most one in a second is written for each policy; the others are counted ([`Source::Suppressed`]).
+    /// At most one in a second is written for each policy and reason at any severity.
     pub throttled: bool,
 }
 
@@ -306,7 +310,7 @@ impl Line {
         self
     }
 
-    /// Writes at most one in a second for each policy.
+    /// Writes at most one in a second for each policy and reason, also below [`Severity::Info`].
     pub const fn once_a_second(mut self) -> Self {
         self.throttled = true;
         self
@@ -379,6 +383,7 @@ pub enum Source {
     Elapsed,
     /// The value of a note.
     Value,
-    /// How many lines were held back since the last one.
+    /// How many lines were held back since the last one, also if that is none. A line without this says so in a field
+    /// `suppressed` if there were any.
     Suppressed,
 }

@@ -68,5 +68,5 @@ pub use crate::{
     ready::{ReadyInCall, ReadyInCallFuture, ReadyInCallLayer},
     rejection::{Rejection, rejection},
     strategy::{ByClone, ByFn, KeyOf, Never, Replay},
-    verdict::{Applied, Classify, FailureKind, OnlyErrors, Standard, Verdict},
+    verdict::{Applied, Classify, FailureKind, OnlyErrors, Standard, Verdict, described},
 };

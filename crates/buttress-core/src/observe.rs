@@ -54,8 +54,8 @@ pub trait Recorder: Send + Sync + 'static {
         false
     }
 
-    /// Called once, before the first event, if the policy has levels: for recorders that want to ask again
-    /// where it stands. `record` is told the present levels either way.
+    /// Called once, before the first event: for recorders that want to ask again where the policy stands. `record` is
+    /// told the present levels either way.
     fn follow(&self, levels: &Weak<dyn Levels>) {
         let _ = levels;
     }
@@ -69,6 +69,11 @@ pub trait Levels: Send + Sync {
     /// Hands all levels to `tell`, in order.
     fn levels(&self, tell: &mut dyn FnMut(Level)) {
         (0..u32::MAX).map_while(|number| self.level(number)).for_each(tell);
+    }
+
+    /// How many events some listener was not told so far, for lack of room or time.
+    fn missed(&self) -> u64 {
+        0
     }
 }
 

@@ -149,6 +149,30 @@ pub trait Classify<Res, Err> {
     }
 }
 
+/// What a classifier says of an outcome ([`Classify::describe`]), as text. If it has no words of its own for an error, as
+/// a closure has none, it is what the error displays, if that can be seen as one.
+pub fn described<C, Res, Err>(classify: &C, outcome: Result<&Res, &Err>) -> String
+where
+    C: Classify<Res, Err> + ?Sized,
+    Err: FromRejection,
+{
+    let text = shown(|f| classify.describe(outcome, f));
+    if text == FAILED { shown(|f| describe(outcome.err(), f)) } else { text }
+}
+
+/// What is written; of what fails to write, what it had written so far.
+fn shown(write: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) -> String {
+    struct Shown<F>(F);
+    impl<F: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> fmt::Display for Shown<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            (self.0)(f)
+        }
+    }
+    let mut text = String::new();
+    let _cut_short = fmt::Write::write_fmt(&mut text, format_args!("{}", Shown(write)));
+    text
+}
+
 // So that whatever is no classifier is told of the remedies above, and not that it is no closure.
 #[diagnostic::do_not_recommend]
 impl<F, Res, Err> Classify<Res, Err> for F
@@ -491,6 +515,31 @@ mod tests {
         says_by_both(Err(&Unseen(Some(refused()))), "circuit \"p\" is OPEN");
         says_by_both(Err(&Unseen(None)), "the call failed");
         says_by_both::<BoxError>(Ok(&()), "the call failed");
+    }
+
+    #[test]
+    fn error_without_words_of_the_classifier_is_described_by_what_it_displays() {
+        struct Words;
+        impl Classify<u16, BoxError> for Words {
+            fn classify(&self, _outcome: Result<&u16, &BoxError>) -> Verdict {
+                Verdict::transient()
+            }
+
+            fn describe(&self, outcome: Result<&u16, &BoxError>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match outcome {
+                    Ok(status) => write!(f, "{status}"),
+                    Err(_) => f.write_str("half of").and(Err(fmt::Error)),
+                }
+            }
+        }
+        let down = BoxError::from("connection refused");
+        assert_eq!(described(&Words, Ok(&503)), "503");
+        assert_eq!(described(&Words, Err(&down)), "half of");
+        let closure = |_: Result<&u16, &BoxError>| Verdict::transient();
+        assert_eq!(described(&closure, Err(&down)), "connection refused");
+        assert_eq!(described(&closure, Ok(&503)), "the call failed");
+        let closure = |_: Result<&u16, &Unseen>| Verdict::transient();
+        assert_eq!(described(&closure, Err(&Unseen(None))), "the call failed");
     }
 
     #[test]

@@ -94,7 +94,16 @@ impl Fallback {
     /// # Errors
     /// Names the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: FallbackConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut FallbackConfig)) -> Result<(), ConfigError> {
+        self.shared.settings.change(change, |_, next| self.shared.take(next))
     }
 
     /// What became of the calls that the primary did not answer, so far.

@@ -31,8 +31,8 @@ impl<A, C> Ends for Plan<A, C> {
     type End = FallbackEnd;
 
     #[inline]
-    fn end(&self, started: Option<Instant>, end: FallbackEnd) {
-        self.fallback.ended(end, started, None);
+    fn end(&self, started: &Option<Instant>, end: FallbackEnd) {
+        self.fallback.ended(end, *started, None);
     }
 }
 
@@ -68,12 +68,11 @@ impl<F, A, C, K, G> FallbackFuture<F, A, C, K, G> {
         capture: impl FnOnce(&A, &Req) -> K,
         call: impl FnOnce(Req) -> F,
     ) -> Self {
-        let ((call, captured), entered) = begin(plan.fallback.started()).enter(&**plan, || {
-            let captured = capture(&plan.answer, &req);
-            (call(req), captured)
-        });
-        let phase = Phase::Primary { call, captured: Some(captured) };
-        Self { phase, flight: entered.in_flight(plan.clone()) }
+        let entering = begin(plan.fallback.started()).entering(&**plan);
+        let captured = capture(&plan.answer, &req);
+        let call = call(req);
+        let flight = entering.entered().in_flight(plan.clone());
+        Self { phase: Phase::Primary { call, captured: Some(captured) }, flight }
     }
 }
 

@@ -31,6 +31,10 @@
 //! # });
 //! ```
 //!
+//! A retry, as every other policy, is done with a call once there are status and headers: a *response's* body that breaks
+//! off later is not retried. What has to be retried with its body is read inside of the attempt:
+//! `retry.call(|| async { let answer = send().await?; .. answer.into_body().collect().await?.to_bytes() .. })`.
+//!
 //! An upload of unknown length, retried; the last attempt sends what the first one has read, and the rest:
 //!
 //! ```

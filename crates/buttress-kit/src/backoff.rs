@@ -24,7 +24,11 @@ use crate::Chance;
 /// assert_eq!(waits, [100, 200, 400, 800, 1000, 1000]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { kind = \"exponential\", base = \"100ms\" }"
+)]
 #[non_exhaustive]
 pub struct Backoff {
     /// How the wait depends on the number of the retry. Default exponential.
@@ -49,7 +53,7 @@ pub struct Backoff {
 
 /// How the wait depends on `n`, the 0-based number of the retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "how waits grow, as text such as \"exponential\"")]
 #[non_exhaustive]
 pub enum BackoffKind {
     /// `base`
@@ -69,7 +73,7 @@ pub enum BackoffKind {
 
 /// What chance does to a wait; `U` is even in `0..1`. The result never exceeds the backoff's `max`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "a jitter such as \"full\" or { symmetric = 0.1 }")]
 #[non_exhaustive]
 pub enum Jitter {
     /// Nothing.

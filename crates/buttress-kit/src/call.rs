@@ -24,7 +24,7 @@
 //!     type Ticket = ();
 //!     type End = Outcome;
 //!
-//!     fn end(&self, (): (), outcome: Outcome) {
+//!     fn end(&self, (): &(), outcome: Outcome) {
 //!         self.lit.fetch_sub(1, Relaxed);
 //!         if outcome != Outcome::Success {
 //!             self.failed.fetch_add(1, Relaxed);
@@ -57,7 +57,7 @@ pub trait Ends {
 
     /// Counts, gives back and tells. Called exactly once for each call that began. It must not panic: it may run
     /// while another panic unwinds.
-    fn end(&self, ticket: Self::Ticket, end: Self::End);
+    fn end(&self, ticket: &Self::Ticket, end: Self::End);
 }
 
 impl<P: Ends + ?Sized> Ends for Arc<P> {
@@ -65,7 +65,7 @@ impl<P: Ends + ?Sized> Ends for Arc<P> {
     type End = P::End;
 
     #[inline]
-    fn end(&self, ticket: P::Ticket, end: P::End) {
+    fn end(&self, ticket: &P::Ticket, end: P::End) {
         (**self).end(ticket, end);
     }
 }
@@ -91,10 +91,20 @@ impl<T: Copy> Begun<T> {
     where
         P: Ends<Ticket = T> + ?Sized,
     {
-        let unless_returned = Unwound { policy, ticket: self.ticket };
+        let entering = self.entering(policy);
         let out = inner();
-        mem::forget(unless_returned);
-        (out, Entered { ticket: self.ticket })
+        (out, entering.entered())
+    }
+
+    /// As [`enter`](Self::enter), for a future that is made where it stays: the inner service's `call` runs until the
+    /// returned value is told that it returned. What comes out of a closure may be copied on its way, and a future of
+    /// many layers is large.
+    #[inline]
+    pub fn entering<P>(self, policy: &P) -> Entering<'_, P>
+    where
+        P: Ends<Ticket = T> + ?Sized,
+    {
+        Entering { policy, ticket: self.ticket }
     }
 
     /// The guard of a call whose inner `call` is made later, or never: it may be dropped before.
@@ -119,14 +129,57 @@ impl<T: Copy> Entered<T> {
     }
 }
 
-struct Unwound<'a, P: Ends + ?Sized> {
+/// The inner service's `call` runs; made by [`Begun::entering`].
+#[must_use = "dropped, it says that the inner `call` panicked"]
+pub struct Entering<'a, P: Ends + ?Sized> {
     policy: &'a P,
     ticket: P::Ticket,
 }
 
-impl<P: Ends + ?Sized> Drop for Unwound<'_, P> {
+impl<P: Ends + ?Sized> Entering<'_, P> {
+    /// It returned.
+    #[inline]
+    pub fn entered(self) -> Entered<P::Ticket> {
+        let ticket = self.ticket;
+        mem::forget(self);
+        Entered { ticket }
+    }
+}
+
+impl<P: Ends + ?Sized> fmt::Debug for Entering<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entering").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+impl<P: Ends + ?Sized> Drop for Entering<'_, P> {
     fn drop(&mut self) {
-        self.policy.end(self.ticket, Outcome::Panicked.into());
+        cut_short(self.policy, &mut Some(self.ticket), Outcome::Panicked);
+    }
+}
+
+/// Ends a call that did not resolve, if there is one.
+// Cold: out of the way of what every call runs and drops.
+#[cold]
+fn cut_short<P: Ends + ?Sized>(policy: &P, ticket: &mut Option<P::Ticket>, outcome: Outcome) {
+    end(policy, ticket, outcome.into());
+}
+
+#[inline]
+fn end<P: Ends + ?Sized>(policy: &P, ticket: &mut Option<P::Ticket>, end: P::End) {
+    // Cleared after it was told, and also if that panics. Taken out before, it would be copied whole.
+    let told = Told(ticket);
+    if let Some(ticket) = told.0 {
+        policy.end(ticket, end);
+    }
+}
+
+struct Told<'a, T>(&'a mut Option<T>);
+
+impl<T> Drop for Told<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.0 = None;
     }
 }
 
@@ -151,7 +204,7 @@ impl<P: Ends> InFlight<P> {
     pub fn begin(&mut self, begun: Begun<P::Ticket>) {
         match self.ticket {
             None => self.ticket = Some(begun.ticket),
-            Some(_) => self.policy.end(begun.ticket, Outcome::Cancelled.into()),
+            Some(_) => cut_short(&self.policy, &mut Some(begun.ticket), Outcome::Cancelled),
         }
     }
 
@@ -198,16 +251,16 @@ impl<P: Ends> InFlight<P> {
     /// Ends the call, if it has not ended.
     #[inline]
     pub fn end(&mut self, end: impl Into<P::End>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.policy.end(ticket, end.into());
-        }
+        self::end(&self.policy, &mut self.ticket, end.into());
     }
 }
 
 impl<P: Ends> Drop for InFlight<P> {
     #[inline]
     fn drop(&mut self) {
-        self.end(Outcome::Cancelled);
+        if self.ticket.is_some() {
+            cut_short(&self.policy, &mut self.ticket, Outcome::Cancelled);
+        }
     }
 }
 
@@ -250,7 +303,7 @@ impl<P: Ends> Inside<'_, P> {
 
 impl<P: Ends> Drop for Inside<'_, P> {
     fn drop(&mut self) {
-        self.0.end(Outcome::Panicked);
+        cut_short(&self.0.policy, &mut self.0.ticket, Outcome::Panicked);
     }
 }
 
@@ -282,8 +335,8 @@ mod tests {
         type Ticket = u32;
         type End = Outcome;
 
-        fn end(&self, ticket: u32, end: Outcome) {
-            self.0.lock().unwrap().push((ticket, end));
+        fn end(&self, ticket: &u32, end: Outcome) {
+            self.0.lock().unwrap().push((*ticket, end));
         }
     }
 

@@ -48,7 +48,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Er
     Time::deserialize(from).map(|time| time.0)
 }
 
-/// The same for settings that may be left out.
+/// The same for times that may be missing.
 pub mod option {
     use super::*;
 
@@ -63,12 +63,30 @@ pub mod option {
         }
     }
 
-    /// Reads a time from text, if there is one.
+    /// Reads a time from text, if there is one; `"none"` says that there is none.
     ///
     /// # Errors
     /// Where the text is not a time with a unit.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<Time>::deserialize(from)?.map(|time| time.0))
+        Ok(crate::optional::deserialize::<Time, D>(from)?.map(|time| time.0))
+    }
+}
+
+/// The same for settings that may be off: written as `"none"` then, which every format can say.
+pub mod optional {
+    use super::*;
+
+    pub use super::option::deserialize;
+
+    /// Writes a time as text, or `"none"`.
+    ///
+    /// # Errors
+    /// As the serializer does.
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::serialize(value, to),
+            None => to.serialize_str(crate::optional::NONE),
+        }
     }
 }
 

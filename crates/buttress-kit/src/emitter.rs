@@ -44,7 +44,7 @@ impl Emitter {
     /// Makes the end that belongs to one policy, and attaches the listeners that are the policy's own. Observers of
     /// the whole process are asked when there is something to tell.
     pub fn new(kind: Kind, name: Name, listeners: &Listeners) -> Self {
-        let emitter = Self(Arc::new(Shared::new(kind, name)));
+        let emitter = Self(Arc::new_cyclic(|me| Shared::new(kind, name, me.clone())));
         listeners.attach(kind, emitter.name()).for_each(|recorder| emitter.add(recorder));
         emitter
     }
@@ -79,7 +79,8 @@ impl Emitter {
         Events::of(source)
     }
 
-    /// How many events some listener was not told, for lack of room or time.
+    /// How many events some listener was not told, for lack of room or time. Recorders that
+    /// [follow](Recorder::follow) the policy can ask for it too.
     pub fn missed(&self) -> u64 {
         self.0.missed.load(Relaxed)
     }

@@ -45,20 +45,20 @@ pub trait Handle: AsAny + Send + Sync + 'static {
     /// Refusals, changes of state and the notes that are worth it, as owned copies, from now on.
     fn events(&self) -> Events;
 
-    /// Checks a change of some settings, which replaces each one that it names, and holds the policy's settings until
-    /// the change is [committed](Prepared::commit) or dropped. So one file changes many policies or none.
+    /// Reads a change of some settings, which replaces each one that it names. Then it can be [held](Prepared::hold),
+    /// and then [committed](Held::commit): so one file changes many policies or none.
     ///
     /// # Errors
-    /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
+    /// Names the policy, and the setting that there is not or whose value cannot be read.
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError>;
 
     /// Changes some settings.
     ///
     /// # Errors
-    /// As [`prepare`](Self::prepare).
+    /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     fn apply(&self, patch: Patch<'_, '_>) -> Result<(), ConfigError> {
-        let prepared = self.prepare(patch)?;
-        prepared.commit()();
+        let held = self.prepare(patch)?.hold()?;
+        held.commit()();
         Ok(())
     }
 }
@@ -176,12 +176,30 @@ impl Health {
 /// change settings.
 pub type Tell<'a> = Box<dyn FnOnce() + Send + 'a>;
 
-/// A change of settings that was found good. It holds the policy's settings: nobody else can change them before it is
-/// committed or dropped.
+/// A change of settings that was read. Nothing is held yet: what reads a patch is the code of others, and may wait.
 #[must_use = "nothing changes before `commit`"]
-pub struct Prepared<'a>(Box<dyn FnOnce() -> Tell<'a> + 'a>);
+pub struct Prepared<'a>(Box<dyn FnOnce() -> Result<Held<'a>, ConfigError> + 'a>);
 
 impl<'a> Prepared<'a> {
+    /// Wraps what takes the policy's settings and checks the change.
+    pub fn new(hold: impl FnOnce() -> Result<Held<'a>, ConfigError> + 'a) -> Self {
+        Self(Box::new(hold))
+    }
+
+    /// Takes the policy's settings, so that nobody else can change them, and checks the change.
+    ///
+    /// # Errors
+    /// Names the policy, the setting that cannot work, its value, and why; nothing is held then.
+    pub fn hold(self) -> Result<Held<'a>, ConfigError> {
+        (self.0)()
+    }
+}
+
+/// A change of settings that was found good. It holds the policy's settings until it is committed or dropped.
+#[must_use = "nothing changes before `commit`"]
+pub struct Held<'a>(Box<dyn FnOnce() -> Tell<'a> + 'a>);
+
+impl<'a> Held<'a> {
     /// Wraps what puts the change in force, lets go of the settings, and returns what tells the listeners.
     pub fn new(commit: impl FnOnce() -> Tell<'a> + 'a) -> Self {
         Self(Box::new(commit))
@@ -191,6 +209,12 @@ impl<'a> Prepared<'a> {
     #[must_use = "listeners are told by calling it"]
     pub fn commit(self) -> Tell<'a> {
         (self.0)()
+    }
+}
+
+impl fmt::Debug for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held(..)")
     }
 }
 

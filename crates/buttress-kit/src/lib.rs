@@ -7,7 +7,8 @@
 //!   only admit or refuse; [`ByKey`]: one of them for each key.
 //! - [`Handle`]: what registries, reload and pages treat all policies by.
 //! - [`Registry`]: policies of all patterns, by kind and name.
-//! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`]: times in files.
+//! - [`settings!`], [`Parts`], [`Live`]: settings written down once, and in force; [`duration`], [`optional`]: times in
+//!   files, and what may be off.
 //! - [`Emitter`], [`Listeners`], [`Events`]: how an event gets to its listeners.
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
 //! - [`KeyedMap`]: values by key, at most so many, the one not used for longest first to go.
@@ -35,7 +36,10 @@ mod live;
 mod lock;
 mod mode;
 mod once;
+pub mod optional;
+mod patch;
 pub mod queue;
+mod rare;
 mod recorders;
 mod registry;
 mod settings;
@@ -51,16 +55,19 @@ pub use {buttress_core, erased_serde};
 pub use serde;
 
 #[doc(hidden)]
-pub use crate::settings::read_patch;
+pub use crate::patch::read_patch;
 pub use crate::{
     backoff::{Backoff, BackoffKind, BackoffState, Jitter},
-    budget::{Budget, BudgetConfig, TokenBudgetConfig},
+    budget::{
+        Budget, BudgetConfig, BudgetRule, GrpcBudgetConfig, InFlightBudgetConfig, TokenBudgetConfig,
+        Withdrawal,
+    },
     by_key::{ByKey, ByRef, PerKey, WithKey},
     chance::Chance,
     emitter::Emitter,
     events::Events,
     guarded::Guarded,
-    handle::{AsAny, Handle, Health, Prepared},
+    handle::{AsAny, Handle, Health, Held, Prepared},
     keyed::KeyedMap,
     listeners::Listeners,
     live::Live,
@@ -68,9 +75,10 @@ pub use crate::{
     mode::Mode,
     once::{CallOnce, Repeat},
     queue::Queue,
+    rare::Rare,
     recorders::{caught, listener_panics},
     registry::{Patched, Registry, RegistryHealth},
-    settings::{Config, Keyed, One, Parts},
+    settings::{Changes, Config, Keyed, One, Parts},
     through::{Admits, Finds, ThroughLayer, ThroughService},
     wakers::Wakers,
 };

@@ -7,7 +7,7 @@ use buttress_core::{ConfigError, Note, OwnedEvent};
 
 use crate::{
     Config, Emitter,
-    handle::{Patch, Prepared, Tell},
+    handle::{Held, Patch, Prepared, Tell},
 };
 
 /// The settings in force. One lock over them and over what is copied out of them, so that what
@@ -88,24 +88,27 @@ impl<C: Config> Live<C> {
     /// held, before the change is told.
     ///
     /// # Errors
-    /// As [`replace`](Self::replace), and if the patch cannot be read.
+    /// If the patch cannot be read.
     pub fn prepare<'a>(
         &'a self,
         patch: Patch<'_, '_>,
         apply: impl FnOnce(&C, &C) + 'a,
         after: impl FnOnce() + Send + 'a,
     ) -> Result<Prepared<'a>, ConfigError> {
-        let held = self.lock();
-        let mut next = held.clone();
-        next.patch(patch).map_err(|why| self.named(why))?;
-        self.check(&held, &next)?;
+        let changes = C::read(patch).map_err(|why| self.named(why))?;
         Ok(Prepared::new(move || {
-            self.put(held, next, apply);
-            let tell: Tell<'a> = Box::new(move || {
-                after();
-                self.emitter.deliver();
-            });
-            tell
+            let held = self.lock();
+            let mut next = held.clone();
+            changes.into_iter().for_each(|change| change(&mut next));
+            self.check(&held, &next)?;
+            Ok(Held::new(move || {
+                self.put(held, next, apply);
+                let tell: Tell<'a> = Box::new(move || {
+                    after();
+                    self.emitter.deliver();
+                });
+                tell
+            }))
         }))
     }
 

@@ -1,7 +1,7 @@
-mod patch;
 mod places;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Condvar, Mutex, MutexGuard, Weak},
     thread,
@@ -15,8 +15,9 @@ use serde::{
 
 use self::places::{Place, Places};
 use crate::{
-    Events, Handle, Health, Prepared,
+    Events, Handle, Health, Held,
     events::{Mailbox, Source, Subscribers},
+    patch::{each_entry, skip},
     unpoisoned,
 };
 
@@ -229,27 +230,32 @@ impl Registry {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why.
     pub fn apply<'de>(&self, patch: impl serde::Deserializer<'de>) -> Result<Patched, ConfigError> {
-        let (mut named, mut unknown) = (Vec::new(), Vec::new());
-        let changes = patch::read(patch)?;
-        let places = self.lock();
-        for ((kind, name), settings) in changes {
-            match places.policy(&kind, &name) {
-                Some(policy) => named.push((policy, settings)),
-                None => unknown.push(format!("{kind}.{name}")),
-            }
-        }
-        drop(places);
-        let (policies, settings): (Vec<_>, Vec<_>) = named.into_iter().unzip();
-        let mut prepared = Vec::with_capacity(policies.len());
-        // In order of kind and name: each one holds the settings of its policy, and others may be doing the same.
-        for (policy, settings) in policies.iter().zip(settings) {
-            let mut settings = <dyn erased_serde::Deserializer<'_>>::erase(settings);
-            let change = policy.prepare(&mut settings);
-            prepared.push(change.map_err(|why| why.of(policy.kind(), policy.name()))?);
-        }
-        let told: Vec<_> = prepared.into_iter().map(Prepared::commit).collect();
+        let all = self.list();
+        let (mut prepared, mut unknown) = (BTreeMap::new(), Vec::new());
+        let mut patch = <dyn erased_serde::Deserializer<'_>>::erase(patch);
+        each_entry(&mut patch, "patch", "kinds", &mut |kind, names| {
+            each_entry(names, &kind, "names", &mut |name, settings| {
+                let place = (&*kind, &*name);
+                let Ok(at) = all.binary_search_by(|one| (one.kind().name, &**one.name()).cmp(&place)) else {
+                    unknown.push(format!("{kind}.{name}"));
+                    return skip(settings);
+                };
+                let change = all[at].prepare(settings).map_err(|why| of(&all[at], why))?;
+                match prepared.insert(at, change) {
+                    Some(_) => {
+                        Err(of(&all[at], ConfigError::unreadable("settings", "they stand there twice")))
+                    }
+                    None => Ok(()),
+                }
+            })
+        })?;
+        let changed = prepared.len();
+        // In order of kind and name, whatever that of the patch: others may be doing the same.
+        let held = prepared.into_iter().map(|(at, change)| change.hold().map_err(|why| of(&all[at], why)));
+        let held = held.collect::<Result<Vec<_>, _>>()?;
+        let told: Vec<_> = held.into_iter().map(Held::commit).collect();
         told.into_iter().for_each(|tell| tell());
-        Ok(Patched { changed: policies.len(), unknown })
+        Ok(Patched { changed, unknown })
     }
 
     /// The place of this kind and name, or what it holds. Waits for what is being made there.
@@ -353,6 +359,10 @@ impl Drop for Mine<'_> {
     }
 }
 
+fn of(policy: &Arc<dyn Handle>, why: ConfigError) -> ConfigError {
+    why.of(policy.kind(), policy.name())
+}
+
 fn policy_is<P: Handle>(policy: &dyn Handle) -> bool {
     policy.as_any().is::<P>()
 }
@@ -383,7 +393,7 @@ pub struct RegistryHealth {
 pub struct Patched {
     /// How many policies have new settings.
     pub changed: usize,
-    /// What the patch names and the registry does not have, as `kind.name`, in order.
+    /// What the patch names and the registry does not have, as `kind.name`.
     pub unknown: Vec<String>,
 }
 

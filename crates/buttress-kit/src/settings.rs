@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use buttress_core::{ConfigError, Event, Kind, Name, Observer};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Emitter, Listeners, handle::Patch};
 
@@ -15,13 +15,15 @@ pub trait Config:
     /// Names the setting that cannot, its value, and why.
     fn validate(&self) -> Result<(), ConfigError>;
 
-    /// Replaces each setting that the patch names, as a whole, and no other.
+    /// Reads a patch, which replaces each setting that it names, as a whole, and no other.
     ///
     /// # Errors
-    /// Names a setting that there is not, or whose value cannot be read; some settings may be replaced by then, so
-    /// patch a copy.
-    fn patch(&mut self, patch: Patch<'_, '_>) -> Result<(), ConfigError>;
+    /// Names a setting that there is not, or whose value cannot be read.
+    fn read(patch: Patch<'_, '_>) -> Result<Changes<Self>, ConfigError>;
 }
+
+/// What a patch does to settings: to be called one after the other.
+pub type Changes<C> = Vec<Box<dyn FnOnce(&mut C)>>;
 
 /// What a builder has collected: name, settings, listeners.
 #[derive(Clone, Debug)]
@@ -67,12 +69,14 @@ impl<C: Config> Parts<C> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct One;
 
-/// A policy for each key.
-#[derive(Clone, Copy, Debug)]
+/// A policy for each key, and how many there may be; plain data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { max_keys = 10000, idle_for = \"10m\" }")]
 pub struct Keyed {
-    /// The most keys at a time.
+    /// The most keys at a time, a hard cap. At least 1. Default 10 000.
     pub max_keys: usize,
-    /// A key that was not used for this long may be forgotten.
+    /// A key that was not used for this long may be forgotten. Above zero. Default ten minutes.
+    #[serde(with = "crate::duration")]
     pub idle_for: Duration,
 }
 
@@ -203,7 +207,7 @@ macro_rules! settings {
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, $crate::serde::Serialize, $crate::serde::Deserialize)]
-        #[serde(crate = "buttress_kit::serde", default, deny_unknown_fields)]
+        #[serde(crate = "buttress_kit::serde", default, deny_unknown_fields, expecting = "a table of settings")]
         #[non_exhaustive]
         pub struct $Config {
             $(
@@ -224,10 +228,9 @@ macro_rules! settings {
                 Self::validate(self)
             }
 
-            fn patch(
-                &mut self,
+            fn read(
                 patch: $crate::handle::Patch<'_, '_>,
-            ) -> Result<(), $crate::buttress_core::ConfigError> {
+            ) -> Result<$crate::Changes<Self>, $crate::buttress_core::ConfigError> {
                 // A struct for each setting, so that it is read as it is in the whole.
                 $(
                     #[allow(non_camel_case_types)]
@@ -238,16 +241,18 @@ macro_rules! settings {
                         value: $ty,
                     }
                 )+
+                let mut changes = $crate::Changes::<Self>::new();
                 $crate::read_patch(patch, &[$(stringify!($field)),+], &mut |name, from| {
                     match name {
                         $(stringify!($field) => {
                             let read: $field = $crate::erased_serde::deserialize(from)?;
-                            self.$field = read.value;
+                            changes.push(Box::new(move |config| config.$field = read.value));
                         })+
                         _ => {}
                     }
                     Ok(())
-                })
+                })?;
+                Ok(changes)
             }
         }
     };
@@ -287,6 +292,12 @@ macro_rules! keyed_settings {
     ($Builder:ident) => {
         /// # Keys
         impl $Builder<$crate::Keyed> {
+            /// Takes all settings of the keys at once.
+            pub fn keys(mut self, keys: $crate::Keyed) -> Self {
+                self.form = keys;
+                self
+            }
+
             /// The most keys at a time, a hard cap; the one not used for longest goes first. At least 1. Default
             /// 10 000.
             pub fn max_keys(mut self, max_keys: usize) -> Self {
@@ -301,70 +312,6 @@ macro_rules! keyed_settings {
             }
         }
     };
-}
-
-type Field<'a> =
-    dyn FnMut(&str, &mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
-
-/// Reads a patch: `set` is called with each setting that it names.
-#[doc(hidden)]
-pub fn read_patch(
-    patch: Patch<'_, '_>,
-    fields: &'static [&'static str],
-    set: &mut Field<'_>,
-) -> Result<(), ConfigError> {
-    use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
-
-    struct One<'a, 'b>(&'a str, &'a mut Field<'b>);
-    impl<'de> DeserializeSeed<'de> for One<'_, '_> {
-        type Value = ();
-        fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-            let mut from = <dyn erased_serde::Deserializer<'_>>::erase(from);
-            (self.1)(self.0, &mut from).map_err(D::Error::custom)
-        }
-    }
-
-    struct All<'a, 'b> {
-        fields: &'static [&'static str],
-        set: &'a mut Field<'b>,
-        /// Which setting cannot be read: the error of a format names only a place, if anything.
-        unread: &'a mut Option<ConfigError>,
-    }
-    impl<'de> Visitor<'de> for All<'_, '_> {
-        type Value = ();
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a table of settings")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
-            while let Some(field) = from.next_key::<String>()? {
-                if !self.fields.contains(&&*field) {
-                    let why = format!("there is no such setting; there are {}", self.fields.join(", "));
-                    *self.unread = Some(ConfigError::unreadable(field, why));
-                    return Err(A::Error::custom("no such setting"));
-                }
-                if let Err(why) = from.next_value_seed(One(&field, self.set)) {
-                    *self.unread = Some(ConfigError::unreadable(field, first_line(&why)));
-                    return Err(why);
-                }
-            }
-            Ok(())
-        }
-    }
-
-    let mut unread = None;
-    let all = All { fields, set, unread: &mut unread };
-    let read = patch.deserialize_map(all);
-    match (unread, read) {
-        (Some(why), _) => Err(why),
-        (None, Err(why)) => Err(ConfigError::unreadable("settings", first_line(&why))),
-        (None, Ok(())) => Ok(()),
-    }
-}
-
-/// What a format says of an error, without the piece of the file that some show below it.
-pub(crate) fn first_line(why: &impl fmt::Display) -> String {
-    let text = why.to_string();
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or("cannot be read").trim().to_owned()
 }
 
 #[cfg(test)]
@@ -399,7 +346,9 @@ mod tests {
 
     fn patched(patch: &serde_json::Value) -> Result<GateConfig, ConfigError> {
         let mut config = GateConfig::default();
-        config.patch(&mut <dyn erased_serde::Deserializer<'_>>::erase(patch)).map(|()| config)
+        let changes = GateConfig::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(patch))?;
+        changes.into_iter().for_each(|change| change(&mut config));
+        Ok(config)
     }
 
     #[test]
@@ -421,9 +370,8 @@ mod tests {
         assert_eq!(why, "`max_concurrent` cannot be read: invalid type: string \"many\", expected u32");
         let why = patched(&json!([1, 2])).unwrap_err();
         assert_eq!(why.field(), "settings");
-        let mut config = GateConfig::default();
         let text = toml::Deserializer::parse("shut_for = 5\n").unwrap();
-        let why = config.patch(&mut <dyn erased_serde::Deserializer<'_>>::erase(text)).unwrap_err();
+        let why = GateConfig::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(text)).err().unwrap();
         assert_eq!(why.field(), "shut_for", "{why}");
     }
 
@@ -442,6 +390,11 @@ mod tests {
         assert!(keyed.idle_for(Duration::ZERO).form.validate().is_err());
         assert!(Keyed { max_keys: 0, ..Keyed::default() }.validate().is_err());
         assert!(Keyed::default().validate().is_ok());
+        let read: Keyed = toml::from_str("max_keys = 9").unwrap();
+        assert_eq!(
+            GateBuilder::<Keyed>::new("tenants").keys(read).form,
+            Keyed { max_keys: 9, ..Keyed::default() }
+        );
     }
 
     #[test]

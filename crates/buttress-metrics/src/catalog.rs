@@ -40,7 +40,7 @@ impl MetricKind {
 pub struct LabelDef {
     /// Its key.
     pub key: &'static str,
-    /// All the values it can have. Empty for `name`, whose values are the names of policies, and for `version`.
+    /// All the values it can have. Empty for `name` and `kind`, whose values are those of policies, and for `version`.
     pub values: Vec<Word>,
 }
 
@@ -85,6 +85,11 @@ impl MetricDef {
 pub(crate) const BUILD_INFO: &str = "buttress_build_info";
 const BUILD_INFO_HELP: &str = "1; the version of buttress-metrics is the label.";
 
+/// What listeners were not told.
+pub(crate) const MISSED: &str = "policy_events_missed_total";
+const MISSED_HELP: &str =
+    "Events that some listener was not told, because it did not keep up. What is exported here misses none.";
+
 /// What overflowing names are exported as, see [`MetricsBuilder::max_names`](crate::MetricsBuilder::max_names).
 pub const OTHER: &str = "__other__";
 
@@ -94,7 +99,8 @@ pub const DURATION_BUCKETS: &[f64] = Metric::DURATIONS;
 /// Upper bounds for waits, in seconds: [`Metric::WAITS`].
 pub const WAIT_BUCKETS: &[f64] = Metric::WAITS;
 
-/// Every metric that policies of these kinds have, in the order of the kinds' tables, and `buttress_build_info`.
+/// Every metric that policies of these kinds have, in the order of the kinds' tables, and those of all kinds: missed
+/// events and `buttress_build_info`.
 ///
 /// For the kinds of buttress itself give it `buttress::KINDS`. The documentation's table, the shipped dashboard and
 /// the shipped alerts are held against that by tests.
@@ -107,8 +113,16 @@ pub fn catalog(kinds: &[Kind]) -> Vec<MetricDef> {
         help: BUILD_INFO_HELP,
         policy: None,
     };
+    let missed = MetricDef {
+        name: MISSED,
+        kind: MetricKind::Counter,
+        unit: None,
+        labels: vec![LabelDef::open("name"), LabelDef::open("kind")],
+        help: MISSED_HELP,
+        policy: None,
+    };
     let of_kinds = metrics_of(kinds).into_iter().map(|(kind, metric)| MetricDef::of(kind, metric));
-    of_kinds.chain([build_info]).collect()
+    of_kinds.chain([missed, build_info]).collect()
 }
 
 /// The bounds for each histogram of these kinds, by name without a prefix.
@@ -184,7 +198,9 @@ pub(crate) fn describe(kind: Kind, prefix: &str, recorder: &dyn Recorder) {
     }
 }
 
-pub(crate) fn describe_build_info(prefix: &str, recorder: &dyn Recorder) {
+pub(crate) fn describe_common(prefix: &str, recorder: &dyn Recorder) {
     let (name, help) = (prefixed(prefix, BUILD_INFO), SharedString::const_str(BUILD_INFO_HELP));
     recorder.describe_gauge(KeyName::from(name), None, help);
+    let (name, help) = (prefixed(prefix, MISSED), SharedString::const_str(MISSED_HELP));
+    recorder.describe_counter(KeyName::from(name), None, help);
 }

@@ -1,11 +1,10 @@
 use std::{
-    collections::HashMap,
     fmt, ptr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use buttress_core::{ConfigError, Kind, Name, Observer, Recorder, observe};
@@ -13,13 +12,17 @@ use metrics::{Key, Label};
 
 use crate::{
     catalog::{self, BUILD_INFO},
-    clock,
+    clock, namesakes,
+    places::Places,
     recorder::TableRecorder,
     series::{MAX_AGE, Series, register_gauge},
 };
 
 /// The metrics of this process, once set. Processes have one recorder of metrics; they have one of these too.
 static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+
+/// The most often that a refresher refreshes.
+const OFTEN: Duration = Duration::from_millis(10);
 
 /// Exports all policies of the process, those that exist and those to come, with the default settings.
 ///
@@ -38,6 +41,34 @@ pub fn describe_all(kinds: &[Kind]) {
     match INSTALLED.get() {
         Some(metrics) => metrics.describe_all(kinds),
         None => Metrics::default().describe_all(kinds),
+    }
+}
+
+/// Tells the gauges of all live policies as they are now, of what is [installed](install): see [`Metrics::refresh`].
+pub fn refresh() {
+    if let Some(metrics) = INSTALLED.get() {
+        metrics.refresh();
+    }
+}
+
+/// [Refreshes](refresh) for ever, each time `every` has passed: see [`Metrics::refresher`].
+///
+/// ```
+/// # mod buttress { pub mod metrics { pub use buttress_metrics::*; } }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// buttress::metrics::install();
+/// tokio::spawn(buttress::metrics::refresher(std::time::Duration::from_secs(10)));
+/// # }
+/// ```
+pub fn refresher(every: Duration) -> impl Future<Output = ()> + Send + 'static {
+    repeat(every, refresh)
+}
+
+async fn repeat(every: Duration, refresh: impl Fn() + Send + 'static) {
+    loop {
+        refresh();
+        tokio::time::sleep(every.max(OFTEN)).await;
     }
 }
 
@@ -60,8 +91,7 @@ pub(crate) struct Shared {
     started: Instant,
     /// The kinds that have had a policy.
     kinds: Mutex<Vec<Kind>>,
-    /// The names that have series of their own, and how many policies of each kind have them now.
-    names: Mutex<HashMap<Box<str>, HashMap<&'static str, usize>>>,
+    pub(crate) places: Places,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +99,7 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) histograms: bool,
     pub(crate) handles: HandleMode,
-    max_names: usize,
+    pub(crate) max_names: usize,
 }
 
 /// How handles of series come to a recorder.
@@ -111,11 +141,11 @@ impl Metrics {
 
     fn with_settings(settings: Settings) -> Self {
         let shared = Shared {
+            places: Places::new(settings.max_names),
             settings,
             described: AtomicU64::new(0),
             started: clock::now(),
             kinds: Mutex::default(),
-            names: Mutex::default(),
         };
         Self { shared: Arc::new(shared), others: Arc::default() }
     }
@@ -123,6 +153,33 @@ impl Metrics {
     /// Describes the metrics of these kinds to the recorder at hand, with this one's prefix.
     pub fn describe_all(&self, kinds: &[Kind]) {
         self.shared.describe(kinds);
+    }
+
+    /// Tells the gauges of all live policies as they are now.
+    ///
+    /// Some move by time alone, and a policy that nobody calls tells nothing: an open breaker whose wait is over is
+    /// half-open, a retry budget fills up. So call this before the page is made;
+    #[cfg_attr(
+        feature = "prometheus",
+        doc = "[`prometheus::render`](crate::prometheus::render) does both for what is installed."
+    )]
+    #[cfg_attr(not(feature = "prometheus"), doc = "`prometheus::render` does both for what is installed.")]
+    /// It also brings back what the exporter evicted, or never had because it came late. A policy is known from its
+    /// first event on. For a thousand policies it takes some milliseconds.
+    pub fn refresh(&self) {
+        let Self { shared, others } = self;
+        shared.describe_now_and_then(clock::now());
+        let others = unpoisoned(others).clone();
+        shared.places.live().iter().chain(&others).for_each(|recorder| recorder.refresh());
+    }
+
+    /// [Refreshes](Self::refresh) for ever, each time `every` has passed, at most every 10 ms: for exporters that push,
+    /// and for those that answer scrapes themselves. Spawn it; it ends when its task does.
+    ///
+    /// It sleeps by tokio's clock, so paused time drives it in tests.
+    pub fn refresher(&self, every: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let metrics = self.clone();
+        repeat(every, move || metrics.refresh())
     }
 
     /// Whether it is this one that is installed now.
@@ -218,9 +275,13 @@ impl Observer for Metrics {
             return None;
         }
         self.shared.know(kind);
-        let make = |name| Arc::new(TableRecorder::new(kind, Series::new(&self.shared, kind, name)));
-        if self.shared.enter(kind, name) {
-            return Some(make(Some(name)));
+        let make = |seat| Arc::new(TableRecorder::new(kind, Series::new(&self.shared, kind, seat)));
+        if let Some(seat) = self.shared.places.reserve(kind, name) {
+            let recorder = make(Some(seat));
+            if self.shared.places.take(&recorder) {
+                namesakes::tell(kind, name);
+            }
+            return Some(recorder);
         }
         let mut others = unpoisoned(&self.others);
         if let Some(recorder) = others.iter().find(|one| ptr::eq(one.kind, kind)) {
@@ -243,37 +304,11 @@ impl Shared {
         }
     }
 
-    /// Takes a policy in. `false`: it shares the name of those that are too many.
-    fn enter(&self, kind: Kind, name: &str) -> bool {
-        let mut names = unpoisoned(&self.names);
-        if !names.contains_key(name) {
-            if names.len() >= self.settings.max_names {
-                return false;
-            }
-            names.insert(name.into(), HashMap::new());
-        }
-        // A name stays when its policies go: their series stay too.
-        if let Some(kinds) = names.get_mut(name) {
-            *kinds.entry(kind.name).or_default() += 1;
-        }
-        true
-    }
-
-    /// Lets a policy go. Whether it was the last one of its kind and name.
-    pub(crate) fn leave(&self, kind: Kind, name: &str) -> bool {
-        let mut names = unpoisoned(&self.names);
-        let Some(count) = names.get_mut(name).and_then(|kinds| kinds.get_mut(kind.name)) else {
-            return false;
-        };
-        *count = count.saturating_sub(1);
-        *count == 0
-    }
-
     fn describe(&self, kinds: &[Kind]) {
         let prefix = &self.settings.prefix;
         metrics::with_recorder(|recorder| {
             kinds.iter().for_each(|kind| catalog::describe(kind, prefix, recorder));
-            catalog::describe_build_info(prefix, recorder);
+            catalog::describe_common(prefix, recorder);
         });
         let version = Label::from_static_parts("version", env!("CARGO_PKG_VERSION"));
         register_gauge(&Key::from_parts(catalog::prefixed(prefix, BUILD_INFO), vec![version])).set(1.0);
@@ -292,7 +327,7 @@ impl Shared {
     }
 }
 
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change under these locks is one insertion or one sum.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,9 +38,21 @@
 //!
 //! Counters begin at 0 with their policy's first event, so that `rate` sees the first failure; only those of changes
 //! by hand and of shadow mode begin when there is one. Gauges are set, never incremented, and set again whenever
-//! handles are resolved. When the last policy of a name is dropped,
-//! its gauges go to rest: no breaker stays open for ever because it is gone. Two policies of one kind with one
-//! name add up in counters and overwrite each other in gauges; give each its own.
+//! handles are resolved.
+//!
+//! # When nobody calls
+//! What moves by time alone is told by nobody: an open breaker whose wait is over is half-open, and a retry budget
+//! fills up. [`refresh`] asks all live policies, so whoever makes the page calls it first
+#![cfg_attr(feature = "prometheus", doc = "([`prometheus::render`] does both);")]
+#![cfg_attr(not(feature = "prometheus"), doc = "(`prometheus::render` does both);")]
+//! [`refresher`] is a task that does so again and again, for exporters that push or serve the page themselves.
+//!
+//! When a policy is dropped, its gauges go to rest: no breaker stays open for ever because it is gone.
+//!
+//! # One name for several
+//! Give each policy of a kind its own name. Of several live ones that share one, counters add up, and the gauges are
+//! those of the one that has lived longest; when that one goes, those of the next are told at once. So a breaker that
+//! was replaced leaves nothing behind, be its last call ever so late.
 //!
 //! # Buckets
 //! Exporters must be told the buckets of histograms: see [`buckets`].
@@ -62,6 +74,8 @@ mod catalog;
 mod check;
 mod clock;
 mod exported;
+mod namesakes;
+mod places;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 mod recorder;
@@ -74,5 +88,5 @@ pub mod trace;
 pub use crate::{
     catalog::{DURATION_BUCKETS, LabelDef, MetricDef, MetricKind, OTHER, WAIT_BUCKETS, buckets, catalog},
     check::check,
-    exported::{HandleMode, Metrics, MetricsBuilder, describe_all, install},
+    exported::{HandleMode, Metrics, MetricsBuilder, describe_all, install, refresh, refresher},
 };

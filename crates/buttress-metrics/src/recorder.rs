@@ -25,7 +25,7 @@ const OUTCOMES: [Outcome; 6] = [
 pub(crate) struct TableRecorder {
     pub(crate) kind: Kind,
     table: Table,
-    series: Series,
+    pub(crate) series: Series,
 }
 
 /// The table of a kind, by event: what is looked up in it is there already.
@@ -125,6 +125,17 @@ impl TableRecorder {
         self.series.fresh(|handles, level| self.table.put(handles, level))
     }
 
+    /// Tells all anew that moves by time alone.
+    pub(crate) fn refresh(&self) {
+        self.series.refresh(|handles, level| self.table.put(handles, level));
+    }
+
+    /// From now on this one's levels are exported, as they are now.
+    fn take_over(&self) {
+        self.series.speak();
+        self.refresh();
+    }
+
     fn count(&self, counters: &[CounterSlot]) {
         if !counters.is_empty() {
             let handles = self.fresh();
@@ -219,6 +230,21 @@ impl Recorder for TableRecorder {
 
     fn follow(&self, levels: &Weak<dyn Levels>) {
         self.series.follow(levels);
+    }
+}
+
+impl Drop for TableRecorder {
+    fn drop(&mut self) {
+        let Some(seat) = &self.series.seat else { return };
+        let places = &self.series.shared.places;
+        let Some(mut next) = places.leave(self.kind, seat) else { return };
+        self.series.rest(next.as_deref().map(|next| &next.series));
+        if next.is_none() {
+            next = places.clear(self.kind, seat);
+        }
+        if let Some(next) = next {
+            next.take_over();
+        }
     }
 }
 

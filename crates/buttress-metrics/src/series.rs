@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, OnceLock, Weak,
         atomic::{
-            AtomicU64,
+            AtomicBool, AtomicU64,
             Ordering::{Relaxed, Release, SeqCst},
             fence,
         },
@@ -13,10 +13,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use buttress_core::{Kind, Level, Name, Word, observe::Levels};
+use buttress_core::{Kind, Level, Word, observe::Levels};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, SharedString};
 
-use crate::{HandleMode, catalog, catalog::OTHER, clock, exported::Shared};
+use crate::{
+    HandleMode,
+    catalog::{self, MISSED, OTHER},
+    clock,
+    exported::Shared,
+    places::Seat,
+};
 
 /// How old a handle may get. One that was made before the recorder was installed is dead for ever, and so is
 /// one whose series an exporter evicted while it was idle; neither can be asked whether it is.
@@ -41,17 +47,21 @@ pub(crate) struct HistogramSlot(usize);
 
 /// All series of one policy.
 pub(crate) struct Series {
-    shared: Arc<Shared>,
-    kind: Kind,
+    pub(crate) shared: Arc<Shared>,
+    /// Its place among those of its kind and name. `None`: many policies behind one name, none of which has levels.
+    pub(crate) seat: Option<Seat>,
     name: SharedString,
     per_call: bool,
-    /// Many policies behind one name could only overwrite each other's levels.
-    has_levels: bool,
+    /// Whether its levels are exported. Once they are, they are until it goes.
+    speaks: AtomicBool,
     counters: Vec<(Key, StartAt)>,
     gauges: Vec<Measured>,
     histograms: Vec<Key>,
-    /// Who knows the levels.
+    /// Who knows the levels, and how many events were missed.
     levels: OnceLock<Weak<dyn Levels>>,
+    missed_key: Key,
+    /// How many missed events were counted.
+    missed: AtomicU64,
     /// Replaced as a whole. A reader never waits: it loads, and if what it got is too old, makes its own.
     resolved: ArcSwap<Resolved>,
 }
@@ -82,14 +92,19 @@ struct Resolved {
 }
 
 impl Series {
-    /// Those of one policy, or, without a name, of all whose names are too many.
-    pub(crate) fn new(shared: &Arc<Shared>, kind: Kind, name: Option<&Name>) -> Self {
+    /// Those of one policy, or, without a seat, of all whose names are too many.
+    pub(crate) fn new(shared: &Arc<Shared>, kind: Kind, seat: Option<Seat>) -> Self {
+        let name = seat.as_ref().map(|seat| SharedString::from(seat.name.to_string()));
+        let name = name.unwrap_or(SharedString::const_str(OTHER));
+        let of = vec![Label::new("name", name.clone()), Label::from_static_parts("kind", kind.name)];
         Self {
             shared: shared.clone(),
-            kind,
-            name: name.map_or(SharedString::const_str(OTHER), |name| SharedString::from(name.to_string())),
+            seat,
+            name,
+            missed_key: Key::from_parts(catalog::prefixed(&shared.settings.prefix, MISSED), of),
+            missed: AtomicU64::new(0),
             per_call: shared.settings.handles == HandleMode::PerCall,
-            has_levels: name.is_some(),
+            speaks: AtomicBool::new(false),
             counters: Vec::new(),
             gauges: Vec::new(),
             histograms: Vec::new(),
@@ -146,7 +161,8 @@ impl Series {
         self
     }
 
-    /// Says who knows the levels. Only the first one counts.
+    /// Says who knows the levels. Only the first one counts: of policies that share a name that is one too many, only
+    /// the first one's missed events are exported.
     pub(crate) fn follow(&self, levels: &Weak<dyn Levels>) {
         let _ = self.levels.set(levels.clone());
     }
@@ -162,20 +178,36 @@ impl Series {
         if now < resolved.good_until {
             return Handles { series: self, resolved };
         }
-        self.renewed(now, put)
+        let handles = self.renewed(now);
+        self.tell(&handles, put);
+        handles
     }
 
-    #[cold]
-    fn renewed(&self, now: Instant, put: impl Fn(&Handles<'_>, Level)) -> Handles<'_> {
+    /// Tells all anew that moves by time alone, with handles that are at most [`MAX_AGE`] old.
+    pub(crate) fn refresh(&self, put: impl Fn(&Handles<'_>, Level)) {
+        let (handles, now) = (self.latest(), clock::now());
+        let is_good = self.per_call || now < handles.resolved.good_until;
+        self.tell(&if is_good { handles } else { self.renewed(now) }, put);
+    }
+
+    fn renewed(&self, now: Instant) -> Handles<'_> {
         // Every thread that finds them too old makes its own, for a thread that went on with the old ones
         // could count into a series that is gone. The last one to store wins; all lead to the same series.
         let resolved = Arc::new(self.resolve(now));
         self.resolved.store(resolved.clone());
-        let handles = Handles { series: self, resolved: Guard::from_inner(resolved) };
-        if let Some(levels) = self.levels.get().filter(|_| self.has_levels).and_then(Weak::upgrade) {
-            retell(&*levels, |level| put(&handles, level));
+        Handles { series: self, resolved: Guard::from_inner(resolved) }
+    }
+
+    fn tell(&self, handles: &Handles<'_>, put: impl Fn(&Handles<'_>, Level)) {
+        let Some(levels) = self.levels.get().and_then(Weak::upgrade) else { return };
+        if self.speaks() {
+            retell(&*levels, |level| put(handles, level));
         }
-        handles
+        let missed = levels.missed();
+        let counted = self.missed.fetch_max(missed, Relaxed);
+        if missed > counted {
+            register_counter(&self.missed_key).increment(missed - counted);
+        }
     }
 
     /// The handles at hand, whatever their age. For levels that are told beside an event that asks for fresh
@@ -192,14 +224,47 @@ impl Series {
                 resolved.counter(self, slot).increment(0);
             }
         }
-        if self.has_levels {
-            for (slot, level) in self.gauges.iter().enumerate() {
-                if level.bits.load(Relaxed) != UNTOLD {
-                    publish(level, resolved.gauge(self, slot));
-                }
-            }
+        if self.speaks() {
+            self.publish_all(|slot| resolved.gauge(self, slot).clone());
         }
         resolved
+    }
+
+    fn speaks(&self) -> bool {
+        self.speaks.load(Relaxed)
+    }
+
+    /// From now on its levels are exported, beginning with what is known of them.
+    pub(crate) fn speak(&self) {
+        self.speaks.store(true, Relaxed);
+        // See `Handles::set`: who set a level and did not see this yet has it seen here.
+        fence(SeqCst);
+        let handles = self.latest();
+        self.publish_all(|slot| handles.gauge(slot));
+    }
+
+    fn publish_all(&self, gauge: impl Fn(usize) -> Gauge) {
+        for (slot, level) in self.gauges.iter().enumerate().filter(|(_, level)| level.is_told()) {
+            publish(level, &gauge(slot));
+        }
+    }
+
+    /// Leaves the gauges as those of a policy that is gone; not those that `next` exports in its place.
+    pub(crate) fn rest(&self, next: Option<&Self>) {
+        let handles = self.latest();
+        // Only what is exported: a series must not begin because its policy went.
+        for (slot, level) in self.gauges.iter().enumerate().filter(|(_, level)| level.is_told()) {
+            let goes_on = |next: &Self| next.gauges.iter().any(|one| one.is_told() && one.key == level.key);
+            if let Some(value) = level.at_rest.filter(|_| !next.is_some_and(goes_on)) {
+                handles.gauge(slot).set(value);
+            }
+        }
+    }
+}
+
+impl Measured {
+    fn is_told(&self) -> bool {
+        self.bits.load(Relaxed) != UNTOLD
     }
 }
 
@@ -235,23 +300,6 @@ fn publish(level: &Measured, gauge: &Gauge) {
         fence(SeqCst);
         if level.bits.load(Relaxed) == bits {
             return;
-        }
-    }
-}
-
-impl Drop for Series {
-    fn drop(&mut self) {
-        if !self.has_levels || !self.shared.leave(self.kind, &self.name) {
-            return;
-        }
-        let handles = self.latest();
-        for (slot, level) in self.gauges.iter().enumerate() {
-            // Only what is exported: a series must not begin because its policy went.
-            if level.bits.load(Relaxed) != UNTOLD {
-                if let Some(value) = level.at_rest {
-                    handles.set(GaugeSlot(slot), value);
-                }
-            }
         }
     }
 }
@@ -321,18 +369,32 @@ impl Handles<'_> {
     /// Sets a gauge, also to what it was: two threads may be here with different values (see `retell`), and the one
     /// that comes last must leave its own behind.
     pub(crate) fn set(&self, GaugeSlot(slot): GaugeSlot, value: f64) {
-        if !self.series.has_levels {
+        let series = self.series;
+        if series.seat.is_none() {
             return;
         }
-        let level = &self.series.gauges[slot];
+        let level = &series.gauges[slot];
         let value = if value.is_nan() { f64::NAN } else { value };
         // A thread that resolves at this moment sees the level, or else sets the gauge before this does.
         level.bits.store(value.to_bits(), Relaxed);
-        fence(Release);
+        if series.speaks() {
+            fence(Release);
+            self.gauge(slot).set(value);
+            return;
+        }
+        // Another one's are exported. If this one's are at this very moment, either `speak` sees the value or this
+        // sees that.
+        fence(SeqCst);
+        if series.speaks() {
+            publish(level, &self.gauge(slot));
+        }
+    }
+
+    fn gauge(&self, slot: usize) -> Gauge {
         if self.series.per_call {
-            register_gauge(&level.key).set(value);
+            register_gauge(&self.series.gauges[slot].key)
         } else {
-            self.resolved.gauge(self.series, slot).set(value);
+            self.resolved.gauge(self.series, slot).clone()
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use buttress_core::{Kind, Line, Severity};
+use buttress_core::{Kind, Line, Severity, Source};
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing_core::{
     Event, Interest, Level, Metadata,
@@ -21,9 +21,29 @@ use tracing_core::{
 
 use crate::check::{ALWAYS, MOST};
 
+/// The field of a line that says how many were held back before it.
+const SUPPRESSED: &str = "suppressed";
+
 /// Where the lines of one row of one kind come from.
 pub(crate) struct Site {
     callsite: OnceLock<DefaultCallsite>,
+}
+
+/// Whether of the lines for one reason only one in a second is written.
+pub(crate) fn is_throttled(line: &Line) -> bool {
+    line.throttled || matches!(line.level, Severity::Error | Severity::Warn | Severity::Info)
+}
+
+/// Whether a field is added that says how many lines were held back.
+pub(crate) fn adds_suppressed(line: &Line) -> bool {
+    let says_so = |(name, source): &(&str, Source)| *name == SUPPRESSED || *source == Source::Suppressed;
+    is_throttled(line) && !line.fields.iter().any(says_so)
+}
+
+/// The names of a line's own fields.
+fn fields_of(line: &Line) -> impl Iterator<Item = &'static str> {
+    let own = line.fields.iter().map(|(name, _)| *name).take(MOST);
+    own.chain(adds_suppressed(line).then_some(SUPPRESSED))
 }
 
 /// What makes two lines of a kind the same.
@@ -34,7 +54,7 @@ impl Site {
     pub(crate) fn of(kind: Kind, line: &'static Line) -> &'static Self {
         static SITES: Mutex<Option<HashMap<Key, &'static Site>>> = Mutex::new(None);
 
-        let names: Vec<_> = line.fields.iter().map(|(name, _)| *name).take(MOST).collect();
+        let names = fields_of(line).collect::<Vec<_>>();
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kind.name, line.level, line.message, names.clone());
         sites.get_or_insert_default().entry(key).or_insert_with(|| Self::leak(kind, line, names))
@@ -81,7 +101,7 @@ impl Site {
         message: fmt::Arguments<'a>,
         name: &'a str,
         kind: &'a str,
-        values: [Option<&'a dyn Value>; MOST],
+        values: [Option<&'a dyn Value>; MOST + 1],
     ) {
         let metadata = self.callsite().metadata();
         let fields = metadata.fields();
@@ -90,7 +110,7 @@ impl Site {
         let mut names = fields.iter();
         let Some(first) = fields.iter().next() else { return };
         // An array's length is part of its type, so a shorter line is filled up with nothing.
-        let named: [_; ALWAYS.len() + MOST] = std::array::from_fn(|_| {
+        let named: [_; ALWAYS.len() + MOST + 1] = std::array::from_fn(|_| {
             let (name, value) = (names.next(), values.next().flatten());
             (name.unwrap_or_else(|| first.clone()), value)
         });

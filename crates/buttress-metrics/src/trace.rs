@@ -6,8 +6,14 @@
 //! ```
 //!
 //! Beside [`install`](crate::install) or alone; it needs no recorder of metrics. What happens once in a while is
-//! told at INFO and above, what may happen with every call at DEBUG, so an outage does not flood the log. Which lines
-//! there are is said by the tables of the kinds ([`Line`]), a third party's too; these are those of buttress:
+//! told at INFO and above, what may happen with every call at DEBUG.
+//!
+//! At INFO and above a policy writes each line at most once a second for one reason: the words of the event, such as the
+//! states and the cause of a change, or why a retry stopped. The others are counted, and the next line has their number
+//! as the field `suppressed`. So neither an outage nor a circuit that opens a thousand times a second floods the log.
+//! The keys of a keyed policy share its lines.
+//!
+//! Which lines there are is said by the tables of the kinds ([`Line`]), a third party's too; these are those of buttress:
 //!
 //! | line | of | level | fields, besides `policy.name` and `policy.kind` |
 //! |---|---|---|---|
@@ -15,19 +21,20 @@
 //! | `timed out` | all | DEBUG | `elapsed_ms` |
 //! | `policy reset` | all | WARN | |
 //! | `policy reconfigured` | all | INFO | |
-//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause` |
+//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `rule`, `count`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause`, `error` |
 //! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
 //! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
 //! | `threshold passed` | breaker | WARN | `rule`: if the policy only watches |
 //! | `probe lost` | breaker | DEBUG | |
 //! | `attempt failed` | retry | DEBUG | `attempt`, `delay_ms`, `reason`, `error` |
-//! | `retries exhausted` | retry | WARN | `reason`, `suppressed`: one line a second for a policy, the others are counted |
-//! | `not retried` | retry | DEBUG | `reason` |
+//! | `retries exhausted` | retry | WARN | `reason`, `error`, `suppressed` |
+//! | `not retried` | retry | DEBUG | `reason`, `error` |
 //! | `queue cleared` | bulkhead | WARN | `count` |
 //! | `fallback answered` | fallback | DEBUG | `elapsed_ms` |
 //! | `fallback failed` | fallback | ERROR | `error`, `elapsed_ms` |
 //! | `stale answer given` | fallback | DEBUG | `age_ms` |
+//! | ``a second live breaker named `orders` `` | all | WARN | : of one kind and name, once |
 //!
 //! The target of a line is `buttress::` and the name of its kind, so that `RUST_LOG=buttress::breaker=debug` works. No
 //! span is opened: the host has one around the call already. Call sites are made when the first policy of a kind is,
@@ -35,16 +42,25 @@
 
 use std::{
     error::Error as StdError,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
 use buttress_core::{Event, Kind, Line, Name, Note, Observer, On, Recorder, Source, Value, Word, observe};
 
-use crate::{check::MOST, clock, site::Site};
+use crate::{
+    check::MOST,
+    clock,
+    exported::unpoisoned,
+    namesakes::Namesakes,
+    site::{Site, adds_suppressed, is_throttled},
+};
 
-/// How often one policy may write a line that is throttled.
+/// How often one policy may write a line for one reason.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many reasons for one line are told apart. Words are few, so no line of ours has as many.
+const REASONS: usize = 64;
 
 /// Tells of all policies of the process, those that exist and those to come. Calling it again changes nothing.
 pub fn install() {
@@ -53,17 +69,20 @@ pub fn install() {
 }
 
 /// Emits `tracing` events; the [module](self) says which. An observer for the whole process ([`install`]), or for
-/// single policies (`.observe(Trace::default())` in their builders).
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Trace {}
+/// single policies (`.observe(Trace::default())` in their builders). Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    namesakes: Arc<Namesakes>,
+}
 
 impl Observer for Trace {
     fn attach(&self, kind: Kind, name: &Name) -> Option<Arc<dyn Recorder>> {
         let all = kind.lines.iter().chain(Line::COMMON);
         let lines =
             all.map(|line| PolicyLine { line, site: Site::of(kind, line), throttle: Mutex::default() });
-        Some(Arc::new(Lines { kind, name: name.clone(), lines: lines.collect() }))
+        self.namesakes.come(kind, name);
+        let namesakes = self.namesakes.clone();
+        Some(Arc::new(Lines { kind, name: name.clone(), lines: lines.collect(), namesakes }))
     }
 }
 
@@ -72,6 +91,13 @@ struct Lines {
     kind: Kind,
     name: Name,
     lines: Box<[PolicyLine]>,
+    namesakes: Arc<Namesakes>,
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.namesakes.go(self.kind, &self.name);
+    }
 }
 
 struct PolicyLine {
@@ -80,22 +106,49 @@ struct PolicyLine {
     throttle: Mutex<Throttle>,
 }
 
-/// Lets one line through in a [`PERIOD`].
+/// The words of an event, by which lines are told apart.
+type Reason = [Word; 3];
+
+/// Lets one line through in a [`PERIOD`] for each reason.
 #[derive(Default)]
 struct Throttle {
-    last: Option<Instant>,
+    /// When the last one was written. Grows to the number of reasons that there were.
+    last: Vec<(Reason, Instant)>,
+    /// How many were held back since the last one, for whatever reason.
     suppressed: u64,
 }
 
 impl Throttle {
     /// How many were held back since the last one, if this one may pass.
-    fn pass(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return None;
+    fn pass(&mut self, reason: Reason, now: Instant) -> Option<u64> {
+        let known = self.last.iter().position(|(one, _)| *one == reason);
+        // Reasons beyond the most share a place.
+        match known.or((self.last.len() >= REASONS).then_some(0)) {
+            None => self.last.push((reason, now)),
+            Some(place) => {
+                let last = &mut self.last[place].1;
+                if now.saturating_duration_since(*last) < PERIOD {
+                    self.suppressed = self.suppressed.saturating_add(1);
+                    return None;
+                }
+                *last = now;
+            }
         }
-        self.last = Some(now);
         Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+fn reason(on: &On, event: &Event<'_>) -> Reason {
+    match (on, event) {
+        (_, Event::Done { outcome, result, .. }) => [outcome.as_str(), result, ""],
+        (_, Event::Refused { rejection, shadow }) => {
+            [rejection.code().as_str(), if *shadow { "shadow" } else { "" }, ""]
+        }
+        (_, Event::Attempt { reason, .. }) => [reason, "", ""],
+        (_, Event::Transition(change)) => [change.from, change.to, change.cause],
+        // The line lists them. The values of other notes are no reasons: there may be any number.
+        (On::NoteOf(..), Event::Note(Note { value: Some(Value::Word(word)), .. })) => [word, "", ""],
+        _ => ["", "", ""],
     }
 }
 
@@ -110,16 +163,16 @@ impl Recorder for Lines {
             return;
         }
         let mut suppressed = 0;
-        if line.throttled {
-            match throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(clock::now()) {
+        if is_throttled(line) {
+            match unpoisoned(throttle).pass(reason(&line.on, event), clock::now()) {
                 Some(count) => suppressed = count,
                 None => return,
             }
         }
-        let mut fields = line.fields.iter();
-        let shown: [Shown<'_>; MOST] = std::array::from_fn(|_| {
-            fields.next().map_or(Shown::Nothing, |(_, source)| show(*source, event, suppressed))
-        });
+        let own = line.fields.iter().take(MOST).map(|(_, source)| show(*source, event, suppressed));
+        let held_back = (suppressed > 0 && adds_suppressed(line)).then_some(Shown::Number(suppressed));
+        let mut fields = own.chain(held_back);
+        let shown: [Shown<'_>; MOST + 1] = std::array::from_fn(|_| fields.next().unwrap_or(Shown::Nothing));
         let values = shown.each_ref().map(Shown::as_value);
         site.write(format_args!("{}", line.message), &self.name, self.kind.name, values);
     }
@@ -200,6 +253,7 @@ fn show<'a>(source: Source, event: &'a Event<'_>, suppressed: u64) -> Shown<'a> 
         (Source::Error, Event::Attempt { error, .. } | Event::Done { error, .. }) => {
             error.map_or(Shown::Nothing, Shown::Error)
         }
+        (Source::Error, Event::Note(Note { error: Some(error), .. })) => Shown::Text(error),
         (Source::Elapsed, Event::Done { elapsed, .. }) => Shown::time(*elapsed),
         (Source::Value, Event::Note(Note { value, .. })) => Shown::value(value.as_ref()),
         (Source::Suppressed, _) => Shown::Number(suppressed),
@@ -214,12 +268,22 @@ mod tests {
     #[test]
     fn throttle_lets_one_through_in_a_second_and_counts_the_rest() {
         let (mut throttle, start) = (Throttle::default(), clock::now());
-        assert_eq!(throttle.pass(start), Some(0));
+        let mut pass = |now| throttle.pass(["budget", "", ""], now);
+        assert_eq!(pass(start), Some(0));
         for tenth in 1..10 {
-            assert_eq!(throttle.pass(start + Duration::from_millis(100 * tenth)), None);
+            assert_eq!(pass(start + Duration::from_millis(100 * tenth)), None);
         }
-        assert_eq!(throttle.pass(start + PERIOD), Some(9));
-        assert_eq!(throttle.pass(start + PERIOD), None);
-        assert_eq!(throttle.pass(start + 5 * PERIOD), Some(1));
+        assert_eq!(pass(start + PERIOD), Some(9));
+        assert_eq!(pass(start + PERIOD), None);
+        assert_eq!(pass(start + 5 * PERIOD), Some(1));
+    }
+
+    #[test]
+    fn throttle_has_a_second_for_each_reason_and_a_bound_on_those() {
+        let (mut throttle, now) = (Throttle::default(), clock::now());
+        let words: Vec<Word> = (0..2 * REASONS).map(|n| &*n.to_string().leak()).collect();
+        let passed = words.iter().filter(|word| throttle.pass([word, "", ""], now).is_some()).count();
+        assert_eq!((passed, throttle.last.len()), (REASONS, REASONS));
+        assert_eq!(throttle.pass(["new", "", ""], now + PERIOD), Some(REASONS as u64));
     }
 }

@@ -4,7 +4,7 @@ use buttress_core::{
     ConfigError,
     config::{check_bounded, check_positive},
 };
-use buttress_kit::{Backoff, Budget, BudgetConfig, Jitter};
+use buttress_kit::{Backoff, Budget, BudgetRule, Jitter};
 use serde::{Deserialize, Serialize};
 
 buttress_kit::settings! {
@@ -30,10 +30,10 @@ buttress_kit::settings! {
         pub backoff: Backoff = Backoff::default(),
         /// The waits after the service asked for fewer calls (a rate limit; what
         /// [`throttled_when`](crate::RetryLayer::throttled_when) says). Default: `backoff`.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(with = "buttress_kit::optional")]
         pub throttle_backoff: Option<Backoff> = None,
         /// No attempt starts later than this after the call began; attempts see it as their deadline. Default none.
-        #[serde(with = "buttress_kit::duration::option", skip_serializing_if = "Option::is_none")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub max_elapsed: Option<Duration> = None,
         /// What is made of "try again after" hints. Default [`RetryAfter::Obey`].
         pub retry_after: RetryAfter = RetryAfter::Obey,
@@ -44,7 +44,6 @@ buttress_kit::settings! {
         /// The codes of refusals by policies inside (an open circuit, a full bulkhead) that get another attempt.
         /// Nobody checks here that there are such codes. Default none: retrying a refusal works against the policy
         /// that refused.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
         pub retry_rejections: Vec<String> = Vec::new(); no setter,
         /// Whether the last error is wrapped in a `RETRIES_EXHAUSTED` rejection, if its type has room for both.
         /// Default no: the last error is returned unchanged.
@@ -52,9 +51,10 @@ buttress_kit::settings! {
         /// Whether a call that the budget stops waits out its backoff before it returns the error. For callers that
         /// call again at once, whatever the answer: long polls. Default no.
         pub pause_without_budget: bool = false,
-        /// A budget of this policy's own. Default none. One that several policies share is given to the builder.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub budget: Option<BudgetConfig> = None; no setter,
+        /// A budget of this policy's own, of any kind. Default none. One that several policies share is given to the
+        /// builder.
+        #[serde(with = "buttress_kit::optional")]
+        pub budget: Option<BudgetRule> = None; no setter,
     }
     beside {
         budget: Option<Budget>,
@@ -65,7 +65,7 @@ buttress_kit::settings! {
 /// What is made of a hint to try again only after some time: a `Retry-After` header, a refusal that knows when
 /// its circuit will be half-open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "what is made of hints, as text such as \"obey\"")]
 #[non_exhaustive]
 pub enum RetryAfter {
     /// Never earlier than told, and never earlier than the backoff. A hint above `retry_after_max` ends the

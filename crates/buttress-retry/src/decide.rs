@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use buttress_core::{Class, FailureKind, Outcome, Rejection, Verdict, Word};
-use buttress_kit::BackoffState;
+use buttress_kit::{BackoffState, Withdrawal};
 
 use crate::{RetryAfter, RetryConfig, words};
 
@@ -19,8 +19,10 @@ pub(crate) struct Call {
     pub(crate) max_attempts: u32,
     /// An attempt before the present one may have reached the service.
     pub(crate) sent: bool,
-    /// The failure after which the budget granted the present attempt; `None` if the budget counts no retry.
-    pub(crate) retried: Option<FailureKind>,
+    /// What the budget granted the present attempt; `None` if it counts no retry.
+    pub(crate) retried: Option<Withdrawal>,
+    /// What it granted the next one, while that is waited for.
+    pub(crate) granted: Option<Withdrawal>,
     pub(crate) backoff: BackoffState,
 }
 
@@ -38,7 +40,10 @@ pub(crate) struct Failed<'a> {
 pub(crate) enum Stop {
     MaxAttempts,
     Budget,
+    /// No time is left for it.
     Deadline,
+    /// The service asks for too long a wait.
+    LongWait,
     NotRetryable,
     NotReplayable,
     NotReady,
@@ -62,13 +67,13 @@ pub(crate) enum Next {
 }
 
 impl Stop {
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 
     pub(crate) const fn word(self) -> Word {
         match self {
             Self::MaxAttempts => words::MAX_ATTEMPTS,
             Self::Budget => words::BUDGET,
-            Self::Deadline => words::DEADLINE,
+            Self::Deadline | Self::LongWait => words::DEADLINE,
             Self::NotRetryable => words::NOT_RETRYABLE,
             Self::NotReplayable => words::NOT_REPLAYABLE,
             Self::NotReady => words::NOT_READY,
@@ -79,6 +84,9 @@ impl Stop {
 impl Ending {
     /// The inner service failed when it was asked for readiness.
     pub(crate) const NOT_READY: Self = Self { outcome: Outcome::Failure, why: Some(Stop::NotReady) };
+
+    /// The time was up in a wait, or in an attempt that had not ended.
+    pub(crate) const TIME_IS_UP: Self = Self { outcome: Outcome::Failure, why: Some(Stop::Deadline) };
 
     /// An end at which no other attempt was wanted or possible, or one of which it was told why.
     pub(crate) const fn of(outcome: Outcome) -> Self {

@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Event, FailureKind, Level, Levels, Note, Outcome, Value, context};
-use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, unpoisoned};
+use buttress_core::{
+    Event, FailureKind, Level, Levels, Note, Outcome, Value,
+    context::{self, EnteredAttempt, EnteredDeadline},
+};
+use buttress_kit::{BackoffState, Budget, Chance, Emitter, Live, Withdrawal, unpoisoned};
 use tokio::time::Instant;
 
 use crate::{
@@ -86,6 +89,7 @@ impl Engine {
             max_attempts: self.max_attempts.load(Relaxed),
             sent: false,
             retried: None,
+            granted: None,
             backoff: BackoffState::default(),
         }
     }
@@ -165,7 +169,7 @@ impl Engine {
         // What never reached the service is no load on it: neither it nor its repetition is the budget's business.
         let budget = self.budget.as_ref().filter(|_| failed.was_sent());
         if let Some(budget) = budget {
-            budget.failed(call.retried.take());
+            budget.failed(call.retried.take().map(Withdrawal::failure));
         }
         if call.is_last() {
             return Err(Stop::MaxAttempts);
@@ -174,7 +178,7 @@ impl Engine {
             return Err(Stop::NotReplayable);
         }
         let backoff = self.backoff(call, rules, failed.kind);
-        let delay = decide::wait(rules, backoff, hint).ok_or(Stop::Deadline)?;
+        let delay = decide::wait(rules, backoff, hint).ok_or(Stop::LongWait)?;
         if hint.is_some() && rules.retry_after == RetryAfter::Replace {
             call.backoff = BackoffState::default();
         }
@@ -182,12 +186,11 @@ impl Engine {
         decide::fits(delay, now, call.deadline_in_force())?;
         // Last, so that no other reason to stop costs a retry of the budget.
         if let Some(budget) = budget {
-            let granted = budget.try_withdraw_after(failed.kind, now);
+            call.granted = budget.withdraw(failed.kind, now);
             self.tell_budget();
-            if !granted {
+            if call.granted.is_none() {
                 return Err(Stop::Budget);
             }
-            call.retried = Some(failed.kind);
         }
         Ok(delay)
     }
@@ -213,15 +216,20 @@ impl Engine {
     /// The call goes on with another attempt.
     pub(crate) fn advance(&self, call: &mut Call) {
         call.attempt = call.attempt.saturating_add(1);
+        if let Some(granted) = call.granted.take() {
+            call.retried = Some(granted);
+        }
         self.retries.fetch_add(1, Relaxed);
     }
 
-    /// Counts and tells why no further attempt is made, if there is a reason.
-    pub(crate) fn stop(&self, ending: Ending) {
+    /// Counts and tells why no further attempt is made, if there is a reason. `error` says what the call failed with, and
+    /// is asked if somebody listens.
+    pub(crate) fn stop(&self, ending: Ending, error: impl FnOnce() -> String) {
         let Some(why) = ending.why else { return };
         self.stopped[why as usize].fetch_add(1, Relaxed);
         if self.emitter.is_on() {
-            self.emitter.emit(Event::Note(&Note::with(words::STOPPED, Value::Word(why.word()))));
+            let note = Note::with(words::STOPPED, Value::Word(why.word())).with_error(error());
+            self.emitter.emit(Event::Note(&note));
         }
     }
 
@@ -234,12 +242,20 @@ impl Engine {
     }
 
     fn tell_end(&self, call: &Call, outcome: Outcome) {
+        let retried = call.retried.map(Withdrawal::failure);
         match &self.budget {
             Some(budget) if outcome == Outcome::Success => {
-                budget.succeeded(call.retried);
+                budget.succeeded(retried);
                 self.tell_budget_now_and_then(call.started);
             }
-            Some(budget) => budget.ended(call.retried),
+            Some(budget) => {
+                // It ends in a wait: the attempt that was granted is not made.
+                if let Some(granted) = call.granted {
+                    budget.refund(granted, Instant::now().into_std());
+                    self.tell_budget();
+                }
+                budget.ended(retried);
+            }
             None => {}
         }
         let started = call.started.filter(|_| self.emitter.is_timed());
@@ -281,7 +297,7 @@ impl Engine {
             stopped: RetryStops {
                 max_attempts: stopped(Stop::MaxAttempts),
                 budget: stopped(Stop::Budget),
-                deadline: stopped(Stop::Deadline),
+                deadline: stopped(Stop::Deadline).saturating_add(stopped(Stop::LongWait)),
                 not_retryable: stopped(Stop::NotRetryable),
                 not_replayable: stopped(Stop::NotReplayable),
                 not_ready: stopped(Stop::NotReady),
@@ -293,22 +309,36 @@ impl Engine {
 }
 
 impl Call {
-    /// Runs a piece of the inner service, which sees the number of the attempt and the deadline. The caller's
+    /// Shows the inner service the number of the attempt and the deadline, until the guard is dropped. The caller's
     /// context is asked at every poll and not kept: a layer outside puts it in force around every poll.
     #[inline]
-    pub(crate) fn scope<T>(&self, inner: impl FnOnce() -> T) -> T {
+    pub(crate) fn show(&self) -> (EnteredDeadline, EnteredAttempt) {
         // With one attempt only, the number of a retry outside stays.
         let shown = if self.max_attempts > 1 { self.attempt } else { context::current().attempt };
-        let _attempt = context::enter_attempt(shown);
-        let _deadline = context::enter_deadline(self.deadline);
-        inner()
+        let attempt = context::enter_attempt(shown);
+        (context::enter_deadline(self.deadline), attempt)
+    }
+
+    /// Whether the time for all attempts is up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline_in_force().is_some_and(has_passed)
+    }
+
+    /// Whether the caller's deadline has passed, at which somebody outside ends the call whatever it is at. `max_elapsed`
+    /// ends no attempt.
+    pub(crate) fn is_over(&self) -> bool {
+        context::deadline().is_some_and(has_passed)
     }
 
     /// The caller's deadline or the policy's own, whichever is earlier.
-    fn deadline_in_force(&self) -> Option<std::time::Instant> {
+    pub(crate) fn deadline_in_force(&self) -> Option<std::time::Instant> {
         let context = context::current();
         self.deadline.map_or(context, |own| context.until(own)).deadline
     }
+}
+
+fn has_passed(deadline: std::time::Instant) -> bool {
+    deadline <= Instant::now().into_std()
 }
 
 impl Levels for Engine {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use buttress_core::{Applied, Classify, FailureKind, Verdict};
+use buttress_core::{Applied, Classify, FailureKind, Rejection, Verdict};
 
 /// A classifier with one of its answers given, or heard, by a closure.
 #[derive(Clone, Copy)]
@@ -96,6 +96,10 @@ where
 
     fn keeps(&self, response: &Res) -> bool {
         self.classify.keeps(response)
+    }
+
+    fn refusal<'a>(&self, response: &'a Res) -> Option<&'a Rejection> {
+        self.classify.refusal(response)
     }
 
     fn applied(&self, outcome: Result<&Res, &Err>) -> Applied {

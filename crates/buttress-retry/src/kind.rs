@@ -3,7 +3,7 @@ use buttress_core::{KindData, Line, Metric, On, Outcome, Rows, Source, When};
 use crate::words;
 
 /// What a retry is called and what it exports.
-pub static KIND: KindData = KindData::new("retry").codes(&[words::EXHAUSTED]).lines(LINES).metrics(&[
+pub static KIND: KindData = KindData::new("retry").codes(&[words::EXHAUSTED, words::TIMED_OUT]).lines(LINES).metrics(&[
     Metric::new(
         "retry_calls_total",
         Rows::Counters("result", &[
@@ -63,7 +63,7 @@ const LINES: &[Line] = &[
         "retries exhausted",
         On::NoteOf(words::STOPPED, &[words::MAX_ATTEMPTS, words::BUDGET, words::DEADLINE]),
     )
-    .fields(&[("reason", Source::Value), ("suppressed", Source::Suppressed)])
-    .once_a_second(),
-    Line::debug("not retried", On::Note(words::STOPPED)).fields(&[("reason", Source::Value)]),
+    .fields(&[("reason", Source::Value), ("error", Source::Error), ("suppressed", Source::Suppressed)]),
+    Line::debug("not retried", On::Note(words::STOPPED))
+        .fields(&[("reason", Source::Value), ("error", Source::Error)]),
 ];

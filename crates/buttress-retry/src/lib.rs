@@ -11,7 +11,7 @@
 //! let retry = Retry::builder("payments")
 //!     .max_attempts(3) // calls, the first included
 //!     .backoff(Backoff::exponential(Duration::from_millis(10)).with_jitter(Jitter::Full))
-//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, and ten a second in any case
+//!     .budget(Budget::new(0.2, 10)?) // a retry for every five calls, or ten a second if that is more
 //!     .build()?;
 //!
 //! let calls = std::sync::atomic::AtomicU32::new(0);
@@ -37,7 +37,7 @@
 //! and calls the very instance that said so. For the others an *owning* layer, one that waits within its call: they are
 //! made by a clone of its own, which is readied inside the future and holds no reservation during the wait. Readiness
 //! that fails between attempts ends the call. A call ends with its response: a body that breaks off afterwards is not
-//! retried.
+//! retried. To cover it, read it inside of the attempt, in [`Retry::call`].
 //!
 //! # What is retried
 //! What the classifier calls a transient failure: by default ([`Standard`](buttress_core::Standard)) every error
@@ -48,19 +48,29 @@
 //! request again. Lists of codes, substrings and types are
 //! [`OnlyErrors`](buttress_core::OnlyErrors), ready ones are in [`only`].
 //!
-//! The caller gets the last answer or error unchanged, however the call ended. It ends:
+//! A call ends, and the caller gets:
 //!
-//! | reason | when |
-//! |---|---|
-//! | – | an attempt succeeded, or says nothing about the service |
-//! | `max_attempts` | as many as allowed were made |
-//! | `not_retryable` | the failure is permanent, or a refusal that is not listed |
-//! | `not_replayable` | the request cannot be made again |
-//! | `deadline` | the next attempt would begin at or after the caller's deadline or `max_elapsed`, or the service asked for a wait above `retry_after_max` |
-//! | `budget` | the budget is used up |
-//! | `not_ready` | the service reported itself broken when asked for readiness |
+//! | reason | when | the caller gets |
+//! |---|---|---|
+//! | – | an attempt succeeded, or says nothing about the service | its answer |
+//! | `max_attempts` | as many as allowed were made | the last answer or error, unchanged |
+//! | `not_retryable` | the failure is permanent | it, unchanged |
+//! | | a policy inside refused, and its code is not listed | the refusal; after a failure with that |
+//! | `not_replayable` | the request cannot be made again | the last answer or error, unchanged |
+//! | `deadline` | no time is left for another attempt: it would begin at or after the caller's deadline or `max_elapsed`; or the deadline passed in a wait, or in a later attempt | the answer at hand; or `TIMEOUT`, with the last failure |
+//! | | the service asked for a wait above `retry_after_max` | the last answer or error, unchanged |
+//! | `budget` | the budget is used up | the last answer or error, unchanged |
+//! | `not_ready` | the service reported itself broken when asked for readiness | its error |
 //!
-//! Every reason is counted ([`Retry::snapshot`]) and told ([`STOPPED`](words::STOPPED)).
+//! What a call failed with is kept while it waits and in the next attempt, so that a refusal or a time limit that ends it
+//! then does not stand alone: the failure is its [`source`](std::error::Error::source)
+//! ([`FromRejection::ended_by`](buttress_core::FromRejection::ended_by)). A refusal says that the call was sent. A failed
+//! *answer* may hold a connection and is not kept, unless the classifier knows better
+//! ([`Classify::keeps`](buttress_core::Classify::keeps)); the source is then what the classifier says of it
+//! ([`Classify::describe`](buttress_core::Classify::describe)), such as `503`, in error types that have room for text.
+//!
+//! Every reason is counted ([`Retry::snapshot`]) and told, with what the call failed with in words
+//! ([`STOPPED`](words::STOPPED)).
 //!
 //! # A call
 //! ```text
@@ -75,7 +85,7 @@
 //! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, if
 //! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
 //!
-//! A call that succeeds at once allocates nothing and takes no lock; a wait before a further attempt is boxed. It
+//! A call that succeeds at once allocates nothing and takes no lock; a failure that is kept is boxed, and so is a wait. It
 //! reads the clock only if `max_elapsed`, a budget by time or an observer of durations is set. Waits need a tokio
 //! runtime with its timer on.
 //!
@@ -85,6 +95,7 @@
 //! # Closures
 //! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
 
+mod before;
 mod config;
 mod decide;
 mod engine;
@@ -109,5 +120,5 @@ pub use crate::{
     retry::Retry,
     service::RetryService,
     snapshot::{RetrySnapshot, RetryStops},
-    words::EXHAUSTED,
+    words::{EXHAUSTED, TIMED_OUT},
 };

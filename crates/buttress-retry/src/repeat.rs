@@ -22,7 +22,10 @@ where
 {
     let call = policy.engine.begin();
     let mut inner = Repeat { attempt };
-    let (attempt, entered) = begin(call).enter(&**policy, || call.scope(|| inner.call(())));
+    let (attempt, entered) = begin(call).enter(&**policy, || {
+        let _shown = call.show();
+        inner.call(())
+    });
     // Nothing to save: a closure can always be called again.
     let again = (!call.is_last()).then_some(Again { inner, req: Some(()) });
     RetryFuture::calling(attempt, again, entered.in_flight(policy.clone()))

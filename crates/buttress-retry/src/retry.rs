@@ -82,8 +82,17 @@ impl Retry {
     /// If a setting cannot work, and if `budget` is another than the one the policy was built with: what was paid
     /// into a budget cannot move. The old settings then stay.
     pub fn reconfigure(&self, config: RetryConfig) -> Result<(), ConfigError> {
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut RetryConfig)) -> Result<(), ConfigError> {
         let engine = self.engine();
-        engine.live.replace(config, |_, next| engine.apply(next))
+        engine.live.change(change, |_, next| engine.apply(next))
     }
 
     fn engine(&self) -> &Engine {

@@ -53,15 +53,15 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let policy = &self.policy;
         let call = policy.engine.begin();
-        let mut again = None;
-        let (attempt, entered) = begin(call).enter(&**policy, || {
-            let saved = policy.save(&call, &req);
-            let attempt = call.scope(|| self.inner.call(req));
-            // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
-            // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
-            again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
-            attempt
-        });
+        let entering = begin(call).entering(&**policy);
+        let saved = policy.save(&call, &req);
+        let shown = call.show();
+        let attempt = self.inner.call(req);
+        drop(shown);
+        // The instance that was polled ready makes the first attempt and stays here. Later ones are made by a
+        // clone, taken after the call: it holds no reservation while it waits, and readies itself in the future.
+        let again = saved.map(|req| Again { inner: self.inner.clone(), req: Some(req) });
+        let entered = entering.entered();
         RetryFuture::calling(attempt, again, entered.in_flight(policy.clone()))
     }
 }

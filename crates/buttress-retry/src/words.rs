@@ -5,6 +5,10 @@ use buttress_core::{Code, Word};
 /// Every attempt failed, and the policy was asked to say so.
 pub const EXHAUSTED: &Code = &Code::refused("RETRIES_EXHAUSTED").says("retries of {} are exhausted").sent();
 
+/// A time limit left no room for another attempt, or ended the call after an attempt had failed: the caller's deadline,
+/// or `max_elapsed`. The code that a timeout has: whatever ended the call for want of time, it is one code.
+pub const TIMED_OUT: &Code = &Code::timed_out("TIMEOUT");
+
 /// Result of a call: it succeeded at the first attempt.
 pub const SUCCESSFUL_WITHOUT_RETRY: Word = "successful_without_retry";
 /// Result of a call: it succeeded at a later attempt.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use buttress_core::context;
+use buttress_core::context::{self, EnteredDeadline};
 
 /// When one call must end.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +45,10 @@ impl Deadline {
         self.at.filter(|_| self.propagate)
     }
 
-    /// Runs `inner` in the context that carries it.
+    /// Puts it in the context, until the guard is dropped.
     #[inline]
-    pub(crate) fn run<T>(&self, inner: impl FnOnce() -> T) -> T {
-        let _entered = context::enter_deadline(self.inward());
-        inner()
+    pub(crate) fn show(&self) -> EnteredDeadline {
+        context::enter_deadline(self.inward())
     }
 
     /// Whether the call must have ended by now.

@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A timer noticed later than this after its time was held up: the process was stopped, or starved of CPU.
-/// As long is given to what was held up with it, for an answer that is there already to arrive.
+/// As long is given to what was held up with it, for an answer that is there already to arrive. Once: a runtime that
+/// blocks over and over notices the end of that a block later, so that the call lasts at most twice as long as if it had
+/// ended when its limit was noticed. What it holds meanwhile is short just then.
 const STALL: Duration = Duration::from_millis(10);
-/// How often that is given, while the stall goes on. A call holds what it holds meanwhile, and that is short just then.
-const GRACES: u8 = 2;
 const RESOLVED: &str = "polled after it resolved";
 
 pin_project! {
@@ -46,7 +46,7 @@ pin_project! {
 pin_project! {
     #[project = PhaseProj]
     enum Phase<F> {
-        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graces: u8 },
+        Calling { #[pin] call: F, #[pin] timer: Option<Sleep>, graced: bool },
         // The rejection is made at the first poll.
         Refused,
         Over,
@@ -61,7 +61,7 @@ impl<F, A> TimeoutFuture<F, A> {
         deadline: Deadline,
         answer: A,
     ) -> Self {
-        let phase = Phase::Calling { call, timer: None, graces: GRACES };
+        let phase = Phase::Calling { call, timer: None, graced: false };
         Self { phase, flight: entered.in_flight(timeout.shared.clone()), deadline, answer }
     }
 
@@ -141,7 +141,10 @@ where
             // Of interest only once a timer runs.
             had_budget = timer.is_some() && coop::has_budget_remaining();
             let inside = this.flight.inside();
-            match this.deadline.run(|| call.poll(cx)) {
+            let shown = this.deadline.show();
+            let polled = call.poll(cx);
+            drop(shown);
+            match polled {
                 Poll::Pending => inside.leave(),
                 Poll::Ready(Ok(value)) => {
                     this.phase.set(Phase::Over);
@@ -181,7 +184,7 @@ impl<F, A> TimeoutFuture<F, A> {
             if let Some(at) = deadline.inward().filter(|_| deadline.has_passed(now)) {
                 // A call that only waited for its turn is nothing to hold against the service.
                 let sent = inner.was_sent();
-                return self.time_is_up(at, now, sent);
+                return self.time_is_up(at, now, sent, Some(error));
             }
         }
         self.over(Outcome::Failure);
@@ -197,15 +200,15 @@ impl<F, A> TimeoutFuture<F, A> {
     {
         let mut this = self.as_mut().project();
         match this.phase.as_mut().project() {
-            PhaseProj::Calling { call, timer, graces } => {
-                let waited = ready!(wait(call, timer, graces, this.flight, this.deadline, had_budget, cx));
+            PhaseProj::Calling { call, timer, graced } => {
+                let waited = ready!(wait(call, timer, graced, this.flight, this.deadline, had_budget, cx));
                 match waited {
                     Waited::Returned(Ok(value)) => {
                         self.over(Outcome::Success);
                         Poll::Ready(Ok(value))
                     }
                     Waited::Returned(Err(error)) => self.failed(error),
-                    Waited::TimeIsUp { at, now } => self.time_is_up(at, now, true),
+                    Waited::TimeIsUp { at, now } => self.time_is_up(at, now, true, None),
                 }
             }
             PhaseProj::Refused => {
@@ -216,12 +219,13 @@ impl<F, A> TimeoutFuture<F, A> {
         }
     }
 
-    /// Drops the inner call, tells the end, and answers.
+    /// Drops the inner call, tells the end, and answers. `error` is what the inner call ended with, if it did.
     fn time_is_up<T, E>(
         self: Pin<&mut Self>,
         at: StdInstant,
         now: StdInstant,
         sent: bool,
+        error: Option<E>,
     ) -> Poll<Result<T, E>>
     where
         A: OnTimeout<T, E>,
@@ -233,7 +237,10 @@ impl<F, A> TimeoutFuture<F, A> {
         let ends = EndsWhenDropped { flight: this.flight, end: TimeoutEnd::timed_out(now) };
         this.phase.set(Phase::Over);
         drop(ends);
-        Poll::Ready(this.answer.answer(why))
+        Poll::Ready(match error {
+            Some(error) => this.answer.answer_after(why, error),
+            None => this.answer.answer(why),
+        })
     }
 }
 
@@ -258,7 +265,7 @@ enum Waited<T> {
 fn wait<F: Future>(
     mut call: Pin<&mut F>,
     mut timer: Pin<&mut Option<Sleep>>,
-    graces: &mut u8,
+    graced: &mut bool,
     flight: &mut InFlight<Arc<Shared>>,
     deadline: &mut Deadline,
     had_budget: bool,
@@ -270,19 +277,23 @@ fn wait<F: Future>(
     let until = Instant::from_std(at);
     if let Some(sleep) = timer.as_mut().as_pin_mut() {
         // Polled in another context since, which has an earlier deadline. A grace that was given stays.
-        if *graces == GRACES && until < sleep.deadline() {
+        if !*graced && until < sleep.deadline() {
             sleep.reset(until);
         }
     }
     loop {
         ready!(poll_timer(timer.as_mut(), until, had_budget, cx));
         // Another thread may have finished it since.
-        if let Poll::Ready(result) = flight.run(|_| deadline.run(|| call.as_mut().poll(cx))) {
+        let polled = flight.run(|_| {
+            let _shown = deadline.show();
+            call.as_mut().poll(cx)
+        });
+        if let Poll::Ready(result) = polled {
             return Poll::Ready(Waited::Returned(result));
         }
         let now = Instant::now();
-        if extended(timer.as_mut(), *graces, flight.ticket(), now) {
-            *graces = graces.saturating_sub(1);
+        if !*graced && extended(timer.as_mut(), now) {
+            *graced = true;
             continue;
         }
         return Poll::Ready(Waited::TimeIsUp { at, now: now.into_std() });
@@ -309,24 +320,13 @@ fn poll_timer(
     sleep.poll(cx)
 }
 
-/// Whether the timer was noticed so late that others were held up as well; it is set to a little later then. A runtime
-/// that blocks for so long at a time notices that one block later: so the first grace at most doubles the time that
-/// the call has lasted when its limit is noticed, and the second one is given only if it fits in there.
-fn extended(timer: Pin<&mut Option<Sleep>>, graces: u8, started: Option<StdInstant>, now: Instant) -> bool {
+/// Whether the timer was noticed so late that others were held up as well; it is set to a little later then.
+fn extended(timer: Pin<&mut Option<Sleep>>, now: Instant) -> bool {
     let Some(sleep) = timer.as_pin_mut() else { return false };
-    let due = sleep.deadline();
-    if graces == 0 || now.saturating_duration_since(due) <= STALL || !clock_is_real() {
+    if now.saturating_duration_since(sleep.deadline()) <= STALL || !clock_is_real() {
         return false;
     }
     let Some(later) = now.checked_add(STALL) else { return false };
-    if graces < GRACES {
-        // The first grace began when the limit was noticed.
-        let started = started.map_or(due, Instant::from_std);
-        let noticed = due.saturating_duration_since(started).saturating_sub(STALL);
-        if later.saturating_duration_since(started) > noticed.saturating_mul(2) {
-            return false;
-        }
-    }
     sleep.reset(later);
     true
 }

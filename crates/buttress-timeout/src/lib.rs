@@ -1,4 +1,4 @@
-//! Ends calls that take too long: in total, per attempt, per request, by name.
+//! Ends calls that take too long: in total, per attempt, per request.
 //!
 //! A timeout starts when `call` is called and drops the inner future when its limit is reached.
 //!
@@ -48,10 +48,10 @@
 //! The limit is reached when `elapsed >= limit`. A call that has finished wins over a limit that has been
 //! reached, also when both are noticed at once: the inner future is polled before the timer and once more after
 //! it. A timer that is noticed more than 10 ms late was held up, by a process that was stopped or starved of
-//! CPU. The answer may have been held up with it, on its way through other tasks: it gets 10 ms more to arrive, and
-//! while the stall goes on another 10 ms, if the call then lasts no more than twice as long as it had when its limit
-//! was noticed. So in a runtime that blocks a limit is late, as every timer is, and at most twice as late as tokio's
-//! own time-out. Paused time that a test moves is no stall: there the call ends at the first poll past its limit.
+//! CPU. The answer may have been held up with it, on its way through other tasks: it gets 10 ms more to arrive, once.
+//! In a runtime that blocks over and over a limit is late, as every timer is, and by that at most twice as late as
+//! tokio's own time-out. Paused time that a test moves is no stall: there the call ends at the first poll past its
+//! limit.
 //!
 //! # The deadline travels
 //! With `propagate` (the default) every inner `call` and `poll` runs in a [`CallContext`] whose deadline is the
@@ -93,7 +93,6 @@ mod deadline;
 mod future;
 mod kind;
 mod layer;
-mod named;
 mod race;
 mod service;
 mod strategy;
@@ -105,7 +104,6 @@ pub use crate::{
     future::TimeoutFuture,
     kind::KIND,
     layer::TimeoutLayer,
-    named::Timeouts,
     race::{NOTHING_TO_RACE, Race, race},
     service::TimeoutService,
     strategy::{Configured, LimitOf, OnTimeout, Refuse, Value},

@@ -40,7 +40,7 @@ pub const NOTHING_TO_RACE: &Code = &Code::refused("NOTHING_TO_RACE");
 ///
 /// # Cancellation
 /// Dropping the future drops all operations.
-pub fn race<I, F, T, E>(operations: I) -> Race<Name, F>
+pub fn race<I, F, T, E>(operations: I) -> Race<F>
 where
     I: IntoIterator<Item = (Timeout, F)>,
     F: Future<Output = Result<T, E>>,
@@ -48,35 +48,27 @@ where
 {
     let start = |(timeout, operation): (Timeout, F)| {
         let call = timeout.call(|| operation);
-        (timeout.name().clone(), call)
+        (timeout.name().clone(), Box::pin(call))
     };
-    Race::new(operations.into_iter().map(start))
+    Race { runners: operations.into_iter().map(start).collect(), over: false }
 }
 
 /// A name, and its operation; boxed, because it must stay where it is while others leave the race.
-type Runner<N, F> = (N, Pin<Box<TimeoutFuture<F>>>);
+type Runner<F> = (Name, Pin<Box<TimeoutFuture<F>>>);
 
-/// A race of operations; made by [`race`] and [`Timeouts::race`](crate::Timeouts::race).
+/// A race of operations; made by [`race`].
 #[must_use = "futures do nothing unless polled"]
-pub struct Race<N, F> {
-    runners: Vec<Runner<N, F>>,
+pub struct Race<F> {
+    runners: Vec<Runner<F>>,
     over: bool,
 }
 
-impl<N, F> Race<N, F> {
-    pub(crate) fn new(runners: impl Iterator<Item = (N, TimeoutFuture<F>)>) -> Self {
-        let runners = runners.map(|(name, call)| (name, Box::pin(call))).collect();
-        Self { runners, over: false }
-    }
-}
-
-impl<N, F, T, E> Future for Race<N, F>
+impl<F, T, E> Future for Race<F>
 where
-    N: Unpin,
     F: Future<Output = Result<T, E>>,
     E: FromRejection,
 {
-    type Output = Result<(N, T), E>;
+    type Output = Result<(Name, T), E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -109,7 +101,7 @@ where
     }
 }
 
-impl<N: fmt::Debug, F> fmt::Debug for Race<N, F> {
+impl<F> fmt::Debug for Race<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.runners.iter().map(|(name, _)| name);
         f.debug_tuple("Race").field(&names.collect::<Vec<_>>()).finish()

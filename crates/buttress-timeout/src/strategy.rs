@@ -35,6 +35,13 @@ where
 pub trait OnTimeout<Res, Err> {
     /// The answer. The inner future is gone by then.
     fn answer(&self, why: Rejection) -> Result<Res, Err>;
+
+    /// The answer if the inner call noticed first that the time is up, and ended with `error`: such as a retry that has
+    /// failed before. As [`answer`](Self::answer) by default.
+    fn answer_after(&self, why: Rejection, error: Err) -> Result<Res, Err> {
+        drop(error);
+        self.answer(why)
+    }
 }
 
 /// Answers with the rejection. The default.
@@ -44,6 +51,13 @@ pub struct Refuse;
 impl<Res, Err: FromRejection> OnTimeout<Res, Err> for Refuse {
     fn answer(&self, why: Rejection) -> Result<Res, Err> {
         Err(Err::from_rejection(why))
+    }
+
+    fn answer_after(&self, why: Rejection, error: Err) -> Result<Res, Err> {
+        let ended = Err::from_rejection(why);
+        // What ended the call before this is not lost; a refusal alone is the same as this one.
+        let has_failure = error.as_error().is_some_and(|error| error.source().is_some());
+        Err(if has_failure { ended.after(error) } else { ended })
     }
 }
 

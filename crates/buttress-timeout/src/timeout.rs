@@ -81,11 +81,15 @@ impl Timeout {
     /// # Errors
     /// Names the policy, the setting that cannot work, its value, and why; nothing changes then.
     pub fn reconfigure(&self, config: TimeoutConfig) -> Result<(), ConfigError> {
-        self.shared.settings.replace(config, |_, next| self.shared.take(next))
+        self.update(|now| *now = config)
     }
 
-    /// Changes some settings; of two changes at once, both count. `change` runs with the settings locked.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut TimeoutConfig)) -> Result<(), ConfigError> {
+    /// Changes some settings: of two changes at once both count. `change` runs with the settings locked, so it must not
+    /// use this handle.
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut TimeoutConfig)) -> Result<(), ConfigError> {
         self.shared.settings.change(change, |_, next| self.shared.take(next))
     }
 
@@ -138,7 +142,11 @@ impl Timeout {
         deadline: &Deadline,
         inner: impl FnOnce() -> F,
     ) -> (F, Entered<StdInstant>) {
-        begun.enter(&*self.shared, || deadline.run(inner))
+        let entering = begun.entering(&*self.shared);
+        let shown = deadline.show();
+        let call = inner();
+        drop(shown);
+        (call, entering.entered())
     }
 }
 
@@ -190,9 +198,9 @@ impl Ends for Shared {
     type End = TimeoutEnd;
 
     #[inline]
-    fn end(&self, started: StdInstant, end: TimeoutEnd) {
+    fn end(&self, started: &StdInstant, end: TimeoutEnd) {
         if end.outcome != Outcome::Success || self.emitter.is_on() {
-            self.settle(started, end);
+            self.settle(*started, end);
         }
     }
 }

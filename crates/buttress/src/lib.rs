@@ -74,8 +74,9 @@ pub use buttress_core::{
     TypedErrors, TypedErrorsLayer, Verdict, config, context, observe, rejection,
 };
 pub use buttress_kit::{
-    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, Chance, Events, Handle, Health, Jitter, Mode,
-    TokenBudgetConfig, duration,
+    Backoff, BackoffKind, BackoffState, Budget, BudgetConfig, BudgetRule, Chance, Events, GrpcBudgetConfig,
+    Handle, Health, InFlightBudgetConfig, Jitter, Keyed, Mode, Patched, Registry, RegistryHealth,
+    TokenBudgetConfig, Withdrawal, duration, optional,
 };
 
 /// The mechanism that the patterns share, for a layer of your own. May change before 1.0.
@@ -116,7 +117,7 @@ pub use buttress_test as test;
 pub use buttress_timeout as timeout;
 
 #[cfg(feature = "breaker")]
-pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer, Registry};
+pub use buttress_breaker::{Breaker, BreakerConfig, BreakerLayer};
 #[cfg(feature = "bulkhead")]
 pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 #[cfg(feature = "fallback")]
@@ -144,6 +145,16 @@ struct MetricsPage;
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../../../docs/first-outage.md")]
 struct FirstOutage;
+
+/// The code of the page on settings, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/settings.md")]
+struct SettingsPage;
+
+/// The code of the page on retry budgets, compiled and run.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../docs/budgets.md")]
+struct BudgetsPage;
 
 #[cfg(all(test, feature = "default"))]
 mod tests {

@@ -13,13 +13,16 @@ use crate::{
 /// The longest first lease if the settings give none: a wait of hours is no measure for a call.
 const LEASE: u64 = 60 * 1_000_000_000;
 
+/// Fewer dropped probes mean nothing, however small the sample is and however long each of them was waited for.
+const DROPPED: u64 = 3;
+
 /// The present try to close.
 #[derive(Debug, Default)]
 pub(super) struct HalfOpen {
     pub(super) successes: u64,
     pub(super) failures: u64,
     slow: u64,
-    abandoned: u64,
+    pub(super) abandoned: u64,
     /// Leases that ran out; each doubles the next ones, if they have no fixed length.
     expired: u32,
     pub(super) leases: Vec<Lease>,
@@ -56,8 +59,7 @@ impl HalfOpen {
         if self.slow >= rules.slow_probes {
             return Err(OpenReason::ProbesSlow);
         }
-        if self.abandoned >= rules.sample.max(2) {
-            // One dropped probe means nothing, however small the sample is.
+        if self.abandoned >= rules.sample.max(DROPPED) {
             return Err(OpenReason::Abandoned);
         }
         let fast = self.successes.saturating_add(self.failures).saturating_sub(self.slow);
@@ -132,14 +134,20 @@ impl Circuit {
             return;
         };
         leases.swap_remove(place);
+        let meaning = self.meaning(rules, ending, slow);
         self.add_to_totals(ending, slow, now);
-        let half_open = &mut self.history_mut().half_open;
-        match Meaning::of(rules, ending, slow) {
+        let history = self.history_mut();
+        let half_open = &mut history.half_open;
+        match meaning {
             Meaning::Call { failed, slow } => {
                 half_open.failures = half_open.failures.saturating_add(failed.into());
                 half_open.successes = half_open.successes.saturating_add((ending == Ending::Success).into());
                 half_open.slow = half_open.slow.saturating_add(slow.into());
                 half_open.abandoned = 0;
+                if ending == Ending::Success {
+                    // Those in a row are of the closed state.
+                    history.row_began = history.row_began.saturating_add(1);
+                }
             }
             Meaning::Abandoned => half_open.abandoned = half_open.abandoned.saturating_add(1),
             Meaning::Nothing => {}

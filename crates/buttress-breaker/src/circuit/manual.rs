@@ -43,6 +43,7 @@ impl Circuit {
         self.successes = 0;
         let history = self.history_mut();
         history.tally = Tally::default();
+        history.row_began = 0;
         history.last_failure = None;
         history.reason = None;
         history.notices.push(Notice::Note(Note::new(Note::RESET)));

@@ -3,6 +3,7 @@
 //! It is the one place where states change. The lock-free [`atomic`](crate::atomic) front only counts successes on its
 //! behalf, and hands them in with [`Circuit::end_grant`] before anything else is asked.
 
+mod abandoned;
 mod half_open;
 mod manual;
 mod notice;
@@ -14,8 +15,16 @@ use std::sync::{Arc, OnceLock};
 use buttress_core::{Name, Word};
 use buttress_kit::BackoffState;
 
-use self::{half_open::HalfOpen, notice::Detail, trip::RULES};
-pub(crate) use self::{notice::Notice, view::View};
+pub(crate) use self::{
+    abandoned::{Mean, Waited, remembered},
+    notice::Notice,
+    view::View,
+};
+use self::{
+    half_open::HalfOpen,
+    notice::{Detail, Said},
+    trip::RULES,
+};
 use crate::{
     OnCancel, OpenReason, State,
     rules::{Rules, nanos},
@@ -43,10 +52,12 @@ pub(crate) enum Ending {
     Success,
     Failure {
         timed_out: bool,
+        /// The service said for how long it should be left alone, in nanoseconds; else 0.
+        retry_after: u64,
     },
     Ignored,
     /// Dropped before it ended.
-    Abandoned,
+    Abandoned(Waited),
 }
 
 /// What a call was admitted as.
@@ -65,6 +76,14 @@ pub(crate) enum Decision {
     Untracked,
     /// Refused; the wait after which another try makes sense, if that is known: only an isolated circuit cannot.
     Refused(Option<u64>),
+}
+
+/// A result opened the circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// The generation that began.
+    pub(crate) generation: u64,
+    pub(crate) reason: Option<OpenReason>,
 }
 
 /// All results since the start or the last reset.
@@ -90,10 +109,11 @@ pub(crate) struct Circuit {
     window: Window,
     failed_in_a_row: u32,
     abandoned_in_a_row: u32,
-    succeeded_in_a_row: u64,
     successes: u64,
     /// How many successes may be counted at present without asking the circuit.
     granted: u32,
+    /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted.
+    pub(crate) gone: bool,
     /// Made when it is first written to: a keyed breaker has many circuits that only ever saw successes.
     history: Option<Box<History>>,
 }
@@ -117,6 +137,8 @@ struct History {
     reason: Option<OpenReason>,
     last_error: Option<Arc<str>>,
     last_failure: Option<u64>,
+    /// The successes by the time of the last failure, or as the circuit was closed last.
+    row_began: u64,
     tally: Tally,
     notices: Vec<Notice>,
     /// The policy's name with the key, if this is the circuit of a key that is shown.
@@ -132,10 +154,10 @@ impl Circuit {
             since: now.time,
             window: Window::new(rules.window),
             failed_in_a_row: 0,
-            succeeded_in_a_row: 0,
             abandoned_in_a_row: 0,
             successes: 0,
             granted: 0,
+            gone: false,
             history: None,
         };
         circuit.window.clear(now.time);
@@ -190,12 +212,11 @@ impl Circuit {
         self.window.add_successes(calls);
         self.failed_in_a_row = 0;
         self.abandoned_in_a_row = 0;
-        self.succeeded_in_a_row = self.succeeded_in_a_row.saturating_add(calls);
         self.successes = self.successes.saturating_add(calls);
     }
 
-    /// Records how one call ended. `began`: when it was let in; asked only if counts begin anew by time. Returns the
-    /// new generation, if this very result has opened the circuit.
+    /// Records how one call ended. `began`: when it was let in; asked only if counts begin anew by time. If this very
+    /// result has opened the circuit, the caller is to [say](Self::set_last_error) what it was.
     pub(crate) fn record(
         &mut self,
         rules: &Rules,
@@ -204,7 +225,7 @@ impl Circuit {
         ending: Ending,
         slow: bool,
         now: Now,
-    ) -> Option<u64> {
+    ) -> Option<Opening> {
         self.end_half_open(rules, now.time, now.refused);
         if ticket.generation != self.generation {
             self.add_late();
@@ -226,7 +247,14 @@ impl Circuit {
             // No call is admitted in these with their own generation.
             State::Open | State::Isolated | State::Disabled => {}
         }
-        (self.state == State::Open && self.generation != ticket.generation).then_some(self.generation)
+        if self.state != State::Open || self.generation == ticket.generation {
+            return None;
+        }
+        if let Ending::Failure { retry_after, .. } = ending {
+            self.lengthen(rules, retry_after, now);
+        }
+        self.await_error();
+        Some(Opening { generation: self.generation, reason: self.history().reason })
     }
 
     fn add_late(&mut self) {
@@ -237,14 +265,13 @@ impl Circuit {
     /// Adds a result to the window and to the rows.
     fn count(&mut self, rules: &Rules, ending: Ending, slow: bool, now: Now) {
         self.add_to_totals(ending, slow, now);
-        match Meaning::of(rules, ending, slow) {
+        match self.meaning(rules, ending, slow) {
             Meaning::Call { failed, slow } => {
                 if failed {
                     self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-                    self.succeeded_in_a_row = 0;
+                    self.history_mut().row_began = self.successes;
                 } else if ending == Ending::Success {
                     self.failed_in_a_row = 0;
-                    self.succeeded_in_a_row = self.succeeded_in_a_row.saturating_add(1);
                 }
                 self.abandoned_in_a_row = 0;
                 self.window.add_call(failed, slow);
@@ -268,12 +295,12 @@ impl Circuit {
         let tally = &mut history.tally;
         match ending {
             Ending::Success => {}
-            Ending::Failure { timed_out } => {
+            Ending::Failure { timed_out, .. } => {
                 history.last_failure = Some(now.time);
                 tally.failures = tally.failures.saturating_add(1);
                 tally.timeouts = tally.timeouts.saturating_add(timed_out.into());
             }
-            Ending::Abandoned => tally.cancelled = tally.cancelled.saturating_add(1),
+            Ending::Abandoned(_) => tally.cancelled = tally.cancelled.saturating_add(1),
             Ending::Ignored => tally.ignored = tally.ignored.saturating_add(1),
         }
         tally.slow = tally.slow.saturating_add(slow.into());
@@ -305,7 +332,8 @@ impl Circuit {
         if matches!(to, State::Closed | State::MetricsOnly) {
             self.window.clear(now.time);
             history.frozen = Counts::default();
-            (self.failed_in_a_row, self.succeeded_in_a_row, self.abandoned_in_a_row) = (0, 0, 0);
+            history.row_began = self.successes;
+            (self.failed_in_a_row, self.abandoned_in_a_row) = (0, 0);
         }
         history.add_rejections(to, &mut detail, now);
         if from != to {
@@ -319,12 +347,32 @@ impl Circuit {
         } else {
             self.counts(rules)
         };
+        let by_rule = (cause == words::RULE).then(|| (reason, self.counted(reason, counts)));
         let history = self.history_mut();
         let wait = wait.unwrap_or_else(|| nanos(rules.open.next(&mut history.backoff, now.unit)).max(1));
         history.wait = wait;
         history.open_until = now.time.saturating_add(wait);
         history.reason = Some(reason);
-        self.transition(State::Open, cause, Detail { counts, open_for: Some(wait), rejected: 0 }, now);
+        let error = match &history.last_error {
+            // No call says anything, so that is the last that is known.
+            Some(error) if reason == OpenReason::HalfOpenTimeout => Said::Text(error.clone()),
+            _ => Said::Nothing,
+        };
+        let detail = Detail { counts, rule: by_rule, error, open_for: Some(wait), rejected: 0 };
+        self.transition(State::Open, cause, detail, now);
+    }
+
+    /// Stays open for as long as the failure that opened it asked for, within bounds, if that is longer.
+    fn lengthen(&mut self, rules: &Rules, asked: u64, now: Now) {
+        let (asked, history) = (asked.min(rules.retry_after), self.history_mut());
+        if asked <= history.wait {
+            return;
+        }
+        history.wait = asked;
+        history.open_until = now.time.saturating_add(asked);
+        if let Some(Notice::Changed { detail, .. }) = history.notices.last_mut() {
+            detail.open_for = Some(asked);
+        }
     }
 
     fn close(&mut self, rules: &Rules, cause: Word, now: Now) {
@@ -339,12 +387,6 @@ impl Circuit {
         }
     }
 
-    pub(crate) fn set_last_error(&mut self, generation: u64, error: Arc<str>) {
-        if self.generation == generation {
-            self.history_mut().last_error = Some(error);
-        }
-    }
-
     pub(crate) fn set_name(&mut self, name: Name) {
         self.history_mut().name = Some(name);
     }
@@ -352,11 +394,6 @@ impl Circuit {
     #[cfg(test)]
     pub(crate) fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
-    }
-
-    /// Takes what happened.
-    pub(crate) fn take_notices(&mut self) -> impl Iterator<Item = Notice> + '_ {
-        self.history.iter_mut().flat_map(|history| history.notices.drain(..))
     }
 }
 
@@ -382,23 +419,25 @@ enum Meaning {
         failed: bool,
         slow: bool,
     },
+    /// A call that was dropped after so long that it stands in for a failure.
     Abandoned,
     Nothing,
 }
 
-impl Meaning {
-    fn of(rules: &Rules, ending: Ending, slow: bool) -> Self {
+impl Circuit {
+    fn meaning(&self, rules: &Rules, ending: Ending, slow: bool) -> Meaning {
         match ending {
-            Ending::Success => Self::Call { failed: false, slow },
-            Ending::Failure { .. } => Self::Call { failed: true, slow },
-            Ending::Ignored => Self::Nothing,
-            Ending::Abandoned => match rules.on_cancel {
-                OnCancel::Failure => Self::Call { failed: true, slow },
-                OnCancel::Ignore => Self::Nothing,
+            Ending::Success => Meaning::Call { failed: false, slow },
+            Ending::Failure { .. } => Meaning::Call { failed: true, slow },
+            Ending::Ignored => Meaning::Nothing,
+            Ending::Abandoned(waited) => match rules.on_cancel {
+                OnCancel::Failure => Meaning::Call { failed: true, slow },
+                OnCancel::Ignore => Meaning::Nothing,
                 OnCancel::WhenAll if slow && rules.slow_rate.is_some() => {
-                    Self::Call { failed: false, slow: true }
+                    Meaning::Call { failed: false, slow: true }
                 }
-                OnCancel::WhenAll => Self::Abandoned,
+                OnCancel::WhenAll if self.hangs(rules, waited) => Meaning::Abandoned,
+                OnCancel::WhenAll => Meaning::Nothing,
             },
         }
     }
@@ -406,3 +445,5 @@ impl Meaning {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;

@@ -26,11 +26,25 @@ fn generations_wrap_and_no_stale_result_ever_matches() {
         stale.push(ticket);
         circuit.force_open(&rules, None, at(0));
         for ticket in &stale {
-            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(
+                &rules,
+                *ticket,
+                0,
+                Ending::Failure { timed_out: false, retry_after: 0 },
+                false,
+                at(0),
+            );
         }
         circuit.force_close(&rules, at(0));
         for ticket in &stale {
-            circuit.record(&rules, *ticket, 0, Ending::Failure { timed_out: false }, false, at(0));
+            circuit.record(
+                &rules,
+                *ticket,
+                0,
+                Ending::Failure { timed_out: false, retry_after: 0 },
+                false,
+                at(0),
+            );
             assert_eq!(circuit.state(), State::Closed);
         }
     }
@@ -65,9 +79,10 @@ fn setups() -> impl Strategy<Value = Setup> {
     let limit = (proptest::option::of(1_u64..10), any::<bool>());
     let half_open = (1_u32..4, 1_u32..5, proptest::option::of(1_u32..6), rate, 1_u64..6, limit);
     let on_cancel = proptest::sample::select(&[OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][..]);
+    let on_cancel = (on_cancel, 0_u64..5);
     (closed, half_open, on_cancel).prop_filter_map(
         "settings that cannot work",
-        |(closed, half, on_cancel)| {
+        |(closed, half, (on_cancel, abandoned_after))| {
             let (
                 consecutive_failures,
                 failure_rate,
@@ -98,6 +113,7 @@ fn setups() -> impl Strategy<Value = Setup> {
                 half_open_timeout_closes: closes && limit.is_some(),
                 probe_lease: Some(Duration::from_millis(lease)),
                 on_cancel,
+                abandoned_after: Duration::from_millis(abandoned_after),
                 ..BreakerConfig::default()
             };
             config.validate().is_ok().then_some(Setup { config })
@@ -121,12 +137,17 @@ enum Op {
     Reset,
 }
 
+/// A dropped call, beside successes that take this long; for how long it had been waited for is seen when it ends.
+fn abandoned(mean: u64) -> Ending {
+    Ending::Abandoned(Waited { mean, ..Waited::default() })
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let ending = prop_oneof![
         4 => Just(Ending::Success),
-        4 => any::<bool>().prop_map(|timed_out| Ending::Failure { timed_out }),
+        4 => any::<bool>().prop_map(|timed_out| Ending::Failure { timed_out, retry_after: 0 }),
         1 => Just(Ending::Ignored),
-        2 => Just(Ending::Abandoned),
+        2 => any::<bool>().prop_map(|known| abandoned(if known { MS } else { 0 })),
     ];
     let op = prop_oneof![
         20 => Just(Op::Admit),
@@ -163,6 +184,8 @@ struct Model {
     half_open_until: u64,
     leases: Vec<(u64, u64)>,
     next: u64,
+    /// Successes and failures that were recorded.
+    settled: usize,
 }
 
 impl Model {
@@ -333,7 +356,7 @@ impl Model {
         };
         let too_slow =
             |part: usize| config.slow_call_rate.is_some_and(|rate| part > 0 && self.met(part, sample, rate));
-        if too_many(failures) || too_slow(slow) || abandoned >= sample.max(2) {
+        if too_many(failures) || too_slow(slow) || abandoned >= sample.max(3) {
             return self.open(now);
         }
         // Closed once even a sample completed by nothing but the worst could not open it.
@@ -345,7 +368,8 @@ impl Model {
         }
     }
 
-    fn end(&mut self, ticket: (u64, u64), ending: Ending, slow: bool, now: u64) {
+    fn end(&mut self, call: &Call, ending: Ending, slow: bool, now: u64) {
+        let ticket = call.own;
         self.end_half_open(now);
         if ticket.0 != self.era {
             return;
@@ -355,13 +379,22 @@ impl Model {
             self.leases.swap_remove(place);
         }
         let slow_rule = self.config.slow_call_rate.is_some();
+        let none_settled = self.settled == call.settled;
+        let hangs = |mean: u64| {
+            let least = (self.config.abandoned_after.as_nanos() as u64).max(3 * mean);
+            20 * (now - call.began) >= 19 * least && none_settled
+        };
+        if matches!(ending, Ending::Success | Ending::Failure { .. }) {
+            self.settled += 1;
+        }
         let mut happened = Happened { when: now, failed: false, slow, abandoned: false, neither: false };
         match (ending, self.config.on_cancel) {
             (Ending::Success, _) => {}
-            (Ending::Failure { .. }, _) | (Ending::Abandoned, OnCancel::Failure) => happened.failed = true,
-            (Ending::Ignored, _) | (Ending::Abandoned, OnCancel::Ignore) => return self.again(now),
-            (Ending::Abandoned, OnCancel::WhenAll) if slow && slow_rule => happened.neither = true,
-            (Ending::Abandoned, OnCancel::WhenAll) => happened.abandoned = true,
+            (Ending::Failure { .. }, _) | (Ending::Abandoned(_), OnCancel::Failure) => happened.failed = true,
+            (Ending::Ignored, _) | (Ending::Abandoned(_), OnCancel::Ignore) => return self.again(now),
+            (Ending::Abandoned(_), OnCancel::WhenAll) if slow && slow_rule => happened.neither = true,
+            (Ending::Abandoned(waited), OnCancel::WhenAll) if hangs(waited.mean) => happened.abandoned = true,
+            (Ending::Abandoned(_), OnCancel::WhenAll) => return self.again(now),
         }
         self.all.push_back(happened);
         self.again(now);
@@ -374,6 +407,15 @@ impl Model {
             _ => {}
         }
     }
+}
+
+/// A call under way, in both.
+struct Call {
+    ticket: Ticket,
+    own: (u64, u64),
+    began: u64,
+    remembered: u16,
+    settled: usize,
 }
 
 /// Runs the model beside the circuit; `atomic` puts the lock-free front between, as calls do.
@@ -389,9 +431,10 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
         half_open_until: 0,
         leases: Vec::new(),
         next: 0,
+        settled: 0,
     };
     let mut now = 0;
-    let mut calls: VecDeque<(Ticket, (u64, u64))> = VecDeque::new();
+    let mut calls: VecDeque<Call> = VecDeque::new();
     for (n, op) in ops.iter().enumerate() {
         match *op {
             Op::Pass(ms) => now += ms * MS,
@@ -399,18 +442,30 @@ fn same(setup: &Setup, ops: &[Op]) -> Result<(), TestCaseError> {
                 let admission = atomic.lock().admit(at(now));
                 let expected = model.admit(now);
                 match (admission, expected) {
-                    (Decision::Admitted(ticket), Some(own)) => calls.push_back((ticket, own)),
+                    (Decision::Admitted(ticket), Some(own)) => {
+                        let (remembered, settled) = (atomic.settled(), model.settled);
+                        calls.push_back(Call { ticket, own, began: now, remembered, settled });
+                    }
                     (Decision::Untracked, Some((u64::MAX, 0))) | (Decision::Refused(_), None) => {}
                     other => return Err(TestCaseError::fail(format!("{op:?}: {other:?}"))),
                 }
             }
             Op::End(which, ending, slow) => {
-                if let Some((ticket, own)) = calls.remove(which) {
+                if let Some(call) = calls.remove(which) {
+                    let ticket = call.ticket;
+                    let ending = match ending {
+                        Ending::Abandoned(Waited { mean, .. }) => Ending::Abandoned(Waited {
+                            time: now - call.began,
+                            settled: call.remembered,
+                            mean,
+                        }),
+                        other => other,
+                    };
                     let plain = ending == Ending::Success && !slow && ticket.lease == 0;
                     if !(plain && now < atomic.valid_until() && atomic.success(ticket.generation)) {
                         atomic.lock().record(ticket, now, ending, slow, at(now));
                     }
-                    model.end(own, ending, slow, now);
+                    model.end(&call, ending, slow, now);
                 }
             }
             manual => {
@@ -516,6 +571,7 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                 half_open_timeout_closes: limit.is_some() && below(2) == 0,
                 probe_lease: Some(Duration::from_millis(1 + below(5))),
                 on_cancel: [OnCancel::WhenAll, OnCancel::Ignore, OnCancel::Failure][below(3) as usize],
+                abandoned_after: Duration::from_millis(below(5)),
                 ..BreakerConfig::default()
             };
             if config.validate().is_ok() {
@@ -531,8 +587,8 @@ fn agrees_with_the_model_for_a_hundred_thousand_sequences() {
                     let ending = match below(10) {
                         n if n < health => Ending::Success,
                         9 => Ending::Ignored,
-                        7 | 8 => Ending::Abandoned,
-                        n => Ending::Failure { timed_out: n == 1 },
+                        7 | 8 => abandoned(below(2) * MS),
+                        n => Ending::Failure { timed_out: n == 1, retry_after: 0 },
                     };
                     Op::End(below(3) as usize, ending, below(5) == 0)
                 }

@@ -53,6 +53,20 @@ impl Circuit {
         ]
     }
 
+    /// How many there were of what the rule counts that opens the circuit.
+    pub(super) fn counted(&self, rule: OpenReason, counts: Counts) -> Option<u64> {
+        let half_open = &self.history().half_open;
+        match rule {
+            OpenReason::ConsecutiveFailures => Some(self.failed_in_a_row.into()),
+            OpenReason::FailureRate | OpenReason::FailureCount => Some(counts.failures),
+            OpenReason::SlowCallRate | OpenReason::ProbesSlow => Some(counts.slow),
+            OpenReason::ProbesFailed => Some(half_open.failures),
+            OpenReason::Abandoned if self.state == State::HalfOpen => Some(half_open.abandoned),
+            OpenReason::Abandoned => Some(counts.calls),
+            OpenReason::HalfOpenTimeout | OpenReason::Manual | OpenReason::Initial => None,
+        }
+    }
+
     /// What the rules look at: the window, or the abandoned calls that stand in for it.
     pub(super) fn counts(&self, rules: &Rules) -> Counts {
         match self.stand_in(rules) {

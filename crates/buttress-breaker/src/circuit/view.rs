@@ -117,7 +117,8 @@ impl View<'_> {
     }
 
     pub(crate) fn in_a_row(&self) -> (u64, u64) {
-        (self.circuit.succeeded_in_a_row, self.circuit.failed_in_a_row.into())
+        let succeeded = self.circuit.successes.saturating_sub(self.circuit.history().row_began);
+        (succeeded, self.circuit.failed_in_a_row.into())
     }
 
     pub(crate) fn since(&self) -> u64 {

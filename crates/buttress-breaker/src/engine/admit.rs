@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use buttress_core::{Name, Rejection};
 use tokio::time::Instant;
 
-use super::{Engine, MILLI};
+use super::Engine;
 use crate::{
     State,
     atomic::{Phase, StateWord},
@@ -16,6 +16,9 @@ use crate::{
 /// Stands for "the clock was not read".
 pub(crate) const NO_TIME: u64 = u64::MAX;
 
+/// In a call's time: it was not timed as it was let in, and has been waited for since that time.
+const WAITED_FOR: u64 = 1 << 63;
+
 /// The generation of calls that nobody records.
 pub(crate) const UNTRACKED: u64 = u64::MAX;
 
@@ -23,16 +26,20 @@ pub(crate) const UNTRACKED: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admission {
     pub(crate) generation: u64,
-    /// When it was let in, or [`NO_TIME`]. Refused: the wait after which another try makes sense.
+    /// When it was let in; or since when it is waited for, with [`WAITED_FOR`]; or [`NO_TIME`]. Refused: the wait after
+    /// which another try makes sense.
     pub(crate) time: u64,
     pub(crate) lease: u32,
+    /// How many calls had settled when somebody began to wait for this one, as much of it as a call remembers. 0: nobody
+    /// has, or nobody needs to know.
+    pub(crate) settled: u16,
     pub(crate) refused: bool,
 }
 
 impl Admission {
     #[inline]
     pub(crate) fn refused(wait: u64) -> Self {
-        Self { generation: UNTRACKED, time: wait, lease: 0, refused: true }
+        Self { generation: UNTRACKED, time: wait, lease: 0, settled: 0, refused: true }
     }
 
     pub(super) fn ticket(self) -> Ticket {
@@ -42,7 +49,12 @@ impl Admission {
     /// When the call was let in, if that is known.
     #[inline]
     pub(crate) fn began(self) -> Option<u64> {
-        (self.time != NO_TIME).then_some(self.time)
+        (self.time < WAITED_FOR).then_some(self.time)
+    }
+
+    /// Since when it is waited for, as far as that is known.
+    pub(crate) fn waited_for_since(self) -> Option<u64> {
+        (self.time != NO_TIME && self.settled != 0).then_some(self.time & !WAITED_FOR)
     }
 }
 
@@ -103,13 +115,6 @@ impl Engine {
         self.shared.settings.isolated_for.load(Relaxed)
     }
 
-    fn longest_wait(&self) -> u64 {
-        match self.longest_wait.load(Relaxed) {
-            u32::MAX => u64::MAX,
-            millis => u64::from(millis).saturating_mul(MILLI),
-        }
-    }
-
     /// Whether a call made now would be refused.
     #[inline]
     pub(crate) fn refusing(&self) -> Option<Refusal> {
@@ -138,7 +143,7 @@ impl Engine {
             return self.refusing();
         }
         let until = self.circuit.blocked_until();
-        let wait = until.saturating_sub(time).min(self.longest_wait());
+        let wait = until.saturating_sub(time).min(self.circuit.longest_wait());
         let found = Found { generation: word.generation(), wait };
         (wait > 0).then_some(Refusal { until: Some(until), found })
     }
@@ -162,7 +167,7 @@ impl Engine {
         let word = self.circuit.word();
         if word.is_closed() && !self.shared.emitter.is_on() {
             let time = if word.is_timed() { self.shared.now() } else { NO_TIME };
-            return Admission { generation: word.generation(), time, lease: 0, refused: false };
+            return Admission { generation: word.generation(), time, lease: 0, settled: 0, refused: false };
         }
         self.admit_at(word)
     }
@@ -177,7 +182,7 @@ impl Engine {
             Phase::Open | Phase::HalfOpen => {
                 let time = self.shared.now();
                 match self.circuit.refused_for(word, time) {
-                    Some(left) => Decision::Refused(Some(left.min(self.longest_wait()))),
+                    Some(left) => Decision::Refused(Some(left.min(self.circuit.longest_wait()))),
                     None => self.with(|guard| guard.admit(self.now(time))),
                 }
             }
@@ -200,7 +205,7 @@ impl Engine {
     fn admitted(&self, Ticket { generation, lease }: Ticket) -> Admission {
         let timed = self.circuit.word().is_timed() || self.shared.emitter.is_timed();
         let time = if timed { self.shared.now() } else { NO_TIME };
-        Admission { generation, time, lease, refused: false }
+        Admission { generation, time, lease, settled: 0, refused: false }
     }
 
     /// Whether a call is refused though the circuit has closed, and for how long.
@@ -220,6 +225,25 @@ impl Engine {
         let share = start + (1.0 - start) * (1.0 - left as f64 / over as f64).max(0.0);
         // Any time is a good time to try again; but not for all who were refused at once.
         (self.shared.chance.unit() >= share).then(|| left.min(over / 10))
+    }
+
+    /// Somebody begins to wait for a call, or goes on. The clock is read for those alone: what is ready at once cannot be
+    /// dropped.
+    #[inline]
+    pub(crate) fn waits(&self, call: &mut Admission) {
+        if call.settled == 0 && self.shared.settings.minds_abandoned.load(Relaxed) {
+            self.begins_to_wait(call);
+        }
+    }
+
+    fn begins_to_wait(&self, call: &mut Admission) {
+        if call.generation == UNTRACKED {
+            return;
+        }
+        if call.time == NO_TIME {
+            call.time = self.shared.now() | WAITED_FOR;
+        }
+        call.settled = self.circuit.settled();
     }
 
     // ---- refusals

@@ -10,18 +10,18 @@ use std::sync::{
 
 use buttress_core::{Level, Levels};
 
-pub(crate) use self::admit::{Admission, Found, Refusal};
+pub(crate) use self::{
+    admit::{Admission, Found, Refusal},
+    end::{End, FAILED},
+};
 use crate::{
     State,
     atomic::{AtomicCircuit, CircuitGuard},
-    circuit::{Circuit, Now, View},
+    circuit::{Circuit, Mean, Now, View},
     rules::Rules,
     shared::Shared,
     words,
 };
-
-/// A millisecond.
-const MILLI: u64 = 1_000_000;
 
 /// The numbers of the levels of a breaker without keys; 0 is the state.
 const RATIOS: [u32; 2] = [1, 2];
@@ -42,15 +42,12 @@ pub(crate) struct Engine {
     pub(crate) rejected: AtomicU64,
     pub(crate) would_reject: AtomicU64,
     pub(crate) ignored: AtomicU64,
-    /// For how many milliseconds a caller that is refused should stay away at most. `u32::MAX`: until it is over.
-    longest_wait: AtomicU32,
     /// Of a keyed breaker: when it was used last, in the map's ticks.
     pub(crate) used: AtomicU32,
-    /// Of a keyed breaker: no longer one of its circuits, so its changes of state are not counted. Written and read
-    /// with the circuit's lock held.
-    gone: AtomicBool,
     /// Of a keyed breaker: the circuit has a name with the key, which refusals show.
     shown: AtomicBool,
+    /// How long calls take that succeed.
+    mean: Mean,
 }
 
 impl Engine {
@@ -64,10 +61,9 @@ impl Engine {
             rejected: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
-            longest_wait: AtomicU32::new(u32::MAX),
             used: AtomicU32::new(0),
-            gone: AtomicBool::new(false),
             shown: AtomicBool::new(false),
+            mean: Mean::default(),
         })
     }
 
@@ -83,15 +79,14 @@ impl Engine {
         let from = guard.circuit().state();
         let out = f(&mut guard);
         let circuit = guard.circuit();
-        let mut after = After { noticed: false, from, to: circuit.state() };
-        let longest = circuit.longest_wait().div_ceil(MILLI);
-        self.longest_wait.store(u32::try_from(longest).unwrap_or(u32::MAX), Relaxed);
+        let to = circuit.state();
+        let mut after = After { noticed: from != to, from, to };
         // With the circuit's lock held, so that all is told in the order in which it happened.
         for notice in circuit.take_notices() {
             after.noticed = true;
             self.shared.push(notice);
         }
-        if self.gone.load(Relaxed) {
+        if circuit.gone {
             after.to = from;
         } else if from != after.to {
             self.shared.add_keys(from, -1);
@@ -182,7 +177,7 @@ impl Engine {
     pub(crate) fn leave(&self) -> State {
         // With the lock held, so that no change of state comes in between.
         let mut guard = self.circuit.lock();
-        self.gone.store(true, Relaxed);
+        guard.circuit().gone = true;
         let state = guard.circuit().state();
         self.shared.add_keys(state, -1);
         state

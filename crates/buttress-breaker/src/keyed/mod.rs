@@ -214,7 +214,15 @@ where
     /// # Errors
     /// The settings cannot work; then the old ones stay.
     pub fn reconfigure(&self, config: BreakerConfig) -> Result<(), ConfigError> {
-        self.inner.shared.live.replace(config, |_, config| self.inner.put(config))?;
+        self.update(|now| *now = config)
+    }
+
+    /// Changes some settings, for every key. As [`Breaker::update`].
+    ///
+    /// # Errors
+    /// As [`reconfigure`](Self::reconfigure).
+    pub fn update(&self, change: impl FnOnce(&mut BreakerConfig)) -> Result<(), ConfigError> {
+        self.inner.shared.live.change(change, |_, config| self.inner.put(config))?;
         self.inner.shared.tell_settings();
         Ok(())
     }

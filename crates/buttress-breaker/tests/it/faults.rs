@@ -342,10 +342,14 @@ async fn probes_dropped_one_after_the_other_open_again() {
     let breaker = tripping_at_once().build().unwrap();
     breaker.fail(1);
     pass(secs(10)).await;
-    drop(breaker.try_acquire().unwrap());
-    breaker.is(State::HalfOpen);
-    drop(breaker.try_acquire().unwrap());
+    for _ in 0..3 {
+        breaker.is(State::HalfOpen);
+        let probe = breaker.try_acquire().unwrap();
+        pass(secs(1)).await;
+        drop(probe);
+    }
     breaker.is(State::Open);
+    assert_eq!(breaker.snapshot().open_reason, Some(OpenReason::Abandoned));
 }
 
 // `join!` of a call and something that panics: the call was cancelled, its service did nothing wrong.

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use buttress_breaker::{
-    Breaker, BreakerBuilder, CALL_TIMEOUT, OpenReason, Registry, State, WindowConfig, words::CALLS,
+    Breaker, BreakerBuilder, CALL_TIMEOUT, OpenReason, State, WindowConfig, words::CALLS,
 };
 use buttress_core::{BoxError, Event, Name, Note, OwnedEvent, Value, rejection};
+use buttress_kit::Registry;
 use tokio::time::Instant;
 
 use crate::support::*;
@@ -275,15 +276,17 @@ async fn changes_of_state_and_resets_carry_the_name() {
 #[tokio::test(start_paused = true)]
 async fn a_test_forces_a_breaker_open_by_its_name() {
     let registry = Registry::new();
-    let breaker = registry.get_or_create("external-api", |new| new.open_for(secs(60))).unwrap();
-    let again = registry.get_or_create("external-api", |_| unreachable!("it is there")).unwrap();
-    if let Some(found) = registry.get("external-api") {
+    let breaker = registry
+        .get_or_create("external-api", |name| Breaker::builder(name).open_for(secs(60)).build())
+        .unwrap();
+    let again: Breaker = registry.get_or_create("external-api", |_| unreachable!("it is there")).unwrap();
+    if let Some(found) = registry.get::<Breaker>("external-api") {
         found.force_open();
     }
     let refused = breaker.call(|| async { Ok::<_, BoxError>(()) }).await.unwrap_err();
     assert_eq!(rejection(&*refused).unwrap().code(), "CIRCUIT_OPEN");
     assert_eq!(again.snapshot().open_reason, Some(OpenReason::Manual));
-    assert!(registry.get("internal-api").is_none());
+    assert!(registry.get::<Breaker>("internal-api").is_none());
 }
 
 #[tokio::test(start_paused = true)]

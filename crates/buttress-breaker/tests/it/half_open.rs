@@ -332,12 +332,11 @@ async fn everybody_sees_the_same_state_to_the_nanosecond() {
             }
             breaker.is(state);
             assert_eq!(breaker.is_open(), state == Open);
-            let registry = buttress_breaker::Registry::new();
-            registry.insert(&breaker);
-            let health = registry.health();
-            let seen = &health.breakers[0].1;
-            assert_eq!((seen.state, breaker.state()), (state, state));
-            assert_eq!(health.by_state.open, usize::from(state == Open));
+            let registry = buttress_kit::Registry::new();
+            registry.insert(breaker.clone()).unwrap();
+            let all = registry.list_of::<Breaker>();
+            assert_eq!((all[0].snapshot().state, breaker.state()), (state, state));
+            assert_eq!(all.iter().filter(|one| one.state() == Open).count(), usize::from(state == Open));
             assert_eq!(breaker.try_acquire().is_err(), state == Open);
         }
     }

@@ -276,7 +276,12 @@ async fn what_is_prepared_is_in_force_once_committed() {
     let settings = json!({ "gate_readiness": false });
     drop(breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap());
     assert!(breaker.config().gate_readiness && !svc.is_woken());
-    let tell = breaker.prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings)).unwrap().commit();
+    let tell = breaker
+        .prepare(&mut <dyn erased_serde::Deserializer<'_>>::erase(&settings))
+        .unwrap()
+        .hold()
+        .unwrap()
+        .commit();
     assert_eq!((breaker.config().gate_readiness, reconfigured()), (false, 0));
     tell();
     assert_eq!(reconfigured(), 1);

@@ -18,7 +18,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::support::*;
 
 /// Runs a script and returns the state after it:
-/// `S` `F` `I` `D` a call that succeeds, fails, is ignored, is dropped; `s` `f` the same of 5 s; `P` one that goes
+/// `S` `F` `I` `D` a call that succeeds, fails, is ignored, is dropped; `s` `f` the same of 5 s; `L` one that is dropped after 1 s; `P` one that goes
 /// on, and `+` `-` the oldest of those succeeds or fails; `x` a refused call; `.` 1 s, `_` 10 s; `o` `c` `h` `i` `d`
 /// `m` `R` the circuit is opened, closed, half-opened, isolated, disabled, set to measure, reset.
 async fn run(breaker: &Breaker, script: &str) -> State {
@@ -30,6 +30,11 @@ async fn run(breaker: &Breaker, script: &str) -> State {
             'F' => call().failure(),
             'I' => call().record(Verdict::Ignore),
             'D' => drop(call()),
+            'L' => {
+                let call = call();
+                pass(secs(1)).await;
+                drop(call);
+            }
             's' => breaker.ok_after(secs(5)).await,
             'f' => breaker.fail_after(secs(5)).await,
             'P' => under_way.push_back(call()),
@@ -322,7 +327,7 @@ async fn opossum_cockatiel_hystrix_and_sentinel() {
     check(slow.clone(), &[("sss SS", Open), ("ss SS S", Closed)]).await;
     // The probe's own time decides, not only whether it failed.
     let probe = slow.minimum_calls(1).slow_call_rate(0.6).open_for(secs(2)).success_threshold(1);
-    check(probe, &[("s .. s x", Open), ("s .. S", Closed), ("s .. F x", Open), ("s .. DD x", Open)]).await;
+    check(probe, &[("s .. s x", Open), ("s .. S", Closed), ("s .. F x", Open), ("s .. DD S", Closed)]).await;
     let count =
         named("count").failure_count(3).window(WindowConfig::time(secs(1)).buckets(1)).minimum_calls(5);
     check(count, &[("SS FFF", Open), ("SS FF . F", Closed), ("FFFF", Closed), ("FFFF S", Open)]).await;
@@ -406,14 +411,21 @@ async fn dropped_calls_mean_what_is_set() {
     for (on_cancel, script, state) in [
         (OnCancel::Ignore, "DDDDDDDD", Closed),
         (OnCancel::WhenAll, "DD", Closed),
-        (OnCancel::WhenAll, "DDD", Open),
+        (OnCancel::WhenAll, "DDDDDDDD", Closed),
+        (OnCancel::WhenAll, "LL", Closed),
+        (OnCancel::WhenAll, "LLL", Open),
+        (OnCancel::WhenAll, "L D L D L", Open),
+        (OnCancel::WhenAll, "S LL S LL S LL", Closed),
+        (OnCancel::Ignore, "LLLLLLLL", Closed),
         (OnCancel::WhenAll, "S DD S DD S DD", Closed),
         (OnCancel::Failure, "D S DD", Closed),
         (OnCancel::Failure, "D S DDD", Open),
         (OnCancel::Ignore, "FFF . DDDDDDDD S", HalfOpen),
         (OnCancel::Failure, "FFF . D x", Open),
         (OnCancel::WhenAll, "FFF . D SS", Closed),
-        (OnCancel::WhenAll, "FFF . DD x", Open),
+        (OnCancel::WhenAll, "FFF . DDDDDDDD SS", Closed),
+        (OnCancel::WhenAll, "FFF . LL SS", Closed),
+        (OnCancel::WhenAll, "FFF . LLL x", Open),
     ] {
         let builder = named("x").consecutive_failures(3).open_for(secs(1)).on_cancel(on_cancel);
         check(builder, &[(script, state)]).await;

@@ -198,7 +198,11 @@ impl AtomicSlots {
     fn note_peak(&self, in_flight: u32) {
         // The plain load keeps the line of the word, which is ours already, from a second locked operation.
         if in_flight > self.peak.load(Relaxed) {
-            self.peak.fetch_max(in_flight, Relaxed);
+            self.raise_peak(in_flight);
         }
+    }
+
+    fn raise_peak(&self, in_flight: u32) {
+        self.peak.fetch_max(in_flight, Relaxed);
     }
 }

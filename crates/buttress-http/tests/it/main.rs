@@ -1,6 +1,7 @@
 //! The public API of `buttress-http`, behaviour by behaviour.
 
 mod replay;
+mod retried;
 
 use std::{
     task::{Context, Poll},

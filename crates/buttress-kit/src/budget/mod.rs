@@ -1,31 +1,48 @@
 //! How many retries, and hedges, are allowed: by one of three rules.
 
+mod floor;
 mod in_flight;
 mod ratio;
+mod rule;
 mod tokens;
 
 use std::{fmt, time::Instant};
 
 use buttress_core::{ConfigError, FailureKind};
 
-use self::{in_flight::InFlight, ratio::Ratio, tokens::Tokens};
+use self::{
+    in_flight::InFlight,
+    ratio::{Ratio, Taken},
+    tokens::Tokens,
+};
 use crate::sync::Arc;
 
-pub use self::{ratio::BudgetConfig, tokens::TokenBudgetConfig};
+pub use self::{
+    ratio::BudgetConfig,
+    rule::{BudgetRule, GrpcBudgetConfig, InFlightBudgetConfig},
+    tokens::TokenBudgetConfig,
+};
 
 /// A retry budget: keeps retries at a share of the calls, so that retrying cannot multiply an outage.
 ///
-/// Of four kinds: a share of the calls and a reserve per second ([`Budget::new`], Finagle's rule and the one to
-/// begin with), tokens with a price by failure ([`Budget::tokens`], the AWS SDKs'), tokens that stop retries
-/// below half ([`Budget::grpc`]), and a share of the calls in flight ([`Budget::in_flight`], Envoy's).
+/// Of four kinds: a share of the calls with a floor per second ([`Budget::new`], the one to begin with), tokens with a
+/// price by failure ([`Budget::tokens`], the AWS SDKs'), tokens that stop retries below half ([`Budget::grpc`]), and a
+/// share of the calls in flight ([`Budget::in_flight`], Envoy's).
+///
+/// The share of the calls holds in every second. Finagle's rule, which tower has too, holds over ten seconds only: a
+/// client whose calls all fail then retries for ten seconds' worth in one, and not at all in the next nine.
+///
+/// A budget alone ends no overload within seconds, and none at all if its floors add up to more than the service has to
+/// spare: `docs/budgets.md` of the repository has the arithmetic. It goes with a breaker and a bulkhead.
 ///
 /// A policy tells it of every call: [`deposit`](Self::deposit) when it begins, [`failed`](Self::failed) for an attempt
-/// that failed, [`try_withdraw_after`](Self::try_withdraw_after) before a retry, and at the end either
-/// [`succeeded`](Self::succeeded) or [`ended`](Self::ended), also for a call that was dropped or panicked.
+/// that failed, [`withdraw`](Self::withdraw) before a retry, [`refund`](Self::refund) for a retry that was taken out and
+/// is not made, and at the end either [`succeeded`](Self::succeeded) or [`ended`](Self::ended), also for a call that was
+/// dropped or panicked.
 ///
-/// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` per
-/// slot of time (`ttl / 10`); each operation costs the same however long it was idle. `now` is passed in; give
-/// every user of one budget the same clock.
+/// Clones share it; give one to as many policies as should share it. Lock-free but for one `try_lock` in each tenth of a
+/// second; each operation costs the same however long it was idle. `now` is passed in; give every user of one budget
+/// the same clock.
 ///
 /// ```
 /// # extern crate buttress_kit as buttress;
@@ -52,20 +69,26 @@ enum Kind {
 }
 
 impl Budget {
-    /// Makes a budget that allows `ratio` retries per call, and `min_per_second` in any case, over 10 s.
+    /// Makes a budget that allows `ratio` retries per call, or `min_per_second` if that is more, in every second; see
+    /// [`BudgetConfig`].
     ///
     /// # Errors
     /// Where a setting cannot work, see [`BudgetConfig`].
     pub fn new(ratio: f64, min_per_second: u32) -> Result<Self, ConfigError> {
-        Self::from_config(BudgetConfig { ratio, min_per_second, ..BudgetConfig::default() })
+        Self::from_config(BudgetConfig { ratio, min_per_second })
     }
 
-    /// Makes a budget from its settings.
+    /// Makes a budget from its settings: a [`BudgetRule`], or the settings of any kind.
     ///
     /// # Errors
     /// Where a setting cannot work, see [`BudgetConfig`].
-    pub fn from_config(config: BudgetConfig) -> Result<Self, ConfigError> {
-        Ok(Self::of(Kind::Ratio(Ratio::new(config)?)))
+    pub fn from_config(config: impl Into<BudgetRule>) -> Result<Self, ConfigError> {
+        Ok(Self::of(match config.into() {
+            BudgetRule::Ratio(config) => Kind::Ratio(Ratio::new(config)?),
+            BudgetRule::Tokens(config) => Kind::Tokens(Tokens::priced(config)?),
+            BudgetRule::Grpc(config) => Kind::Tokens(config.tokens()?),
+            BudgetRule::InFlight(config) => Kind::InFlight(config.counts()?),
+        }))
     }
 
     /// Makes a bucket of tokens, in which a retry has a price by what failed.
@@ -157,10 +180,40 @@ impl Budget {
 
     /// Takes out one retry after such a failure, if there is one.
     pub fn try_withdraw_after(&self, failure: FailureKind, now: Instant) -> bool {
+        self.withdraw(failure, now).is_some()
+    }
+
+    /// Takes out one retry after such a failure, if there is one, and says what a [`refund`](Self::refund) gives back.
+    pub fn withdraw(&self, failure: FailureKind, now: Instant) -> Option<Withdrawal> {
+        let taken = match &*self.kind {
+            Kind::Ratio(ratio) => ratio.withdraw(now),
+            Kind::Tokens(tokens) => tokens.try_withdraw(failure).then_some(Taken::NOTHING),
+            Kind::InFlight(in_flight) => in_flight.try_retry().then_some(Taken::NOTHING),
+        };
+        taken.map(|taken| Withdrawal { failure, taken })
+    }
+
+    /// Gives back a retry that was taken out of this budget and is not made: its caller left while it waited. It is not
+    /// passed to the end of its call then. By gRPC's rule nothing was taken out.
+    ///
+    /// ```
+    /// # extern crate buttress_kit as buttress;
+    /// use std::time::Instant;
+    /// use buttress::Budget;
+    /// use buttress_core::FailureKind;
+    ///
+    /// let (budget, now) = (Budget::new(0.0, 1)?, Instant::now());
+    /// let waiting = budget.withdraw(FailureKind::Transient, now).unwrap();
+    /// assert!(budget.withdraw(FailureKind::Transient, now).is_none());
+    /// budget.refund(waiting, now);
+    /// assert!(budget.withdraw(FailureKind::Transient, now).is_some());
+    /// # Ok::<_, buttress_core::ConfigError>(())
+    /// ```
+    pub fn refund(&self, withdrawal: Withdrawal, now: Instant) {
         match &*self.kind {
-            Kind::Ratio(ratio) => ratio.try_withdraw(now),
-            Kind::Tokens(tokens) => tokens.try_withdraw(failure),
-            Kind::InFlight(in_flight) => in_flight.try_retry(),
+            Kind::Ratio(ratio) => ratio.refund(withdrawal.taken, now),
+            Kind::Tokens(tokens) => tokens.refund(withdrawal.failure),
+            Kind::InFlight(in_flight) => in_flight.retry_over(),
         }
     }
 
@@ -192,11 +245,11 @@ impl Budget {
         }
     }
 
-    /// The same as a share, `0.0..=1.0`: of what could be taken out now and what was taken out within the time to
-    /// live together; of all tokens; of the retries that may be in flight.
+    /// The same as a share, `0.0..=1.0`: of what could be taken out now and what was taken out within the last second
+    /// together; of all tokens; of the retries that may be in flight.
     ///
-    /// 1 where nothing was taken out, also before the first call has paid in; 0 where nothing can ever be: no
-    /// ratio and no reserve, or no tokens. gRPC's rule makes no retry at 0.5 and below.
+    /// 1 if nothing was taken out, also before the first call has paid in; 0 if nothing can ever be: no ratio and no
+    /// floor, or no tokens. gRPC's rule makes no retry at 0.5 and below.
     pub fn available_ratio(&self, now: Instant) -> f64 {
         match &*self.kind {
             Kind::Ratio(ratio) => ratio.available_ratio(now),
@@ -216,7 +269,23 @@ impl fmt::Debug for Budget {
     }
 }
 
+/// A retry that was taken out of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    failure: FailureKind,
+    taken: Taken,
+}
+
+impl Withdrawal {
+    /// The failure that it is a retry after.
+    pub fn failure(self) -> FailureKind {
+        self.failure
+    }
+}
+
 #[cfg(all(test, buttress_loom))]
 mod models;
+#[cfg(all(test, not(buttress_loom)))]
+mod simulation;
 #[cfg(all(test, not(buttress_loom)))]
 mod tests;

@@ -17,7 +17,7 @@ const TOKEN: i64 = 1000;
 /// cost, or `success` if it needed none. So the bucket stays full while the service is well, is drained by an
 /// outage after about `capacity / transient` retries, and then lets retries through only as fast as calls succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { capacity = 500, transient = 14 }")]
 #[non_exhaustive]
 pub struct TokenBudgetConfig {
     /// How many tokens there are at first, and at most, up to 1 000 000. Default 500; 0 allows no retry.
@@ -140,6 +140,14 @@ impl Tokens {
                 self.change(|left| (left >= price).then(|| left - price))
             }
             Rule::Half { .. } => self.left.load(Acquire) > self.capacity / 2,
+        }
+    }
+
+    /// Gives back what a retry after such a failure cost that was not made.
+    pub(crate) fn refund(&self, failure: FailureKind) {
+        if let Rule::Priced(config) = &self.rule {
+            let price = config.price(failure);
+            self.change(|left| Some((left + price).min(self.capacity)));
         }
     }
 

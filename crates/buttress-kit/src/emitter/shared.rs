@@ -22,6 +22,8 @@ use crate::{
 };
 
 pub(super) struct Shared {
+    /// Itself, for recorders that follow.
+    me: Weak<Self>,
     pub(super) kind: Kind,
     pub(super) name: Name,
     passive: Audience,
@@ -58,8 +60,9 @@ impl Audience {
 }
 
 impl Shared {
-    pub(super) fn new(kind: Kind, name: Name) -> Self {
+    pub(super) fn new(kind: Kind, name: Name, me: Weak<Self>) -> Self {
         Self {
+            me,
             kind,
             name,
             passive: Audience::new(),
@@ -119,9 +122,8 @@ impl Shared {
     /// Adds a recorder. It follows before it is added, so that no event of another thread comes first.
     pub(super) fn attach(&self, recorder: &Arc<dyn Recorder>) {
         let ask = || {
-            if let Some(levels) = self.levels.get() {
-                recorder.follow(levels);
-            }
+            let me: Weak<dyn Levels> = self.me.clone();
+            recorder.follow(&me);
             (recorder.timed(), recorder.passive())
         };
         let (timed, passive) = listening(ask).unwrap_or_default();
@@ -133,14 +135,10 @@ impl Shared {
 
     /// Says who knows the levels, also to those who listen already.
     pub(super) fn set_levels(&self, levels: Weak<dyn Levels>) {
-        if self.levels.set(levels.clone()).is_err() {
-            return;
-        }
-        for audience in [&self.passive, &self.active] {
-            audience.recorders.each(|recorder| {
-                listening(|| recorder.follow(&levels));
-                self.tell_levels(recorder);
-            });
+        if self.levels.set(levels).is_ok() {
+            for audience in [&self.passive, &self.active] {
+                audience.recorders.each(|recorder| self.tell_levels(recorder));
+            }
         }
     }
 
@@ -175,10 +173,6 @@ impl Shared {
             }
         });
         all
-    }
-
-    fn level(&self, number: u32) -> Option<Level> {
-        listening(|| self.levels.get()?.upgrade()?.level(number)).flatten()
     }
 
     // ---- what is on its way
@@ -286,6 +280,17 @@ impl Shared {
 /// A level so that it can be compared: it may have no value, and NaN equals nothing.
 fn exactly(level: &Level) -> (Word, Option<Word>, u64) {
     (level.what, level.of, level.value.to_bits())
+}
+
+/// For recorders that follow: where the policy stands, and what they and others were not told.
+impl Levels for Shared {
+    fn level(&self, number: u32) -> Option<Level> {
+        listening(|| self.levels.get()?.upgrade()?.level(number)).flatten()
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed.load(Relaxed)
+    }
 }
 
 impl Source for Shared {

@@ -110,7 +110,7 @@ impl Ends for Seat {
     type Ticket = ();
     type End = Outcome;
 
-    fn end(&self, (): (), _: Outcome) {
+    fn end(&self, (): &(), _: Outcome) {
         self.taken.fetch_sub(1, Relaxed);
     }
 }

@@ -65,8 +65,8 @@ struct Inner {
     settings: Live<GateConfig>,
     resets: AtomicU32,
     shut: AtomicBool,
-    /// Which ones were prepared, in order.
-    prepared: Mutex<Option<mpsc::Sender<String>>>,
+    /// Whose settings were held, in order.
+    held: Mutex<Option<mpsc::Sender<String>>>,
     /// What is done before somebody subscribes.
     followed: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
@@ -79,7 +79,7 @@ impl Gate {
             emitter,
             resets: AtomicU32::new(0),
             shut: AtomicBool::new(false),
-            prepared: Mutex::new(None),
+            held: Mutex::new(None),
             followed: Mutex::new(None),
         })))
     }
@@ -142,10 +142,13 @@ impl Handle for Gate {
     }
 
     fn prepare(&self, patch: Patch<'_, '_>) -> Result<Prepared<'_>, ConfigError> {
-        if let Some(prepared) = &*self.0.prepared.lock().unwrap() {
-            prepared.send(self.name().to_string()).unwrap();
-        }
-        self.0.settings.prepare(patch, |_, _| (), || ())
+        let prepared = self.0.settings.prepare(patch, |_, _| (), || ())?;
+        Ok(Prepared::new(|| {
+            if let Some(held) = &*self.0.held.lock().unwrap() {
+                held.send(self.name().to_string()).unwrap();
+            }
+            prepared.hold()
+        }))
     }
 }
 
@@ -553,21 +556,21 @@ fn patch_with_one_setting_that_cannot_work_changes_nothing() {
         ),
         (
             json!({ "gate": { "a": { "width": 9, "opens_for": { "all": null, "taller": 1 } } } }),
-            "gate \"a\": `opens_for` cannot be read: must be one of all, taller, between",
+            "gate \"a\": `opens_for` cannot be read: invalid value: map, expected map with a single key",
         ),
         (
             json!({ "gate": { "a": 9 } }),
             "gate \"a\": `settings` cannot be read: invalid type: integer `9`, expected a table of settings",
         ),
-        (json!({ "gate": 9 }), "`gate` cannot be read: it must be a table of names"),
-        (json!([]), "`patch` cannot be read: it must be a table of kinds"),
+        (json!({ "gate": 9 }), "`gate` cannot be read: invalid type: integer `9`, expected a table of names"),
+        (json!([]), "`patch` cannot be read: invalid type: sequence, expected a table of kinds"),
     ] {
         assert_eq!(registry.apply(&patch).unwrap_err().to_string(), why);
         assert!(all_as_before(), "{patch}");
     }
     let twice = r#"{ "gate": { "a": { "width": 9 } }, "gate": { "a": { "width": 8 } } }"#;
     let why = registry.apply(&mut serde_json::Deserializer::from_str(twice)).unwrap_err();
-    assert_eq!(why.to_string(), "`gate.a` cannot be read: it stands there twice");
+    assert_eq!(why.to_string(), "gate \"a\": `settings` cannot be read: they stand there twice");
     let broken = r#"{ "gate": { "a": { "width": 9 } }"#;
     let why = registry.apply(&mut serde_json::Deserializer::from_str(broken)).unwrap_err();
     assert_eq!(why.field(), "patch");
@@ -577,11 +580,11 @@ fn patch_with_one_setting_that_cannot_work_changes_nothing() {
 }
 
 #[test]
-fn policies_are_prepared_in_order_of_kind_and_name_whatever_that_of_the_patch() {
+fn settings_are_held_in_order_of_kind_and_name_whatever_that_of_the_patch() {
     let registry = Registry::new();
-    let (prepared, order) = mpsc::channel();
+    let (held, order) = mpsc::channel();
     for gate in [Gate::new("b"), Gate::new("a"), door("z").0] {
-        *gate.0.prepared.lock().unwrap() = Some(prepared.clone());
+        *gate.0.held.lock().unwrap() = Some(held.clone());
         match gate.kind().name {
             "door" => registry.insert(Door(gate)).unwrap(),
             _ => registry.insert(gate).unwrap(),
@@ -817,4 +820,32 @@ fn listeners_are_told_when_all_of_a_patch_is_in_force() {
         seen.lock().unwrap().clone()
     });
     assert_eq!(seen, [[7, 8], [7, 8]]);
+}
+
+// A patch may come from a socket, whose other end is slow, or from somebody who looks at the policies meanwhile.
+#[test]
+fn patch_is_read_with_no_settings_held() {
+    struct Looks(Registry, &'static [u8]);
+    impl std::io::Read for Looks {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            for gate in self.0.list_of::<Gate>() {
+                gate.update(|config| config.open_for += Duration::from_secs(1)).unwrap();
+            }
+            let to = if to.len() > 1 { &mut to[..1] } else { to };
+            self.1.read(to)
+        }
+    }
+    let widths = in_time(|| {
+        let registry = Registry::new();
+        registry.insert(Gate::new("a")).unwrap();
+        registry.insert(Gate::new("b")).unwrap();
+        let text = br#"{ "gate": { "a": { "width": 7 }, "b": { "width": 8 } } }"#;
+        let patch = Looks(registry.clone(), text);
+        assert_eq!(registry.apply(&mut serde_json::Deserializer::from_reader(patch)).unwrap().changed, 2);
+        let all = registry.list_of::<Gate>();
+        // What was changed while the patch was read is kept.
+        assert!(all.iter().all(|gate| gate.config().open_for > Duration::from_secs(30)));
+        all.iter().map(|gate| gate.config().width).collect::<Vec<_>>()
+    });
+    assert_eq!(widths, [7, 8]);
 }

@@ -9,7 +9,7 @@ use std::{
 
 use buttress_breaker::words as breaker;
 use buttress_bulkhead::words as bulkhead;
-use buttress_core::{Code, Event, KindData, Level, Name, Note, Outcome, Value, observe::recorder_fn};
+use buttress_core::{Code, Event, KindData, Level, Levels, Name, Note, Outcome, Value, observe::recorder_fn};
 use buttress_fallback::words as fallback;
 use buttress_kit::{Emitter, Listeners};
 use buttress_metrics::{MetricKind, Metrics, catalog};
@@ -102,6 +102,19 @@ fn tell_all(policy: &Policy) {
     }
 }
 
+/// Has no levels, and a listener that was not told of three events.
+struct Deaf;
+
+impl Levels for Deaf {
+    fn level(&self, _: u32) -> Option<Level> {
+        None
+    }
+
+    fn missed(&self) -> u64 {
+        3
+    }
+}
+
 // One taxonomy for all patterns; what a pattern does not use moves nothing.
 #[test]
 fn everything_in_the_catalogue_is_emitted_and_nothing_else() {
@@ -109,8 +122,12 @@ fn everything_in_the_catalogue_is_emitted_and_nothing_else() {
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
     static HEDGE: KindData = KindData::new("hedge"); // it exports nothing
+    let deaf: Arc<dyn Levels> = Arc::new(Deaf);
     for kind in KINDS.iter().copied().chain([&HEDGE]) {
-        tell_all(&policy(kind, kind.name, &metrics));
+        let policy = policy(kind, kind.name, &metrics);
+        tell_all(&policy);
+        policy.recorder.iter().for_each(|recorder| recorder.follow(&Arc::downgrade(&deaf)));
+        metrics.refresh();
     }
     let catalog = catalog(KINDS);
     // One the other way: the names and label keys of the run, against those of the catalogue. (That each value

@@ -1,13 +1,16 @@
 //! Real policies, and what a process exports of them.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use buttress_breaker::Breaker;
 use buttress_bulkhead::Bulkhead;
-use buttress_core::BoxError;
+use buttress_core::{BoxError, Event};
 use buttress_fallback::Fallback;
 use buttress_kit::{Backoff, Budget};
 use buttress_metrics::Metrics;
@@ -156,7 +159,7 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     let retry = Retry::builder("payments")
         .max_attempts(3)
         .backoff(Backoff::constant(Duration::from_millis(200)))
-        .budget(Budget::new(0.0, 1).unwrap())
+        .budget(Budget::new(0.0, 10).unwrap())
         .observe(Metrics::default())
         .build()
         .unwrap();
@@ -178,8 +181,8 @@ async fn retry_tells_attempts_after_the_first_and_why_it_stopped() {
     assert_eq!(seen.counter("retry_attempts_total", &[("reason", "error")]), 3);
     assert_eq!(seen.counter("retry_stopped_total", &[("reason", "max_attempts")]), 1);
     assert_eq!(seen.0.histogram("retry_backoff_seconds", &[]), [0.2, 0.2, 0.2]);
-    // Three of the ten retries of the reserve are taken out.
-    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.7));
+    // Three retries are taken out within the last second, and the floor has filled up to nine of ten again.
+    assert_eq!(seen.gauge("retry_budget_available_ratio", &[("name", "payments")]), Some(0.75));
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,4 +378,30 @@ async fn panic_is_counted_as_a_failure_in_every_layer_and_leaves_no_gauge_up() {
     assert_eq!(seen.gauge("bulkhead_in_flight", &[]), Some(0.0));
     assert_eq!(state(&seen, "shop"), ["closed"]);
     assert_eq!(stack.oneshot(1).await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_listeners_missed_is_counted() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let metrics = Metrics::default();
+    // Each call that it hears of makes it make two thousand, of which one thousand and twenty-four can wait.
+    let handle: Arc<OnceLock<Bulkhead>> = Arc::default();
+    let own = handle.clone();
+    let begun = AtomicBool::new(false);
+    let busy = Bulkhead::builder("orders").observe(metrics.clone()).on_event(move |event| {
+        if matches!(event, Event::Done { .. }) && !begun.swap(true, Relaxed) {
+            (0..2_000).for_each(|_| drop(own.get().unwrap().try_acquire()));
+        }
+    });
+    let busy = handle.get_or_init(|| busy.build().unwrap());
+    busy.call(succeed).await.unwrap();
+    metrics.refresh();
+    let missed = || seen.counter("policy_events_missed_total", &[("name", "orders"), ("kind", "bulkhead")]);
+    let first = missed();
+    assert!(first > 0);
+    metrics.refresh();
+    assert_eq!(missed(), first); // each is counted once
+    // Metrics themselves miss nothing.
+    assert_eq!(seen.counter("bulkhead_calls_total", &[]), 2_001);
 }

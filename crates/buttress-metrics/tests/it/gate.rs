@@ -193,7 +193,7 @@ fn levels_and_changes_move_gauges_and_words_of_nobody_move_none() {
 }
 
 #[test]
-fn gauges_rest_as_the_table_says_when_the_last_policy_of_kind_and_name_goes() {
+fn gauges_rest_as_the_table_says_when_the_last_policy_that_has_them_goes() {
     let seen = seen();
     let _local = seen.0.set_local();
     let metrics = Metrics::default();
@@ -207,7 +207,9 @@ fn gauges_rest_as_the_table_says_when_the_last_policy_of_kind_and_name_goes() {
     keyed.level(Level::of("keys", "open", 3.0));
     drop((gate, twin));
     let state = |state| seen.gauge("gate_state", &[("state", state)]);
-    assert_eq!((state("shut"), state("open")), (Some(0.0), Some(1.0))); // the keyed one has kind and name too
+    // The keyed one has kind and name too, and its levels are told now; it has no state of its own.
+    assert_eq!((state("shut"), state("open")), (Some(0.0), Some(0.0)));
+    assert_eq!(seen.gauge("gate_keys", &[("state", "open")]), Some(3.0));
     drop(keyed);
     assert_eq!(seen.gauge("gate_keys", &[("state", "open")]), Some(0.0));
     assert_eq!(seen.gauge("gate_keys", &[("state", "shut")]), None); // a series does not begin with the end
@@ -458,16 +460,17 @@ mod lines {
     }
 
     #[test]
-    fn each_throttled_line_of_a_policy_has_a_second_of_its_own() {
+    fn each_line_of_a_policy_has_a_second_of_its_own_for_each_reason() {
         let kicked = |by| Note::with("kicked", Value::Word(by));
         let (horse, mule, creaks) = (kicked("horse"), kicked("mule"), Note::new("creaks"));
-        let events = [&horse, &mule, &creaks, &creaks, &horse].map(Event::Note);
+        let events = [&horse, &mule, &creaks, &creaks, &horse, &mule].map(Event::Note);
         let told = page("off,buttress::gate=debug", &events);
         let policy = "policy.name=\"front\" policy.kind=\"gate\"";
         assert_eq!(
             told,
             [
                 format!("WARN buttress::gate: gate kicked {policy} by=\"horse\" suppressed=0"),
+                format!("WARN buttress::gate: gate kicked {policy} by=\"mule\" suppressed=0"),
                 format!("WARN buttress::gate: gate creaks {policy}"),
             ]
         );
@@ -527,6 +530,9 @@ mod lines {
             ("h", Source::From),
             ("i", Source::From),
             ("j", Source::From),
+            ("k", Source::From),
+            ("l", Source::From),
+            ("m", Source::From),
         ];
         static WIDE: KindData =
             KindData::new("wide").lines(&[Line::warn("wide", On::Change(&[], &[])).fields(MANY)]);
@@ -552,8 +558,24 @@ mod lines {
         let names = names.0.lock().unwrap();
         assert_eq!(
             *names,
-            ["message", "policy.name", "policy.kind", "a", "b", "c", "d", "e", "f", "g", "h", "i"]
+            [
+                "message",
+                "policy.name",
+                "policy.kind",
+                "a",
+                "b",
+                "c",
+                "d",
+                "e",
+                "f",
+                "g",
+                "h",
+                "i",
+                "j",
+                "k",
+                "l"
+            ]
         );
-        assert!(buttress_metrics::check(&[&WIDE]).unwrap_err().contains("more than 9 fields"));
+        assert!(buttress_metrics::check(&[&WIDE]).unwrap_err().contains("more than 12 fields"));
     }
 }

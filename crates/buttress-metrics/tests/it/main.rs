@@ -13,6 +13,8 @@ mod gate;
 mod golden;
 mod handles;
 mod names;
+mod namesakes;
+mod refresh;
 mod retry;
 mod settings;
 mod timeout;

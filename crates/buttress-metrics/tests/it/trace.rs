@@ -8,12 +8,14 @@ use std::{
 use buttress_breaker::{KIND as BREAKER, words as breaker};
 use buttress_bulkhead::{KIND as BULKHEAD, words as bulkhead};
 use buttress_core::{
-    BoxError, Event, Kind, KindData, Name, Note, Observer, Outcome, Rejection, Transition, Value, Word,
+    BoxError, Event, Kind, KindData, Name, Note, Observer, On, Outcome, Rejection, Source, Transition, Value,
+    Word,
 };
 use buttress_fallback::{KIND as FALLBACK, words as fallback};
-use buttress_metrics::trace::Trace;
+use buttress_metrics::{Metrics, trace::Trace};
 use buttress_retry::{KIND as RETRY, words as retry};
 use buttress_timeout::KIND as TIMEOUT;
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tracing::{
     Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -310,4 +312,118 @@ async fn real_breaker_tells_its_outage_in_four_lines() {
     assert_eq!(told[2].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.rejected_while_open"), Some("1"));
     assert_eq!(told[3].field("breaker.open_for_ms"), Some("7000")); // how long it was
+}
+
+/// How many lines there are of each level and message.
+fn counts(log: &Log) -> BTreeMap<(String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for line in log.0.lock().unwrap().iter() {
+        let (level, _, message) = line.head();
+        *counts.entry((level.to_owned(), message.to_owned())).or_default() += 1;
+    }
+    counts
+}
+
+async fn down() -> Result<u32, BoxError> {
+    Err("down".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn outage_behind_a_fallback_without_an_answer_is_an_error_a_second_and_not_one_a_call() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let fallback = buttress_fallback::Fallback::builder("prices").observe(Trace::default()).build().unwrap();
+    let layer = fallback.layer().last_good(|n: &u32| *n, |_: &mut u32, _| {});
+    let mut prices = layer.layer(service_fn(|_: u32| down()));
+    let mut fail = async || prices.ready().await.unwrap().call(1).await.unwrap_err();
+    for _ in 0..10_000 {
+        fail().await;
+    }
+    crate::sleep(Duration::from_millis(1050));
+    fail().await;
+    let told = log.0.lock().unwrap().clone();
+    let held_back = |line: &Line| line.field("suppressed").map_or(0, |count| count.parse().unwrap());
+    assert!(told.len() < 20, "{} lines", told.len());
+    assert!(told.iter().all(|line| line.head() == ("ERROR", "buttress::fallback", "fallback failed")));
+    assert_eq!((told[0].field("suppressed"), told[0].field("error")), (None, Some("down")));
+    // All but what was told since the last line.
+    assert_eq!(told.iter().map(held_back).sum::<usize>() + told.len(), 10_001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn circuit_that_opens_a_thousand_times_a_second_writes_a_line_a_second_for_each_change() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let builder = buttress_breaker::Breaker::builder("flaps").consecutive_failures(1).success_threshold(1);
+    let breaker = builder.open_for(Duration::from_millis(1)).observe(Trace::default()).build().unwrap();
+    for _ in 0..1_000 {
+        breaker.call(down).await.unwrap_err();
+        tokio::time::advance(Duration::from_millis(2)).await;
+        breaker.call(|| async { Ok::<_, BoxError>(1) }).await.unwrap();
+        breaker.force_open();
+        breaker.reset();
+    }
+    let counts = counts(&log);
+    let messages: Vec<_> = counts.keys().map(|(_, message)| message.as_str()).collect();
+    let all = ["circuit closed", "circuit half-open", "circuit forced", "circuit opened", "policy reset"];
+    assert_eq!(messages, all);
+    // There are two changes by hand. A slow machine takes some seconds for them all.
+    assert!(counts.values().all(|count| *count < 40), "{counts:?}");
+}
+
+#[test]
+fn every_line_that_is_seen_by_default_has_bounds_whatever_its_kind_says() {
+    const LINES: &[buttress_core::Line] = &[
+        buttress_core::Line::error("jammed", On::Refused).fields(&[("code", Source::Code)]),
+        buttress_core::Line::info("passed", On::Done(&[Outcome::Success])),
+        buttress_core::Line::debug("went", On::Done(&[Outcome::Failure])),
+        buttress_core::Line::debug("left", On::Done(&[Outcome::Cancelled])).once_a_second(),
+    ];
+    static TURNSTILE: KindData = KindData::new("turnstile").lines(LINES);
+    let name = Name::new("payments");
+    let (full, open) = (Rejection::new(bulkhead::QUEUE_FULL, &name), Rejection::new(breaker::OPEN, &name));
+    let refused = |rejection, shadow| Event::Refused { rejection, shadow };
+    let of = [
+        refused(&full, false),
+        refused(&full, true),
+        refused(&open, false),
+        crate::done(Outcome::Success),
+        crate::done(Outcome::Failure),
+        crate::done(Outcome::Cancelled),
+    ];
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        let policy = Trace::default().attach(&TURNSTILE, &name).unwrap();
+        (0..50).for_each(|_| of.iter().for_each(|event| policy.record(event)));
+    });
+    let counts: Vec<_> = counts(&log).into_iter().map(|((_, message), count)| (message, count)).collect();
+    let told =
+        [("left", 1), ("went", 50), ("jammed", 3), ("passed", 1)].map(|(line, n)| (line.to_owned(), n));
+    assert_eq!(counts, told);
+}
+
+#[test]
+fn second_live_policy_of_a_kind_and_name_is_told_once() {
+    fn seconds(log: &Log) -> Vec<String> {
+        let told = log.0.lock().unwrap().clone();
+        assert!(told.iter().all(|line| (line.head().0, line.head().1) == ("WARN", "buttress::breaker")));
+        told.iter().map(|line| line.head().2.to_owned()).collect()
+    }
+    let (log, trace, metrics) = (Log::default(), Trace::default(), Metrics::default());
+    let _default = tracing::subscriber::set_default(log.clone());
+    // No other test has these names.
+    let breaker = |name: &'static str, observer: &dyn Observer| observer.attach(&BREAKER, &Name::new(name));
+    let first = breaker("orders-twice", &trace);
+    drop(first);
+    let _second = breaker("orders-twice", &trace);
+    assert_eq!(seconds(&log), [""; 0]); // one at a time
+    let _bulkhead = trace.attach(&BULKHEAD, &Name::new("orders-twice"));
+    let _third = breaker("orders-twice", &trace);
+    let _fourth = breaker("orders-twice", &trace);
+    assert_eq!(seconds(&log), ["a second live breaker named `orders-twice`"]);
+    // Whoever finds it, and finds it again.
+    let _metrics = (0..3).map(|_| breaker("orders-twice", &metrics)).collect::<Vec<_>>();
+    assert_eq!(seconds(&log).len(), 1);
+    let _prices = (0..3).map(|_| breaker("prices-twice", &metrics)).collect::<Vec<_>>();
+    assert_eq!(seconds(&log)[1..], ["a second live breaker named `prices-twice`"]);
 }

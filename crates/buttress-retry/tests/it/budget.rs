@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use buttress_core::{BoxError, Level, Name, Note, Outcome, Rejection, Value, Verdict};
+use buttress_core::{BoxError, Level, Name, Outcome, Rejection, Value, Verdict};
 use buttress_kit::{Backoff, Budget, Jitter, TokenBudgetConfig};
 use buttress_retry::{Retry, RetryBuilder, RetryConfig, words};
 use buttress_test::{Recording, What};
@@ -53,7 +53,7 @@ async fn retry_refused_by_the_budget_returns_the_original_error_at_once_and_is_t
 
 #[tokio::test(start_paused = true)]
 async fn budget_is_shared_by_the_policies_it_was_given_to() {
-    let budget = Budget::new(0.0, 1).unwrap(); // ten retries in ten seconds
+    let budget = Budget::new(0.0, 10).unwrap(); // ten retries in a second
     let (one, two) = (with(&budget, 8).build().unwrap(), with(&budget, 8).build().unwrap());
     one.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
     two.call(|| async { Err::<(), BoxError>("down".into()) }).await.unwrap_err();
@@ -91,23 +91,61 @@ async fn budget_and_counts_are_exact_under_many_threads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_dropped_while_it_waits_costs_one_retry_and_makes_no_attempt() {
-    let budget = Budget::new(0.0, 1).unwrap();
-    let retry = with(&budget, 3).backoff(Backoff::constant(ms(10_000))).build().unwrap();
-    let script = Script::failing();
-    let mut svc = retry.layer().layer(script.service());
-    let mut call = Box::pin(svc.ready().await.unwrap().call("a"));
+async fn call_dropped_while_it_waits_gives_its_retry_back_and_makes_no_attempt() {
+    let budgets = [
+        (Budget::new(0.0, 10).unwrap(), 10.0, 9.0),
+        (Budget::new(1.0, 0).unwrap(), 1.0, 0.0),
+        (Budget::tokens(TokenBudgetConfig::default()).unwrap(), 500.0, 486.0),
+    ];
+    for (budget, full, taken) in budgets {
+        let recording = Recording::new();
+        let retry = with(&budget, 3).backoff(Backoff::constant(ms(10_000))).observe(recording.clone());
+        let retry = retry.build().unwrap();
+        let script = Script::failing();
+        let mut svc = retry.layer().layer(script.service());
+        let mut call = Box::pin(svc.ready().await.unwrap().call("a"));
+        assert!(buttress_test::poll_once(call.as_mut()).is_pending());
+        assert_eq!(budget.available(now()), taken);
+        drop(call);
+        assert_eq!(budget.available(now()), full);
+        assert_eq!(recording.levels(words::BUDGET_AVAILABLE).last(), Some(&1.0));
+        tokio::time::sleep(ms(9_000)).await;
+        assert_eq!(script.calls(), 1);
+    }
+}
+
+// Somebody who types ahead leaves a hundred times: the retries of those who stay are not spent on it.
+#[tokio::test(start_paused = true)]
+async fn callers_who_leave_while_they_wait_leave_the_budget_to_those_who_stay() {
+    let budget = Budget::new(0.1, 0).unwrap();
+    let retry = with(&budget, 2).backoff(Backoff::constant(ms(100))).build().unwrap();
+    (0..9).for_each(|_| budget.deposit(now()));
+    for _ in 0..100 {
+        let mut call = Box::pin(retry.call(|| async { Err::<(), BoxError>("down".into()) }));
+        assert!(buttress_test::poll_once(call.as_mut()).is_pending());
+    }
+    assert_eq!(retry.snapshot().stopped.budget, 0);
+}
+
+// In its second attempt it has spent it.
+#[tokio::test(start_paused = true)]
+async fn call_dropped_in_a_later_attempt_has_spent_its_retry() {
+    let budget = Budget::new(0.0, 10).unwrap();
+    let retry = with(&budget, 3).build().unwrap();
+    let mut call = Box::pin(retry.call(|| async {
+        if buttress_core::context::current().attempt > 1 {
+            std::future::pending::<()>().await;
+        }
+        Err::<(), BoxError>("down".into())
+    }));
     assert!(buttress_test::poll_once(call.as_mut()).is_pending());
-    assert_eq!(budget.available(now()), 9.0);
     drop(call);
     assert_eq!(budget.available(now()), 9.0);
-    tokio::time::sleep(ms(9_000)).await;
-    assert_eq!(script.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_reasons_to_stop_cost_the_budget_nothing() {
-    let budget = Budget::new(0.0, 1).unwrap();
+    let budget = Budget::new(0.0, 10).unwrap();
     let stops = [with(&budget, 1), with(&budget, 3).backoff(Backoff::constant(ms(500))).max_elapsed(ms(100))];
     for retry in stops {
         let script = Script::failing();
@@ -175,7 +213,9 @@ async fn tokens_of(
         match event.what {
             What::Level(Level { value, .. }) => level = (value * f64::from(tokens)).round() as u32,
             What::Attempt { .. } => after.push(level),
-            What::Note(note) if note == Note::with(words::STOPPED, Value::Word(words::BUDGET)) => {
+            What::Note(note)
+                if (note.what, &note.value) == (words::STOPPED, &Some(Value::Word(words::BUDGET))) =>
+            {
                 after.push(level)
             }
             _ => {}

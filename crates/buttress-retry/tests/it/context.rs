@@ -50,7 +50,7 @@ async fn no_attempt_starts_that_the_deadline_leaves_no_time_for() {
     });
     let error = context::scope(CallContext::default().until(deadline), call).await.unwrap_err();
     // 300 tried, 400 waited, 300 tried; the next would begin at 1400.
-    assert_eq!((start.elapsed(), error.to_string().as_str()), (ms(1000), "failed at 1s"));
+    assert_eq!((start.elapsed(), error.source().unwrap().to_string().as_str()), (ms(1000), "failed at 1s"));
     let snapshot = retry.snapshot();
     assert_eq!((snapshot.retries, snapshot.stopped.deadline), (1, 1));
 }

@@ -5,6 +5,7 @@ mod budget;
 mod classify;
 mod context;
 mod contract;
+mod ended;
 mod events;
 mod handle;
 mod hints;

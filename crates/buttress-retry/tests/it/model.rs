@@ -6,7 +6,7 @@ use buttress_core::{
     BoxError, Verdict, Word,
     context::{self, CallContext},
 };
-use buttress_kit::{Backoff, Budget};
+use buttress_kit::{Backoff, Budget, TokenBudgetConfig};
 use buttress_retry::{Retry, words};
 use buttress_test::{Recording, Script, step};
 use proptest::{collection::vec, option, prelude::*};
@@ -85,10 +85,8 @@ async fn run(case: &Case) {
         .retry_after_max(ms(case.hint_max))
         .observe(recording.clone());
     if let Some(left) = case.budget {
-        let budget = Budget::new(0.0, 1).unwrap();
-        let now = Instant::now().into_std();
-        (left..10).for_each(|_| assert!(budget.try_withdraw(now)));
-        retry = retry.budget(budget);
+        let tokens = TokenBudgetConfig::default().with_capacity(left).with_prices(1, 1, 1);
+        retry = retry.budget(Budget::tokens(tokens).unwrap());
     }
     let retry = retry.build().unwrap();
     let steps = case.script.iter().map(|(takes, end)| {

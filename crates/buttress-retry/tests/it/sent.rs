@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use buttress_core::{BoxError, Error, FromRejection, Name, Rejection, rejection};
+use buttress_core::{BoxError, Error, FromRejection, Name, Rejection, Verdict, rejection};
 use buttress_kit::Backoff;
 use buttress_retry::Retry;
 use tower::{Layer, ServiceExt, service_fn};
@@ -47,7 +47,7 @@ impl<E: StdError + 'static> StdError for Client<E> {
 }
 
 #[tokio::test]
-async fn refusal_inside_of_another_error_says_sent_and_that_error_stays_its_source() {
+async fn refusal_inside_of_another_error_says_sent_and_the_failure_before_is_its_source() {
     let down = || -> BoxError { "down".into() };
     let refusals: [fn() -> BoxError; 4] = [
         || refused().into(),
@@ -64,7 +64,7 @@ async fn refusal_inside_of_another_error_says_sent_and_that_error_stays_its_sour
         assert!(!error_of(|| unsent().into(), refusal).await.rejection().unwrap().was_sent());
     }
     let error = error_of(down, || Client(refused()).into()).await;
-    assert!(error.source().unwrap().is::<Client<Rejection>>());
+    assert_eq!(error.source().unwrap().to_string(), "down");
     let error = error_of::<BoxError>(|| unsent().into(), || Client(refused()).into()).await;
     assert!(error.is::<Client<Rejection>>());
 }
@@ -99,11 +99,27 @@ impl FromRejection for Own {
 }
 
 #[tokio::test]
-async fn refusal_in_an_error_type_that_cannot_be_amended_is_made_anew() {
-    let error = error_of(|| Own::Down, || Own::Refused(refused())).await;
+async fn error_type_that_has_no_room_for_both_is_the_failure() {
+    assert!(matches!(error_of(|| Own::Down, || Own::Refused(refused())).await, Own::Down));
+    assert!(matches!(error_of(|| Own::Down, || Own::Down).await, Own::Down));
+    let refused = error_of(|| Own::Refused(unsent()), || Own::Refused(refused())).await;
+    assert!(
+        matches!(&refused, Own::Refused(why) if !why.was_sent() && why.code() == "CIRCUIT_OPEN"),
+        "{refused:?}"
+    );
+}
+
+// An answer is no error that could come out: the refusal is made anew, and says that something was sent.
+#[tokio::test]
+async fn refusal_after_a_failed_answer_says_sent_in_an_error_type_without_words() {
+    let retry = Retry::builder("outer").backoff(Backoff::none()).build().unwrap();
+    let layer = retry.layer().classify_with(|_: Result<&u16, &Own>| Verdict::transient());
+    let error = layer.call(|| async {
+        if buttress_core::context::current().attempt > 1 { Err(Own::Refused(refused())) } else { Ok(503) }
+    });
+    let error = error.await.unwrap_err();
     assert!(
         matches!(&error, Own::Refused(why) if why.was_sent() && why.code() == "CIRCUIT_OPEN"),
         "{error:?}"
     );
-    assert!(matches!(error_of(|| Own::Down, || Own::Down).await, Own::Down));
 }

@@ -85,21 +85,21 @@ fn settings_that_cannot_work_are_refused_by_name_and_all_others_work() {
         (field(|c| c.max_elapsed = Some(Duration::ZERO)), "max_elapsed"),
         (field(|c| c.max_elapsed = Some(Duration::MAX)), "max_elapsed"),
         (field(|c| c.retry_after_max = Duration::MAX), "retry_after_max"),
-        (field(|c| c.budget = Some(budget(f64::NAN, 10))), "budget.ratio"),
-        (field(|c| c.budget = Some(budget(f64::INFINITY, 10))), "budget.ratio"),
-        (field(|c| c.budget = Some(budget(-0.1, 10))), "budget.ratio"),
-        (field(|c| c.budget = Some(budget(0.1, u32::MAX))), "budget.min_per_second"),
+        (field(|c| c.budget = Some(budget(f64::NAN, 10).into())), "budget.ratio"),
+        (field(|c| c.budget = Some(budget(f64::INFINITY, 10).into())), "budget.ratio"),
+        (field(|c| c.budget = Some(budget(-0.1, 10).into())), "budget.ratio"),
+        (field(|c| c.budget = Some(budget(0.1, u32::MAX).into())), "budget.min_per_second"),
     ] {
         assert_eq!(refused, name);
     }
     assert_eq!(field(|c| c.backoff.base = Duration::ZERO), "");
     assert_eq!(field(|c| c.retry_after_max = Duration::ZERO), "");
-    assert_eq!(field(|c| c.budget = Some(budget(0.0, 0))), "");
+    assert_eq!(field(|c| c.budget = Some(budget(0.0, 0).into())), "");
     assert_eq!(field(|c| c.retry_rejections = vec!["MINE".into(); 1000]), "");
 }
 
 fn with_budget(budget: BudgetConfig, mut config: RetryConfig) -> RetryConfig {
-    config.budget = Some(budget);
+    config.budget = Some(budget.into());
     config
 }
 

@@ -7,7 +7,7 @@ use std::{
 use buttress_core::{
     BoxError, CallContext, Error, FromRejection, ReadyInCall, ReadyInCallLayer, Rejection, context, rejection,
 };
-use buttress_timeout::{Configured, Refuse, TIMEOUT, Timeout, TimeoutLayer, TimeoutService, Timeouts};
+use buttress_timeout::{Configured, Refuse, TIMEOUT, Timeout, TimeoutLayer, TimeoutService};
 use tokio::time::{self, Instant};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{
@@ -306,7 +306,7 @@ fn types_are_what_connection_builders_need() {
     }
     fn service<S: Service<std::rc::Rc<()>>>() {}
     all::<Timeout>();
-    all::<Timeouts>();
+    all::<buttress_kit::Registry>();
     all::<TimeoutLayer>();
     all::<TimeoutService<Inner>>();
     all::<ReadyInCall<Inner>>();

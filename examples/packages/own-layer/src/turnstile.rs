@@ -169,7 +169,7 @@ impl Ends for Turnstile {
     type Ticket = ();
     type End = Outcome;
 
-    fn end(&self, (): (), outcome: Outcome) {
+    fn end(&self, (): &(), outcome: Outcome) {
         let Shared { all, in_flight, .. } = &*self.0;
         in_flight.fetch_sub(1, Relaxed);
         all.emitter.moved(0);

@@ -11,7 +11,7 @@ use buttress_breaker::{Breaker, KeyedBreaker};
 use buttress_bulkhead::Bulkhead;
 use buttress_core::{BoxError, CallContext, Verdict, context};
 use buttress_fallback::Fallback;
-use buttress_kit::{Backoff, Budget, Jitter, Mode};
+use buttress_kit::{Backoff, Budget, Jitter, Mode, TokenBudgetConfig};
 use buttress_metrics::{HandleMode, Metrics, trace::Trace};
 use buttress_retry::Retry;
 use buttress_test::{Probe, Script, poll_once, step};
@@ -255,7 +255,7 @@ async fn breakers_by_hand(metrics: &Metrics) -> Kept {
     reloaded.reconfigure(config).unwrap_err();
     reloaded.call(bad).await.unwrap_err();
 
-    // Two of one name: the gauges are those of the one that told last, until both are gone.
+    // Two of one name: the gauges are those of the first, and when that is gone those of the second.
     let twins = [seen!(builder("twins"), metrics), seen!(builder("twins"), metrics)];
     for twin in &twins {
         twin.call(good).await.unwrap();
@@ -323,7 +323,7 @@ async fn keyed(metrics: &Metrics) -> Kept {
 async fn retries(metrics: &Metrics) -> Kept {
     let grows = || Backoff::exponential(100 * MILLI).with_jitter(Jitter::Full);
     let ended = Retry::builder("ended").max_attempts(3).backoff(grows()).seed(21);
-    let ended = seen!(ended.budget(Budget::new(0.0, 1).unwrap()), metrics);
+    let ended = seen!(ended.budget(Budget::new(0.0, 10).unwrap()), metrics);
     let script = Script::new([step::ok(1), step::err("reset"), step::err("refused"), step::ok(2)]);
     let inner: Probe<u32, u32> = script.then(|| step::err("down")).service();
     let mut svc = ended.layer().layer(inner);
@@ -349,7 +349,7 @@ async fn retries(metrics: &Metrics) -> Kept {
     reasons.call(|| limit.call(|| after(9 * SECOND, Ok(1)))).await.unwrap_err();
 
     // One budget for two, and none for a third.
-    let budget = Budget::new(0.0, 1).unwrap();
+    let budget = Budget::new(0.0, 10).unwrap();
     let builder = |name: &'static str| Retry::builder(name).max_attempts(2).backoff(Backoff::none());
     let shares = ["shares", "shares_too"].map(|name| seen!(builder(name).budget(budget.clone()), metrics));
     for retry in &shares {
@@ -391,7 +391,8 @@ async fn retries_that_stop(metrics: &Metrics) -> Kept {
     inner.fail_readiness("broken for good".into());
     call.await.unwrap_err();
 
-    let often = seen!(builder("often").budget(Budget::new(0.0, 1).unwrap()), metrics);
+    let ten = TokenBudgetConfig::default().with_capacity(10).with_prices(1, 1, 1);
+    let often = seen!(builder("often").budget(Budget::tokens(ten).unwrap()), metrics);
     for _ in 0..12 {
         often.call(bad).await.unwrap_err();
     }

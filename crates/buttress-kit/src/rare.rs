@@ -1,0 +1,78 @@
+use std::{fmt, pin::Pin};
+
+/// What few calls need, in a box: the timer of a wait, an answer that is kept back. A call without it takes one look
+/// to drop it.
+pub struct Rare<T>(Option<There<T>>);
+
+/// Never `None` but while it is dropped.
+struct There<T>(Option<Pin<Box<T>>>);
+
+impl<T> Rare<T> {
+    /// Not there.
+    pub const NONE: Self = Self(None);
+
+    /// Puts `value` there, and drops what was there.
+    pub fn set(&mut self, value: T) -> Pin<&mut T> {
+        let There(there) = self.0.insert(There(None));
+        there.insert(Box::pin(value)).as_mut()
+    }
+
+    /// It; made first if it is not there.
+    pub fn get_or_set(&mut self, make: impl FnOnce() -> T) -> Pin<&mut T> {
+        let There(there) = self.0.get_or_insert(There(None));
+        there.get_or_insert_with(|| Box::pin(make())).as_mut()
+    }
+
+    /// Whether it is there.
+    #[inline]
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// It, if it is there.
+    pub fn get(&self) -> Option<&T> {
+        self.0.as_ref()?.0.as_deref()
+    }
+
+    /// It, if it is there.
+    pub fn get_mut(&mut self) -> Option<Pin<&mut T>> {
+        self.0.as_mut()?.0.as_mut().map(Pin::as_mut)
+    }
+
+    /// Drops it.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Takes it out.
+    pub fn take(&mut self) -> Option<Pin<Box<T>>> {
+        self.0.take()?.0.take()
+    }
+}
+
+impl<T> Drop for There<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(there) = self.0.take() {
+            drop_rare(there);
+        }
+    }
+}
+
+// Cold: out of the way of what every call drops, 8 instructions of a retry.
+#[cold]
+fn drop_rare<T>(there: Pin<Box<T>>) {
+    drop(there);
+}
+
+impl<T> Default for Rare<T> {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Rare<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.get(), f)
+    }
+}

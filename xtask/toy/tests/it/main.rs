@@ -1,0 +1,3 @@
+//! The public API of the toy, through the facade.
+
+mod toy;
