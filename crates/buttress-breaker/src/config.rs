@@ -63,7 +63,7 @@ settings! {
         /// How long the circuit stays open at least if the failure that opens it says when to try again (`Retry-After`, or
         /// whatever the classifier makes of an answer), up to this time: a quota that is used up lasts longer than a
         /// crash. Also of a failed probe. Default: only the settings above say how long.
-        #[serde(with = "buttress_kit::duration::option")]
+        #[serde(with = "buttress_kit::duration::optional")]
         pub retry_after_max: Option<Duration> = None,
         /// How many probes may be under way at once while half-open. Default 1.
         pub permitted_probes: u32 = 1,

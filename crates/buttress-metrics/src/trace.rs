@@ -48,10 +48,11 @@ use std::{
 
 use buttress_core::{Event, Kind, Line, Name, Note, Observer, On, Recorder, Source, Value, Word, observe};
 
+use buttress_kit::unpoisoned;
+
 use crate::{
     check::MOST,
     clock,
-    exported::unpoisoned,
     namesakes::Namesakes,
     site::{Site, adds_suppressed, is_throttled},
 };
@@ -164,7 +165,7 @@ impl Recorder for Lines {
         }
         let mut suppressed = 0;
         if is_throttled(line) {
-            match unpoisoned(throttle).pass(reason(&line.on, event), clock::now()) {
+            match unpoisoned(throttle.lock()).pass(reason(&line.on, event), clock::now()) {
                 Some(count) => suppressed = count,
                 None => return,
             }

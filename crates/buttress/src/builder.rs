@@ -10,6 +10,8 @@ use buttress_bulkhead::BulkheadLayer;
 use buttress_fallback::FallbackLayer;
 #[cfg(feature = "http")]
 use buttress_http::RespondLayer;
+#[cfg(feature = "metrics")]
+use buttress_metrics::meter::MeterLayer;
 #[cfg(feature = "retry")]
 use buttress_retry::RetryLayer;
 #[cfg(feature = "timeout")]
@@ -23,6 +25,10 @@ pub trait ServiceBuilderExt<L>: Sized {
     /// Answers with a response instead of failing: 503, 429 or 504, with `Retry-After`. Outermost, on servers.
     #[cfg(feature = "http")]
     fn respond(self) -> ServiceBuilder<Stack<RespondLayer, L>>;
+
+    /// Counts and times the calls of what is inside: outermost all of them, around one stage those of that stage.
+    #[cfg(feature = "metrics")]
+    fn meter<C>(self, layer: MeterLayer<C>) -> ServiceBuilder<Stack<MeterLayer<C>, L>>;
 
     /// Answers when everything inside failed.
     #[cfg(feature = "fallback")]
@@ -66,6 +72,11 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     #[cfg(feature = "http")]
     fn respond(self) -> ServiceBuilder<Stack<RespondLayer, L>> {
         self.layer(RespondLayer::new())
+    }
+
+    #[cfg(feature = "metrics")]
+    fn meter<C>(self, layer: MeterLayer<C>) -> ServiceBuilder<Stack<MeterLayer<C>, L>> {
+        self.layer(layer)
     }
 
     #[cfg(feature = "fallback")]

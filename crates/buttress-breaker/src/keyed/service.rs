@@ -123,7 +123,7 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let (engine, admission) =
             self.key.with_key(&req, |key| self.keyed.inner.admit(key, |key| self.key.show(key)));
-        if admission.refused {
+        if admission.is_refused() {
             // Readied and not called: see `BreakerService`.
             self.inner = self.inner.clone();
             return BreakerFuture::refused(engine, admission, self.classify.clone());
