@@ -15,7 +15,7 @@ use buttress_core::{Level, Levels, Name};
 
 pub(crate) use self::{
     admit::{Admission, Found, Refusal},
-    end::{End, FAILED, shortened},
+    end::{End, shortened},
 };
 use crate::{
     State,
@@ -201,7 +201,10 @@ impl Engine {
             census.lock().join(made);
         }
         let state = guard.circuit().state();
-        self.count(&mut guard, state);
+        // It may have left already, for somebody else found and removed it: then it has taken its count along.
+        if !guard.circuit().gone {
+            self.count(&mut guard, state);
+        }
         state
     }
 
