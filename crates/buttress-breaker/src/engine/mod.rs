@@ -201,7 +201,10 @@ impl Engine {
             census.lock().join(made);
         }
         let state = guard.circuit().state();
-        self.count(&mut guard, state);
+        // One that was taken out meanwhile has left already: to be known by its address it must be alive.
+        if !guard.circuit().gone {
+            self.count(&mut guard, state);
+        }
         state
     }
 
