@@ -1,5 +1,6 @@
 //! Over the public facade, a module per scenario; and what holds the project together.
 
+mod alike;
 mod arrows;
 mod axum_serve;
 mod catalogue;

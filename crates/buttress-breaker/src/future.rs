@@ -89,7 +89,7 @@ impl<F> BreakerFuture<F> {
 
     /// Makes the call, if it was let in.
     pub(crate) fn of(engine: &Arc<Engine>, admission: Admission, make: impl FnOnce() -> F) -> Self {
-        if admission.refused {
+        if admission.is_refused() {
             return Self::refused(engine.clone(), admission, Standard);
         }
         Self::admitted(engine, admission, || (make(), Standard))

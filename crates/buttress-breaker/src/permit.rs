@@ -19,7 +19,7 @@ pub struct Permit {
 impl Permit {
     #[inline]
     pub(crate) fn of(engine: &Arc<Engine>, mut admission: Admission) -> Result<Self, Rejection> {
-        if admission.refused {
+        if admission.is_refused() {
             engine.count_refusal(admission.time);
             return Err(engine.rejection(admission.time));
         }

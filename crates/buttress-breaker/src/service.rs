@@ -200,7 +200,9 @@ where
         match self.inner.poll_ready(cx) {
             Poll::Ready(ready) => {
                 self.inner_ready = ready.is_ok();
-                self.waiting = None;
+                if self.waiting.is_some() {
+                    self.waiting = None;
+                }
                 Poll::Ready(ready)
             }
             Poll::Pending => self.poll_unready(cx).map(Ok),
@@ -216,7 +218,7 @@ where
         } else {
             engine.refuse_unready(mem::replace(&mut self.found, Found::NOTHING))
         };
-        if admission.refused {
+        if admission.is_refused() {
             if was_ready {
                 // Only dropping the instance that was polled ready gives back what it reserved. A clone holds no
                 // reservation.

@@ -5,10 +5,12 @@ use std::time::Duration;
 use loom::thread;
 
 use super::*;
-use crate::{BreakerConfig, WindowConfig};
+use crate::{BreakerConfig, WindowConfig, circuit::Waited};
 
 const NOW: Now = Now { time: 0, unit: 0.5, refused: 0 };
-const FAILED: Ending = Ending::Failure { timed_out: false };
+/// Dropped by a caller who had not waited.
+const UNWAITED: Waited = Waited { time: 0, settled: 0, mean: 0 };
+const FAILED: Ending = Ending::Failure { timed_out: false, retry_after: 0 };
 
 fn made(config: BreakerConfig, state: State) -> loom::sync::Arc<AtomicCircuit> {
     let rules = Arc::new(config.rules());
@@ -102,7 +104,7 @@ fn one_of_two_threads_gets_the_probe_and_it_comes_back() {
         let own = probe(&atomic);
         let (theirs, _) = racer.join().unwrap();
         assert!(own.is_some() != theirs.is_some());
-        atomic.lock().record(own.or(theirs).unwrap(), 0, Ending::Abandoned, false, NOW);
+        atomic.lock().record(own.or(theirs).unwrap(), 0, Ending::Abandoned(UNWAITED), false, NOW);
         assert!(probe(&atomic).is_some());
     });
 }

@@ -33,13 +33,31 @@ pub(crate) struct Admission {
     /// How many calls had settled when somebody began to wait for this one, as much of it as a call remembers. 0: nobody
     /// has, or nobody needs to know.
     pub(crate) settled: u16,
-    pub(crate) refused: bool,
+    answer: Answer,
+}
+
+/// As wide as what is left of a word: a gap in a call would be copied bit by bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+enum Answer {
+    LetIn,
+    Refused,
 }
 
 impl Admission {
     #[inline]
+    fn let_in(Ticket { generation, lease }: Ticket, time: u64) -> Self {
+        Self { generation, time, lease, settled: 0, answer: Answer::LetIn }
+    }
+
+    #[inline]
     pub(crate) fn refused(wait: u64) -> Self {
-        Self { generation: UNTRACKED, time: wait, lease: 0, settled: 0, refused: true }
+        Self { generation: UNTRACKED, time: wait, lease: 0, settled: 0, answer: Answer::Refused }
+    }
+
+    #[inline]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.answer == Answer::Refused
     }
 
     pub(super) fn ticket(self) -> Ticket {
@@ -167,7 +185,7 @@ impl Engine {
         let word = self.circuit.word();
         if word.is_closed() && !self.shared.emitter.is_on() {
             let time = if word.is_timed() { self.shared.now() } else { NO_TIME };
-            return Admission { generation: word.generation(), time, lease: 0, settled: 0, refused: false };
+            return Admission::let_in(Ticket { generation: word.generation(), lease: 0 }, time);
         }
         self.admit_at(word)
     }
@@ -202,10 +220,10 @@ impl Engine {
         }
     }
 
-    fn admitted(&self, Ticket { generation, lease }: Ticket) -> Admission {
+    fn admitted(&self, ticket: Ticket) -> Admission {
         let timed = self.circuit.word().is_timed() || self.shared.emitter.is_timed();
         let time = if timed { self.shared.now() } else { NO_TIME };
-        Admission { generation, time, lease, settled: 0, refused: false }
+        Admission::let_in(ticket, time)
     }
 
     /// Whether a call is refused though the circuit has closed, and for how long.
@@ -274,23 +292,6 @@ impl Engine {
     /// The breaker's name, with the key if that is shown.
     #[inline]
     pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
-        match self.shown_name() {
-            None => f(self.shared.emitter.name()),
-            Some(name) => f(&name),
-        }
-    }
-
-    #[inline]
-    fn shown_name(&self) -> Option<Name> {
-        if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None }
-    }
-
-    /// Shows the key in refusals from now on. `key` runs at the first refusal.
-    pub(crate) fn show_key(&self, key: impl FnOnce() -> String) {
-        if !self.shown.load(Relaxed) {
-            let name = self.shared.emitter.name().with_key(key());
-            self.circuit.lock().circuit().set_name(name);
-            self.shown.store(true, Relaxed);
-        }
+        f(self.name.as_ref().unwrap_or_else(|| self.shared.emitter.name()))
     }
 }

@@ -48,18 +48,21 @@ impl End<'_> {
 impl Engine {
     /// Records that a call succeeded.
     #[inline]
-    pub(crate) fn succeed(&self, call: Admission) {
+    fn succeed(&self, call: &Admission) {
         let untimed = call.time == NO_TIME && self.circuit.valid_until() == u64::MAX;
         // No probe gets past this: while the circuit is half-open, the word leaves no success to count.
         if untimed && self.circuit.success(call.generation) {
-            self.tell_done(Outcome::Success, None, false, None);
+            if self.shared.emitter.is_on() {
+                self.tell_done(Outcome::Success, None, false, None);
+            }
             return;
         }
         self.succeed_at(call);
     }
 
     /// As [`succeed`](Self::succeed), if a clock has to be read or the circuit has to hear of it.
-    fn succeed_at(&self, call: Admission) {
+    fn succeed_at(&self, call: &Admission) {
+        let call = *call;
         if call.generation == UNTRACKED && !self.shared.emitter.is_on() {
             return;
         }
@@ -105,7 +108,7 @@ impl Engine {
     /// Records that a call ended like this.
     pub(crate) fn end_as(&self, call: Admission, verdict: Verdict) {
         match verdict {
-            Verdict::Success => self.succeed(call),
+            Verdict::Success => self.succeed(&call),
             Verdict::Failure { retry_after, .. } => {
                 self.end_with(call, End { retry_after, ..End::of(Outcome::Failure) });
             }
@@ -135,6 +138,11 @@ impl Engine {
         } else {
             self.record(call, time, ending, end);
         }
+    }
+
+    /// As [`end_with`](Self::end_with), of which nothing more is known.
+    fn end_unexplained(&self, call: &Admission, outcome: Outcome) {
+        self.end_with(*call, End { timed_out: outcome == Outcome::TimedOut, ..End::of(outcome) });
     }
 
     /// Lets the circuit hear of the end of a call, and tells it.
@@ -171,7 +179,6 @@ impl Engine {
         call.began().is_some_and(|began| time.saturating_sub(began) > limit)
     }
 
-    #[inline]
     fn tell_done(
         &self,
         outcome: Outcome,
@@ -192,7 +199,7 @@ fn elapsed(call: Admission, time: u64) -> Option<Duration> {
 fn shown(says: Option<&dyn Fn() -> String>, ending: Ending, reason: Option<OpenReason>) -> Arc<str> {
     match (says, ending) {
         (Some(says), _) => match catch_unwind(AssertUnwindSafe(says)) {
-            Ok(text) => shortened(text).into(),
+            Ok(text) => shortened(text, LONGEST).into(),
             Err(panic) => {
                 // Its drop may panic as well.
                 mem::forget(panic);
@@ -209,9 +216,10 @@ fn shown(says: Option<&dyn Fn() -> String>, ending: Ending, reason: Option<OpenR
     }
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+/// Text of so many bytes at most, and a sign that it was longer.
+pub(crate) fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }
@@ -225,8 +233,8 @@ impl Ends for Engine {
     #[inline]
     fn end(&self, call: &Admission, outcome: Outcome) {
         match outcome {
-            Outcome::Success => self.succeed(*call),
-            other => self.end_with(*call, End { timed_out: other == Outcome::TimedOut, ..End::of(other) }),
+            Outcome::Success => self.succeed(call),
+            other => self.end_unexplained(call, other),
         }
     }
 }

@@ -29,6 +29,17 @@ impl<K, L, C> KeyedLayer<K, L, C> {
         KeyedLayer { keyed: self.keyed, key: self.key, classify }
     }
 
+    /// Shows keys like this in changes of state, log lines and refusals, as
+    /// [`KeyedBreaker::show_keys`]; by whichever layer of the breaker says so first.
+    pub fn show_key<F>(self, show: F) -> Self
+    where
+        K: Hash + Eq + Clone,
+        F: Fn(&K) -> String + Send + Sync + 'static,
+    {
+        self.keyed.show_key(show);
+        self
+    }
+
     /// The breaker.
     pub fn handle(&self) -> &KeyedBreaker<K> {
         &self.keyed
@@ -103,8 +114,9 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let (engine, admission) = self.key.with_key(&req, |key| self.keyed.inner.admit(key));
-        if admission.refused {
+        let (engine, admission) =
+            self.key.with_key(&req, |key| self.keyed.inner.admit(key, |key| self.key.show(key)));
+        if admission.is_refused() {
             // Readied and not called: see `BreakerService`.
             self.inner = self.inner.clone();
             return BreakerFuture::refused(engine, admission, self.classify.clone());
