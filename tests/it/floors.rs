@@ -29,7 +29,7 @@ pub(crate) const PATTERNS: &[Pattern] = &[
         fronts: &["keyed", "layer", "service", "future"],
         handle: &["breaker", "permit", "snapshot"],
         engine: &["engine", "timer", "shared"],
-        decision: &["atomic", "circuit", "window"],
+        decision: &["atomic", "circuit", "census", "window"],
         settings: &["rules", "validate", "config"],
         words: &["kind", "state", "words", "sync"],
     },

@@ -16,6 +16,7 @@ mod floors;
 mod fluxus;
 mod fronts;
 mod functions;
+mod hosts;
 mod meter;
 mod nested;
 mod promql;

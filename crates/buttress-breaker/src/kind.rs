@@ -45,7 +45,7 @@ pub static KEYED: KindData = KindData::new("breaker").codes(CODES).states(STATES
     Metric::new(
         "circuit_breaker_keys",
         Rows::LevelOf(words::KEYS, "state", STATES),
-        "How many keys of a keyed breaker are in this state, or would be for a call. There is never a series for one key.",
+        "How many keys of a keyed breaker were in this state when it was last called or refreshed. There is never a series for one key.",
     ),
     DURATION,
 ]);

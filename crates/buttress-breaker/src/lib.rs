@@ -107,8 +107,8 @@
 //! | [`Level`](buttress_core::Event::Level) | the state when an observer attaches; the shares of failures and slow calls as they change |
 //! | [`Note`](buttress_core::Event::Note) | a reset; new settings; an expired lease; a threshold passed in `metrics_only`; an evicted key |
 //!
-//! A keyed breaker tells how many keys are in which state (the level [`KEYS`](words::KEYS)) instead of transitions and
-//! shares.
+//! A keyed breaker tells the transitions of every key, with the key if keys are [shown](KeyedBreaker::show_keys), and
+//! instead of state and shares how many keys are in which state (the level [`KEYS`](words::KEYS)).
 //!
 //! [`KIND`] and [`KEYED`] have the metrics and the log lines that are made of this; `docs/metrics.md` of the repository
 //! has them all.
@@ -180,7 +180,7 @@ pub use crate::{
     future::BreakerFuture,
     keyed::{KeyedBreaker, KeyedBreakerSnapshot, KeyedLayer, KeyedService},
     kind::{KEYED, KIND},
-    layer::BreakerLayer,
+    layer::{AnyBreakerLayer, BreakerLayer},
     permit::Permit,
     service::BreakerService,
     snapshot::{BreakerSnapshot, WindowCounts},

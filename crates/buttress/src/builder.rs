@@ -3,7 +3,7 @@ use tower::ServiceBuilder;
 use tower_layer::{Layer, Stack};
 
 #[cfg(feature = "breaker")]
-use buttress_breaker::BreakerLayer;
+use buttress_breaker::AnyBreakerLayer;
 #[cfg(feature = "bulkhead")]
 use buttress_bulkhead::BulkheadLayer;
 #[cfg(feature = "fallback")]
@@ -44,7 +44,8 @@ pub trait ServiceBuilderExt<L>: Sized {
 
     /// Refuses calls to a service that fails. Inside of the retry it judges attempts, outside whole calls.
     #[cfg(feature = "breaker")]
-    fn breaker<C>(self, layer: BreakerLayer<C>) -> ServiceBuilder<Stack<BreakerLayer<C>, L>>;
+    /// Takes the layer of one circuit, or of one for each key.
+    fn breaker<B: AnyBreakerLayer>(self, layer: B) -> ServiceBuilder<Stack<B, L>>;
 
     /// Bounds how many calls are made at once, and how many wait.
     #[cfg(feature = "bulkhead")]
@@ -94,7 +95,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     }
 
     #[cfg(feature = "breaker")]
-    fn breaker<C>(self, layer: BreakerLayer<C>) -> ServiceBuilder<Stack<BreakerLayer<C>, L>> {
+    fn breaker<B: AnyBreakerLayer>(self, layer: B) -> ServiceBuilder<Stack<B, L>> {
         self.layer(layer)
     }
 

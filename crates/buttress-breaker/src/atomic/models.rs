@@ -203,3 +203,24 @@ fn a_call_that_is_refused_while_somebody_isolates_is_told_no_endless_wait() {
         by_hand.join().unwrap();
     });
 }
+
+// A dropped call stands in for a failure only if nothing settled since it was waited for: what it remembers must never
+// be taken for what is, though a success came in between.
+#[test]
+fn success_that_comes_after_is_noticed_whatever_a_call_remembers() {
+    loom::model(|| {
+        let config = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() };
+        let atomic = made(config, State::Closed);
+        let other = atomic.clone();
+        let calls = thread::spawn(move || {
+            end(&other, admit(&other), Ending::Success);
+            end(&other, admit(&other), FAILED);
+        });
+        let remembered_then = atomic.settled();
+        calls.join().unwrap();
+        end(&atomic, admit(&atomic), Ending::Success);
+        let mut opened = atomic.lock();
+        let settled = remembered(opened.circuit().settled_after_grant());
+        assert_ne!(remembered_then, settled);
+    });
+}

@@ -8,7 +8,10 @@ use std::{
 use buttress_core::{Classify, FromRejection, KeyOf, Standard, Verdict};
 use tower_service::Service;
 
-use crate::{BreakerFuture, KeyedBreaker};
+use crate::{
+    BreakerFuture, KeyedBreaker,
+    layer::{AnyBreakerLayer, sealed::Sealed},
+};
 
 /// Puts the circuit of each request's key before every service it wraps; made by [`KeyedBreaker::layer_by`].
 pub struct KeyedLayer<K, L, C = Standard> {
@@ -53,6 +56,10 @@ impl<K, L, C> KeyedLayer<K, L, C> {
         self.classify(classify)
     }
 }
+
+impl<K, L, C> AnyBreakerLayer for KeyedLayer<K, L, C> {}
+
+impl<K, L, C> Sealed for KeyedLayer<K, L, C> {}
 
 impl<S, K, L: Clone, C: Clone> tower_layer::Layer<S> for KeyedLayer<K, L, C> {
     type Service = KeyedService<S, K, L, C>;
