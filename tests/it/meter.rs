@@ -17,7 +17,6 @@ fn done(what: &What) -> Option<(Outcome, Option<Duration>)> {
     if let What::Done { outcome, elapsed, .. } = what { Some((*outcome, *elapsed)) } else { None }
 }
 
-// S3-043, S3-044
 #[tokio::test(start_paused = true)]
 async fn one_collector_hears_stages_attempts_time_outs_and_circuits() {
     let (heard, probe) = (Recording::new().timed(), MetricsProbe::off_the_record());

@@ -43,7 +43,11 @@
 //! Deciding on plain data and making the guard after the inner call returned is what makes it cheap: a guard that
 //! lives across the inner call costs a breaker 73 instructions.
 
-use std::{fmt, mem, sync::Arc};
+use std::{
+    fmt,
+    mem::{self, ManuallyDrop},
+    sync::Arc,
+};
 
 use buttress_core::Outcome;
 
@@ -296,8 +300,7 @@ impl<P: Ends> Inside<'_, P> {
     /// It returned, and the call is over.
     #[inline]
     pub fn end(self, end: impl Into<P::End>) {
-        self.0.end(end);
-        mem::forget(self);
+        ManuallyDrop::new(self).0.end(end);
     }
 }
 

@@ -129,6 +129,7 @@ impl Engine {
         self.circuit.word().flows()
     }
 
+    #[inline]
     fn isolated_for(&self) -> u64 {
         self.shared.settings.isolated_for.load(Relaxed)
     }

@@ -201,7 +201,7 @@ impl Engine {
             census.lock().join(made);
         }
         let state = guard.circuit().state();
-        // It may have left already, for somebody else found and removed it: then it has taken its count along.
+        // One that was taken out meanwhile has left already: to be known by its address it must be alive.
         if !guard.circuit().gone {
             self.count(&mut guard, state);
         }
