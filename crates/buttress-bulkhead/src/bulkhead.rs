@@ -227,8 +227,12 @@ impl Shared {
     #[inline]
     pub(crate) fn admitted(&self) {
         if self.emitter.is_on() {
-            self.tell(IN_FLIGHT, &Note::new(words::ADMITTED));
+            self.tell_admitted();
         }
+    }
+
+    fn tell_admitted(&self) {
+        self.tell(IN_FLIGHT, &Note::new(words::ADMITTED));
     }
 
     /// A call waits.

@@ -244,10 +244,7 @@ impl Engine {
     fn tell_end(&self, call: &Call, outcome: Outcome) {
         let retried = call.retried.map(Withdrawal::failure);
         match &self.budget {
-            Some(budget) if outcome == Outcome::Success => {
-                budget.succeeded(retried);
-                self.tell_budget_now_and_then(call.started);
-            }
+            Some(budget) if outcome == Outcome::Success => budget.succeeded(retried),
             Some(budget) => {
                 // It ends in a wait: the attempt that was granted is not made.
                 if let Some(granted) = call.granted {
@@ -257,6 +254,15 @@ impl Engine {
                 budget.ended(retried);
             }
             None => {}
+        }
+        if self.emitter.is_on() {
+            self.tell_done(call, outcome);
+        }
+    }
+
+    fn tell_done(&self, call: &Call, outcome: Outcome) {
+        if self.budget.is_some() && outcome == Outcome::Success {
+            self.tell_budget_now_and_then(call.started);
         }
         let started = call.started.filter(|_| self.emitter.is_timed());
         let elapsed = started.map(|started| started.elapsed());
@@ -271,9 +277,6 @@ impl Engine {
 
     /// Tells what is left again at times: an outage ends with an empty budget, and nobody retries while it fills.
     fn tell_budget_now_and_then(&self, started: Option<Instant>) {
-        if !self.emitter.is_on() {
-            return;
-        }
         let now = started.unwrap_or_else(Instant::now);
         let since = u64::try_from(now.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX);
         let told = self.budget_told_millis.load(Relaxed);

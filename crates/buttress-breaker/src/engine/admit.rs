@@ -129,6 +129,7 @@ impl Engine {
         self.circuit.word().flows()
     }
 
+    #[inline]
     fn isolated_for(&self) -> u64 {
         self.shared.settings.isolated_for.load(Relaxed)
     }
@@ -286,21 +287,22 @@ impl Engine {
     #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
         let wait = Duration::from_nanos(wait.max(1));
-        self.with_name(|name| Rejection::new(words::OPEN, name)).with_retry_after(wait)
+        let rejection = if self.shown.load(Relaxed) {
+            self.rejection_with_key()
+        } else {
+            Rejection::new(words::OPEN, self.shared.emitter.name())
+        };
+        rejection.with_retry_after(wait)
+    }
+
+    fn rejection_with_key(&self) -> Rejection {
+        Rejection::new(words::OPEN, &self.name())
     }
 
     /// The breaker's name, with the key if that is shown.
-    #[inline]
-    pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
-        match self.shown_name() {
-            None => f(self.shared.emitter.name()),
-            Some(name) => f(&name),
-        }
-    }
-
-    #[inline]
-    fn shown_name(&self) -> Option<Name> {
-        if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None }
+    pub(crate) fn name(&self) -> Name {
+        let shown = if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None };
+        shown.unwrap_or_else(|| self.shared.emitter.name().clone())
     }
 
     /// Shows the key in refusals from now on. `key` runs at the first refusal.

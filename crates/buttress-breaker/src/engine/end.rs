@@ -108,7 +108,7 @@ impl Engine {
     /// Records that a call ended like this.
     pub(crate) fn end_as(&self, call: Admission, verdict: Verdict) {
         match verdict {
-            Verdict::Success => self.succeed(call),
+            Verdict::Success => self.succeed(&call),
             Verdict::Failure { retry_after, .. } => {
                 self.end_with(call, End { retry_after, ..End::of(Outcome::Failure) });
             }
