@@ -51,7 +51,6 @@ fn has(page: &str, lines: &[&str]) {
     }
 }
 
-// C-30
 #[tokio::test]
 async fn exporter_that_came_late_shows_every_policy_with_help_types_buckets_and_gauges() {
     buttress::metrics::install();

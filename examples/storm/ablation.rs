@@ -1,5 +1,6 @@
-//! What each layer is worth: the same storm once more for every layer, without it. Time is paused, so
-//! that thirty-five seconds take a fraction of one, and the gateways are called without sockets.
+//! What the naive gateway suffers from and what each layer of the other is worth: the same storm once more for
+//! every cause and every layer, without it. Time is paused, so that thirty-five seconds take a fraction of one,
+//! and the gateways are called without sockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,25 +12,98 @@ use crate::engine::{Blind, End, Lane, Plan, Storm};
 use crate::layers::{self, Layer, Layers};
 use crate::naive;
 use crate::protected::Protected;
-use crate::upstream::Upstream;
-use crate::verdicts::{Figures, decimal, millis, percent};
+use crate::tally::ratio;
+use crate::upstream::{Leavers, Upstream};
+use crate::verdicts::Figures;
 use crate::wire::{self, Target};
 
-/// One row of the table.
+/// One row of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) figures: Figures,
 }
 
-/// The naive gateway, the whole stack, and the stack without each of its layers in turn.
-pub(crate) fn run(plan: &Arc<Plan>) -> Vec<Row> {
-    let both = side_by_side(plan);
-    let row = |name: &str, storm: &Storm, lane: usize| {
-        let figures = Figures::of(plan, &storm.lanes[lane], plan.seconds());
-        Row { name: name.into(), figures }
+/// What the simulations say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    /// The naive gateway, and without what may keep it down.
+    pub(crate) causes: Vec<Row>,
+    /// The protected gateway, and without some of its layers.
+    pub(crate) layers: Vec<Row>,
+}
+
+pub(crate) fn run(plan: &Arc<Plan>) -> Tables {
+    Tables { causes: causes(plan), layers: layers(plan) }
+}
+
+/// What may keep the naive gateway down is its retries, and an upstream that works for clients who left.
+fn causes(plan: &Arc<Plan>) -> Vec<Row> {
+    let mut gentle = Plan::clone(plan);
+    gentle.naive.retries = 0;
+    let more = plan.seconds();
+    let longer = |plan: &Plan| {
+        let mut plan = plan.clone();
+        plan.script.phases.last_mut().expect("a script has phases").seconds += more;
+        plan
     };
-    let mut rows = vec![row("naive", &both, 0), row("protected, whole", &both, 1)];
+    let runs = [
+        ("as it is".to_owned(), Plan::clone(plan), Leavers::Served),
+        (format!("as it is, {more} s longer"), longer(plan), Leavers::Served),
+        ("without retries".to_owned(), gentle.clone(), Leavers::Served),
+        (format!("without retries, {more} s longer"), longer(&gentle), Leavers::Served),
+        ("its upstream drops who left".to_owned(), Plan::clone(plan), Leavers::Dropped),
+        ("its upstream drops who left, without retries".to_owned(), gentle, Leavers::Dropped),
+    ];
+    // Of a gateway that was told not to retry, three rows would say what the other three do.
+    let runs =
+        runs.into_iter().filter(|(name, ..)| plan.naive.retries > 0 || !name.contains("without retries"));
+    let rows = runs.map(|(name, plan, leavers)| {
+        let plan = Arc::new(plan);
+        let storm = simulate(&plan, || vec![naive(&plan, leavers)]);
+        Row { name, figures: Figures::of(&plan, &storm.lanes[0], plan.seconds()) }
+    });
+    rows.collect()
+}
+
+/// What follows from [`Tables::causes`], of a gateway that stays down; `None` where nothing does.
+pub(crate) fn conclusion(causes: &[Row]) -> Option<String> {
+    let [as_it_is, longer, gentle, gentle_longer, noticed, both] = causes else { return None };
+    let back = |row: &Row| row.figures.recovery_seconds.map(|_| row.figures.back());
+    if back(as_it_is).is_some() {
+        return None;
+    }
+    let mut out = match (back(gentle), back(noticed), back(both)) {
+        (None, None, Some(after)) => format!(
+            "Each of the two is enough to keep it down in this run; without both it is back after {after}."
+        ),
+        (Some(after), None, _) => format!("The retries keep it down: without them it is back after {after}."),
+        (None, Some(after), _) => {
+            format!("The work for nobody keeps it down: without that it is back after {after}.")
+        }
+        (Some(one), Some(other), _) => format!(
+            "It takes both to keep it down: without retries it is back after {one}, and with an upstream that \
+             notices after {other}."
+        ),
+        (None, None, None) => return None,
+    };
+    if let (None, Some(after)) = (back(longer), back(gentle_longer)) {
+        out += &format!(
+            " But without retries the queue comes to an end: in a longer run it is back after {after}. With them it \
+             does not."
+        );
+    }
+    Some(out)
+}
+
+/// The naive gateway, the whole stack, and the stack without each of its layers in turn.
+fn layers(plan: &Arc<Plan>) -> Vec<Row> {
+    let both = side_by_side(plan);
+    let row = |name: String, storm: &Storm, lane: usize| {
+        let figures = Figures::of(plan, &storm.lanes[lane], plan.seconds());
+        Row { name, figures }
+    };
+    let mut rows = vec![row("naive".into(), &both, 0), row("protected".into(), &both, 1)];
     let single = Layer::ALL.map(|layer| vec![layer]);
     // These stand in for each other: only without all of them one sees what each is worth.
     let several = [
@@ -41,19 +115,20 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Vec<Row> {
         let left = taken.iter().fold(Layers::ALL, |left, layer| left.toggled(*layer));
         let storm = simulate(plan, || vec![protected(plan, left)]);
         let names: Vec<_> = taken.iter().map(|layer| layer.name()).collect();
-        rows.push(row(&format!("- {}", names.join(" ")), &storm, 0));
+        rows.push(row(format!("without {}", names.join(", ")), &storm, 0));
     }
     rows
 }
 
 /// Both gateways under the same simulated storm.
 pub(crate) fn side_by_side(plan: &Arc<Plan>) -> Storm {
-    simulate(plan, || {
-        let upstream = Upstream::new(plan.seed, plan.health(Duration::ZERO));
-        let stack = naive::gateway(&plan.naive, wire::direct(upstream.clone()));
-        let naive = Lane::new("naive", Target::simulated(stack), upstream);
-        vec![naive, protected(plan, Layers::ALL)]
-    })
+    simulate(plan, || vec![naive(plan, Leavers::Served), protected(plan, Layers::ALL)])
+}
+
+fn naive(plan: &Plan, leavers: Leavers) -> Lane {
+    let upstream = Upstream::with(plan.seed, plan.health(Duration::ZERO), leavers);
+    let stack = naive::gateway(&plan.naive, wire::direct(upstream.clone()));
+    Lane::new("naive", Target::simulated(stack), upstream)
 }
 
 fn protected(plan: &Plan, layers: Layers) -> Lane {
@@ -79,35 +154,75 @@ fn simulate(plan: &Arc<Plan>, lanes: impl FnOnce() -> Vec<Lane>) -> Storm {
     })
 }
 
-/// The table as lines of at most 80 columns.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let mut out = format!(
-        "{:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n{:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n",
-        "simulated",
-        "last",
-        "of a",
-        "calls,",
-        "calls,",
-        "refused",
-        "waited",
-        "(paused time)",
-        "10 s",
-        "fifth",
-        "dead",
-        "all",
-        "p99",
-        "p99",
-    );
-    for Row { name, figures } in rows {
-        out += &format!(
-            "{name:<25} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}\n",
-            percent(figures.tail),
-            percent(figures.squeezed),
-            decimal(figures.dead_calls),
-            decimal(Some(figures.calls)),
-            millis(figures.refusal_p99),
-            millis(figures.wait(0.99)),
-        );
+/// A table as it is printed and as it stands in the report: the heads of its columns, in two lines, and the cells of a
+/// row. Units are in the heads, so that the numbers are short.
+pub(crate) struct Columns<const N: usize> {
+    pub(crate) heads: [[&'static str; 2]; N],
+    pub(crate) cells: fn(&Figures) -> [String; N],
+}
+
+/// Of [`Tables::causes`].
+pub(crate) const CAUSES: Columns<4> = Columns {
+    heads: [["good at", "end, %"], ["back", "after"], ["longest", "queue"], ["work for", "nobody, %"]],
+    cells: |f| {
+        let nobody = (f.total.done > 0).then(|| ratio(f.total.wasted, f.total.done));
+        [percent(f.tail), f.back(), f.total.queued.to_string(), percent(nobody)]
+    },
+};
+
+/// Of [`Tables::layers`].
+pub(crate) const LAYERS: Columns<6> = Columns {
+    heads: [
+        ["good at", "end, %"],
+        ["capacity", "used, %"],
+        ["calls,", "dead"],
+        ["calls,", "all"],
+        ["refused", "p99, ms"],
+        ["waited", "p99, ms"],
+    ],
+    cells: |f| {
+        [
+            percent(f.tail),
+            percent(f.squeezed),
+            number(f.dead_calls, 3),
+            number(Some(f.calls), 3),
+            millis(f.refusal_p99),
+            millis(f.wait(0.99)),
+        ]
+    },
+};
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
+}
+
+fn percent(share: Option<f64>) -> String {
+    number(share.map(|share| share * 100.0), 1)
+}
+
+fn millis(time: Option<Duration>) -> String {
+    number(time.map(|time| time.as_secs_f64() * 1e3), 0)
+}
+
+/// A table as lines, of at most 80 columns with the names there are.
+pub(crate) fn lines<const N: usize>(title: &str, columns: &Columns<N>, rows: &[Row]) -> String {
+    let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let cells: Vec<[String; N]> = rows.iter().map(|row| (columns.cells)(&row.figures)).collect();
+    let width = |column: usize| {
+        let heads = columns.heads[column].map(str::len).into_iter();
+        heads.chain(cells.iter().map(|cells| cells[column].len())).max().unwrap_or(0)
+    };
+    let line = |name_of: &str, cells: [&str; N]| {
+        let mut line = format!("{name_of:<name$}");
+        for (column, cell) in cells.into_iter().enumerate() {
+            line += &format!(" {cell:>width$}", width = width(column));
+        }
+        line + "\n"
+    };
+    let mut out = line(title, columns.heads.map(|head| head[0]));
+    out += &line("", columns.heads.map(|head| head[1]));
+    for (row, cells) in rows.iter().zip(&cells) {
+        out += &line(&row.name, cells.each_ref().map(String::as_str));
     }
     out
 }
@@ -141,6 +256,51 @@ mod tests {
                 assert_eq!(verdict.holds, Some(true), "seed {seed}: {verdict:?}");
             }
         }
+    }
+
+    // What the report says, and once said of `retries = 0` without having tried it.
+    #[test]
+    fn naive_gateway_stays_down_by_its_retries_as_by_work_for_clients_who_left() {
+        let rows = causes(&plan(1));
+        let back: Vec<String> = rows.iter().map(|row| row.figures.back()).collect();
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names[2..4], ["without retries", "without retries, 35 s longer"]);
+        assert_eq!(back[..3], ["not yet"; 3]);
+        // The queue is as long as the run, but it ends.
+        let seconds = rows[3].figures.recovery_seconds.unwrap();
+        assert!((15..25).contains(&seconds), "{seconds}");
+        assert_eq!((back[4].as_str(), back[5].as_str()), ("not yet", "1 s"));
+        assert!(rows[0].figures.total.wasted > rows[0].figures.total.done / 2);
+        let said = conclusion(&rows).unwrap();
+        assert!(said.starts_with("Each of the two is enough") && said.contains("without both"), "{said}");
+        assert!(said.contains("But without retries the queue comes to an end"), "{said}");
+        assert_eq!(rows[4].figures.total.wasted, 0);
+    }
+
+    // At 150 requests a second there is more room: the upstream serves 250.
+    #[test]
+    fn naive_gateway_without_retries_comes_back_where_there_is_time_to_work_off_its_queue() {
+        let mut roomy = Plan::new(Script::parse(DEFAULT).unwrap(), 150, 1, NaiveConfig::default());
+        roomy.naive.retries = 0;
+        let roomy = Arc::new(roomy);
+        let figures = |plan: &Arc<Plan>| {
+            let storm = simulate(plan, || vec![naive(plan, Leavers::Served)]);
+            Figures::of(plan, &storm.lanes[0], plan.seconds())
+        };
+        assert!(figures(&roomy).recovery_seconds.is_some());
+    }
+
+    #[test]
+    fn tables_fit_80_columns() {
+        // A quarter of the usual load takes a quarter of the time.
+        let plan = Plan::new(Script::parse(DEFAULT).unwrap(), 50, 1, NaiveConfig::default());
+        let tables = run(&Arc::new(plan));
+        let printed =
+            lines("naive, simulated", &CAUSES, &tables.causes) + &lines("simulated", &LAYERS, &tables.layers);
+        for line in printed.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert_eq!(printed.lines().count(), 2 + 6 + 2 + 11);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The storm on a terminal of 80 × 24: every line of a gateway has the same time axis as the script above
-//! it, the breaker's state is a strip below, and keys change the weather and the layers.
+//! The storm on a terminal of 80 × 24, or of 60: every line of a gateway has the same time axis as the script
+//! above it, the breaker's state is a strip below, and keys change the weather and the layers.
 
 use std::io::{self, Write, stdout};
 use std::sync::Arc;
@@ -15,8 +15,12 @@ use crate::engine::{Command, Lane, Storm, View};
 use crate::layers::{Layer, Layers, Switch};
 use crate::tally::Second;
 
-/// Columns of the time axis; a label of 12 stands before it, a value of 8 behind.
+/// Columns beside the time axis: a label of 12 before it, a value of 10 behind.
+const BESIDE: usize = 22;
+/// The widest time axis, as on 80 columns.
 const AXIS: usize = 58;
+/// The narrowest; on a terminal that has no room for it the values are cut off.
+const LEAST: usize = 20;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// A piece of a line, with its colour.
@@ -50,7 +54,8 @@ impl Live {
         let size = terminal::size().ok().filter(|(width, height)| *width > 0 && *height > 0);
         let (width, height) = size.unwrap_or((80, 24));
         let mut out = stdout().lock();
-        for (row, line) in self.screen(storm).into_iter().take(height.into()).enumerate() {
+        let screen = self.screen(storm, width.into());
+        for (row, line) in screen.into_iter().take(height.into()).enumerate() {
             queue!(out, cursor::MoveTo(0, row as u16))?;
             let mut left = usize::from(width);
             for (colour, text) in line {
@@ -66,24 +71,26 @@ impl Live {
         out.flush()
     }
 
-    /// What the terminal shows, as lines of at most 80 columns.
-    fn screen(&self, storm: &Storm) -> Vec<Line> {
+    /// What the terminal shows, as lines of `width` columns at most, from 60 on.
+    fn screen(&self, storm: &Storm, width: usize) -> Vec<Line> {
         let plan = &storm.plan;
         let done = self.last.map_or(0, |last| last + 1);
-        let axis = Axis::new(plan.seconds(), done, plan.endless);
+        let axis = Axis::new(plan.seconds(), done, plan.endless, width);
         let now = self.last.unwrap_or(0);
         let at = Duration::from_secs(now.into());
         let phase = self.forced.unwrap_or_else(|| plan.script.at(plan.in_script(at)).0);
         let held = if self.forced.is_some() { " (held)" } else { "" };
         let plain = |text: String| vec![(None, text)];
-        let mut lines = vec![plain(format!(
-            "storm  seed {}  {} req/s each  {done}/{} s  {}{held}  lag p99 {:.1} ms",
-            plan.seed,
-            plan.rate,
-            plan.seconds(),
-            plan.script.phases[phase].name,
-            storm.lag.p99().as_secs_f64() * 1e3,
-        ))];
+        // What matters most comes first: the rest is left out where there is no room.
+        let heading = [
+            "storm".to_owned(),
+            format!("{done}/{} s", plan.seconds()),
+            format!("{}{held}", plan.script.phases[phase].name),
+            format!("{} req/s each", plan.rate),
+            format!("lag p99 {:.1} ms", storm.lag.p99().as_secs_f64() * 1e3),
+            format!("seed {}", plan.seed),
+        ];
+        let mut lines = vec![plain(fitting(&heading, "  ", width))];
         lines.push(Vec::new());
         lines.push(vec![(None, format!("{:12}", "script")), (Some(Color::Yellow), axis.marks(storm))]);
         // One scale for all that is counted in requests per second.
@@ -104,16 +111,11 @@ impl Live {
             let of = |f: Figure<'_>| seconds.iter().map(|s| Some(f(s))).collect::<Vec<_>>();
             let total = lane.tally.sum(axis.first, done);
             lines.push(Vec::new());
-            lines.push(vec![(
-                Some(colour),
-                format!(
-                    "{}: {} of {} answered well, {:.2} upstream calls a request",
-                    lane.name,
-                    total.good,
-                    total.offered,
-                    total.calls_per_request(),
-                ),
-            )]);
+            let heading = [
+                format!("{}: {} of {} answered well", lane.name, total.good, total.offered),
+                format!("{:.2} calls a request", total.calls_per_request()),
+            ];
+            lines.push(vec![(Some(colour), fitting(&heading, ", ", width))]);
             let rows: [(&str, Figure<'_>, f64); 4] = [
                 ("good", &|s| s.good.into(), top),
                 ("lost", &|s| s.lost().into(), top),
@@ -129,22 +131,22 @@ impl Live {
             let queued = of(&|s| s.queued as f64);
             lines.push(axis.line("queue", colour, &queued, longest, &format!("{:8}", last.queued)));
             if !last.breaker.is_empty() {
-                lines.push(axis.strip(&seconds, self.colour, last.breaker));
+                lines.push(axis.strip(&seconds, last.breaker));
             }
         }
         lines.push(Vec::new());
         let phases = plan.script.phases.iter().enumerate().take(9);
-        let phases: Vec<String> = phases.map(|(n, p)| format!("{} {}", n + 1, p.name)).collect();
-        lines.push(plain(format!("weather  0 script {}", phases.join(" "))));
-        let mut layers = plain("layers  ".into());
-        for layer in Layer::ALL {
-            layers.push((None, format!(" {} ", layer.key())));
-            layers.push(match self.layers.has(layer) {
+        let phases = phases.map(|(n, p)| vec![(None, format!("{} {} ", n + 1, p.name))]);
+        let weather = std::iter::once(vec![(None, "0 script ".into())]).chain(phases);
+        lines.extend(wrapped("weather  ", weather, width));
+        let layers = Layer::ALL.into_iter().map(|layer| {
+            let name = match self.layers.has(layer) {
                 true => (None, layer.name().into()),
                 false => (Some(Color::Red), format!("✗{}", layer.name())),
-            });
-        }
-        lines.push(layers);
+            };
+            vec![(None, format!("{} ", layer.key())), name, (None, " ".into())]
+        });
+        lines.extend(wrapped("layers   ", layers, width));
         lines.push(plain("q ends the run and writes the report, Ctrl-C too".into()));
         lines
     }
@@ -214,22 +216,51 @@ impl Drop for Live {
     }
 }
 
+/// As many of the parts as fit into a line.
+fn fitting(parts: &[String], between: &str, width: usize) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let longer = if line.is_empty() { part.clone() } else { format!("{line}{between}{part}") };
+        if !line.is_empty() && longer.chars().count() > width {
+            break;
+        }
+        line = longer;
+    }
+    line
+}
+
+/// The parts one after the other, on as many lines as they need; the further ones are indented as far as the first.
+fn wrapped(label: &str, parts: impl Iterator<Item = Line>, width: usize) -> Vec<Line> {
+    let length = |line: &Line| line.iter().map(|(_, text)| text.chars().count()).sum::<usize>();
+    let mut lines = vec![vec![(None, label.to_owned())]];
+    for part in parts {
+        let last = lines.last().expect("there is one from the beginning");
+        // The blank at a part's end may fall off.
+        if length(last) + length(&part) > width + 1 && last.len() > 1 {
+            lines.push(vec![(None, " ".repeat(label.len()))]);
+        }
+        lines.last_mut().expect("as above").extend(part);
+    }
+    lines
+}
+
 /// Which second each column shows.
 struct Axis {
     first: u32,
     seconds: u32,
+    columns: usize,
 }
 
 impl Axis {
-    fn new(total: u32, done: u32, endless: bool) -> Self {
+    fn new(total: u32, done: u32, endless: bool, width: usize) -> Self {
         // An endless run shows the script's length, and slides.
         let first = if endless { done.saturating_sub(total) } else { 0 };
-        Self { first, seconds: total }
+        Self { first, seconds: total, columns: width.saturating_sub(BESIDE).clamp(LEAST, AXIS) }
     }
 
     /// The seconds, counted from `first`, that a column covers; never none.
     fn column(&self, column: usize) -> (usize, usize) {
-        let edge = |column: usize| column * self.seconds as usize / AXIS;
+        let edge = |column: usize| column * self.seconds as usize / self.columns;
         (edge(column), edge(column + 1).max(edge(column) + 1))
     }
 
@@ -249,21 +280,21 @@ impl Axis {
                 Some(high) => BARS[((high / top * 8.0).ceil() as usize).clamp(1, 8) - 1],
             }
         };
-        let bars: String = (0..AXIS).map(bar).collect();
+        let bars: String = (0..self.columns).map(bar).collect();
         vec![(None, format!("  {label:<10}")), (Some(colour), bars), (None, format!("{value:>9}"))]
     }
 
-    /// The breaker's state: colours where there are colours, letters where not.
-    fn strip(&self, seconds: &[Second], colour: bool, now: &str) -> Line {
+    /// The breaker's state in letters, which a copied screen keeps and which need no colours to be told apart.
+    fn strip(&self, seconds: &[Second], now: &str) -> Line {
         let mut line = vec![(None, format!("  {:<10}", "breaker"))];
-        for column in 0..AXIS {
+        for column in 0..self.columns {
             let (from, _) = self.column(column);
             line.push(match seconds.get(from).map(|s| s.breaker) {
-                Some("closed") => (Some(Color::Green), if colour { '█' } else { '.' }.into()),
-                Some("open") => (Some(Color::Red), if colour { '█' } else { 'O' }.into()),
-                Some("half_open") => (Some(Color::Yellow), if colour { '█' } else { 'h' }.into()),
+                Some("closed") => (Some(Color::Green), ".".into()),
+                Some("open") => (Some(Color::Red), "O".into()),
+                Some("half_open") => (Some(Color::Yellow), "h".into()),
                 Some("") | None => (None, " ".into()),
-                Some(_) => (Some(Color::DarkGrey), if colour { '█' } else { '-' }.into()),
+                Some(_) => (Some(Color::DarkGrey), "-".into()),
             });
         }
         line.push((None, format!(" {now:>9.9}")));
@@ -273,9 +304,9 @@ impl Axis {
     /// The phases' names where they begin.
     fn marks(&self, storm: &Storm) -> String {
         let plan = &storm.plan;
-        let mut marks = vec![' '; AXIS];
+        let mut marks = vec![' '; self.columns];
         let mut last = None;
-        for column in 0..AXIS {
+        for column in 0..self.columns {
             let second = self.first + self.column(column).0 as u32;
             let phase = plan.script.at(plan.in_script(Duration::from_secs(second.into()))).0;
             if last != Some(phase) {
@@ -325,9 +356,9 @@ mod tests {
         (live.layers, live.forced) = (Layers::ALL.toggled(Layer::Retry), Some(2));
         for last in [None, Some(0), Some(20), Some(storm.plan.seconds() - 1)] {
             live.last = last;
-            let screen = live.screen(&storm);
+            let screen = live.screen(&storm, 80);
             assert!(screen.len() <= 24, "{} lines", screen.len());
-            let text: Vec<String> = screen.iter().map(|l| l.iter().map(|p| p.1.as_str()).collect()).collect();
+            let text = text(&screen);
             for line in &text {
                 assert!(line.chars().count() <= 80, "{line}");
             }
@@ -335,6 +366,42 @@ mod tests {
                 assert!(text[2].contains(phase), "{phase} in {}", text[2]);
             }
         }
+    }
+
+    fn text(screen: &[Line]) -> Vec<String> {
+        screen.iter().map(|line| line.iter().map(|piece| piece.1.as_str()).collect()).collect()
+    }
+
+    #[test]
+    fn sixty_columns_cut_off_no_number_and_no_key() {
+        let storm = storm();
+        let mut live = live(&storm);
+        live.last = Some(storm.plan.seconds() - 1);
+        let screen = text(&live.screen(&storm, 60));
+        assert!(screen.len() <= 24, "{} lines", screen.len());
+        for line in &screen {
+            assert!(line.trim_end().chars().count() <= 60, "{line}");
+        }
+        for (row, value) in [("  capacity", "100/s"), ("  good", "/s"), ("  breaker", "closed")] {
+            let line = screen.iter().find(|line| line.starts_with(row)).unwrap();
+            assert!(line.trim_end().ends_with(value), "{line}");
+        }
+        let all = screen.join("\n");
+        for key in ["6 recovered", "t time-out", "q ends"] {
+            assert!(all.contains(key), "{key} in {all}");
+        }
+    }
+
+    #[test]
+    fn breaker_is_read_without_colours() {
+        let states = ["closed", "open", "half_open", "isolated"];
+        let seconds = states.map(|breaker| Second { breaker, ..Second::default() });
+        let strip = Axis::new(4, 4, false, 60).strip(&seconds, "isolated");
+        let mut letters: String = strip[1..strip.len() - 1].iter().map(|piece| piece.1.as_str()).collect();
+        letters = letters
+            .chars()
+            .fold(String::new(), |all, next| if all.ends_with(next) { all } else { all + &next.to_string() });
+        assert_eq!(letters, ".Oh-");
     }
 
     // Known from `script -c` without a keyboard: the Ctrl-D at the end of its input took the deadline out.
@@ -362,7 +429,7 @@ mod tests {
 
     #[test]
     fn bars_show_the_highest_of_what_a_column_covers() {
-        let axis = Axis::new(116, 116, false);
+        let axis = Axis::new(116, 116, false, 80);
         let mut values = vec![Some(0.0); 116];
         values[1] = Some(8.0);
         values[2] = Some(1.0);

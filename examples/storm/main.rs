@@ -43,7 +43,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::ablation::Row;
+use crate::ablation::Tables;
 use crate::args::Args;
 use crate::engine::{End, Lane, Plan, Storm, View};
 use crate::layers::Switch;
@@ -106,8 +106,11 @@ fn plan(args: &Args) -> Result<Plan, String> {
         if report.is_dir() {
             return Err(named(report, "a folder; the report is a file".into()));
         }
-        if let Some(folder) = report.parent() {
+        if let Some(folder) =
+            report.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        {
             std::fs::create_dir_all(folder).map_err(|why| named(folder, why.to_string()))?;
+            say(&format!("made the folder {} for the report", folder.display()));
         }
     }
     let total = args.duration.unwrap_or(script.seconds());
@@ -128,7 +131,7 @@ fn fast(args: &Args, plan: &Arc<Plan>) -> Result<ExitCode, BoxError> {
         move || (ablation::side_by_side(&plan), ablation::run(&plan))
     }));
     match simulated {
-        Some((storm, rows)) => finish(args, &storm, plan.seconds(), &rows, End::Over),
+        Some((storm, tables)) => finish(args, &storm, plan.seconds(), &tables, End::Over),
         None => Ok(ExitCode::from(INTERRUPTED)),
     }
 }
@@ -147,14 +150,14 @@ fn real(args: &Args, plan: &Arc<Plan>) -> Result<ExitCode, BoxError> {
             blow(&storm, &mut Plain).await?
         };
         let whole = end == End::Over && !storm.was_touched();
-        let rows = if whole {
+        let tables = if whole {
             let plan = plan.clone();
             unless_interrupted(move || ablation::run(&plan)).await
         } else {
-            Some(Vec::new())
+            Some(Tables::default())
         };
-        let end = if rows.is_some() { end } else { End::Interrupted };
-        finish(args, &storm, seconds, &rows.unwrap_or_default(), end)
+        let end = if tables.is_some() { end } else { End::Interrupted };
+        finish(args, &storm, seconds, &tables.unwrap_or_default(), end)
     });
     // Connections are still open; nobody waits for them.
     Runtime::shutdown_background(servers);
@@ -227,7 +230,7 @@ async fn unless_interrupted<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 }
 
 /// Prints what came of it, writes the report, and decides the exit code.
-fn finish(args: &Args, storm: &Storm, seconds: u32, rows: &[Row], end: End) -> Result<ExitCode, BoxError> {
+fn finish(args: &Args, storm: &Storm, seconds: u32, tables: &Tables, end: End) -> Result<ExitCode, BoxError> {
     let plan = &storm.plan;
     let of = |lane: usize| Figures::of(plan, &storm.lanes[lane], seconds);
     let (naive, protected) = (of(0), of(1));
@@ -246,18 +249,19 @@ fn finish(args: &Args, storm: &Storm, seconds: u32, rows: &[Row], end: End) -> R
     let verdicts = if judged { verdicts::judge(&naive, &protected) } else { Vec::new() };
 
     say(&format!("\n{}", summary::text(&naive, &protected, &verdicts)));
-    if !rows.is_empty() {
-        say(&ablation::table(rows));
+    if !tables.layers.is_empty() {
+        say(&ablation::lines("naive, simulated", &ablation::CAUSES, &tables.causes));
+        say(&ablation::lines("simulated", &ablation::LAYERS, &tables.layers));
     }
     if !args.fast {
         say(&format!("load generator: late by {} (p99)", verdicts::millis(Some(storm.lag.p99()))));
     }
     warnings.iter().for_each(|warning| _ = say(warning));
     if let Some(path) = &args.report {
-        let (naive, protected, ablation) = (&naive, &protected, rows);
+        let (naive, protected) = (&naive, &protected);
         let verdicts = &verdicts;
         let simulated = args.fast;
-        let report = Report { storm, seconds, naive, protected, verdicts, ablation, warnings, simulated };
+        let report = Report { storm, seconds, naive, protected, verdicts, tables, warnings, simulated };
         std::fs::write(path, report.html()).map_err(|why| format!("{}: {why}", path.display()))?;
         say(&format!("report: {}", path.display()));
     }

@@ -1,13 +1,14 @@
-//! The run as one HTML page: no script, nothing to load, to be opened, mailed and kept.
+//! The run as one HTML page: no script, nothing to load, to be opened, mailed and kept. It is read on telephones too:
+//! text keeps its size, numbers do not wrap, and nothing is told by colour alone.
 
 use std::fmt::Write;
 
-use crate::ablation::Row;
+use crate::ablation::{CAUSES, Columns, LAYERS, Row, Tables, conclusion};
 use crate::engine::{Plan, Storm};
 use crate::summary;
-use crate::svg::{Axis, Series, escape, plot};
+use crate::svg::{Axis, Series, escape, plot, tight};
 use crate::tally::{Second, quantile};
-use crate::verdicts::{Figures, Verdict, decimal, millis, percent};
+use crate::verdicts::{Figures, Verdict, millis, percent};
 
 /// What the page tells.
 pub(crate) struct Report<'a> {
@@ -17,28 +18,11 @@ pub(crate) struct Report<'a> {
     pub(crate) naive: &'a Figures,
     pub(crate) protected: &'a Figures,
     pub(crate) verdicts: &'a [Verdict],
-    pub(crate) ablation: &'a [Row],
+    pub(crate) tables: &'a Tables,
     /// What the reader must know before believing the rest.
     pub(crate) warnings: Vec<String>,
     pub(crate) simulated: bool,
 }
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;--fg:#1b1b1f;--bg:#fff;--dim:#667;--band:#f1f2f5;--line:#dde;--bad:#c2410c;--good:#0f766e;--warn:#b45309}\
-@media(prefers-color-scheme:dark){:root{--fg:#e6e6ea;--bg:#16171a;--dim:#99a;--band:#202227;--line:#333640;--bad:#fb923c;--good:#2dd4bf;--warn:#fbbf24}}\
-body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:760px;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-td,th{padding:.2rem .5rem;border-bottom:1px solid var(--line);text-align:right}td:first-child,th:first-child{text-align:left}\
-figure{margin:1.5rem 0}figcaption{font-weight:600}svg{width:100%;height:auto}.even{fill:var(--band)}.odd{fill:none}\
-text{font:10px system-ui,sans-serif;fill:var(--dim)}.scale{text-anchor:end}.grid{stroke:var(--line)}\
-path{fill:none;stroke-width:2;stroke-linejoin:round}path.naive{stroke:var(--bad)}path.protected{stroke:var(--good)}\
-path.naive-low{stroke:var(--bad);stroke-dasharray:4 3}path.protected-low{stroke:var(--good);stroke-dasharray:4 3}\
-path.capacity{stroke:var(--dim);stroke-dasharray:2 3}.key{display:inline-block;width:1.6em;border-top:3px solid;margin:0 .35em .25em 1em}\
-.key.naive{border-color:var(--bad)}.key.protected{border-color:var(--good)}.key.naive-low{border-color:var(--bad);border-top-style:dashed}\
-.key.protected-low{border-color:var(--good);border-top-style:dashed}.key.capacity{border-color:var(--dim);border-top-style:dotted}\
-.legend{margin:.2rem 0;color:var(--dim);font-size:.85rem}.state.closed{fill:var(--good)}.state.open{fill:var(--bad)}.state.half_open{fill:var(--warn)}\
-.box{border:1px solid var(--line);background:var(--band);padding:.6rem 1rem;border-radius:6px}.MISSED,.alarm{color:var(--bad);font-weight:600}.ok{color:var(--good)}\
-pre{background:var(--band);padding:.8rem;overflow:auto;font-size:12px;line-height:1.4}";
 
 impl Report<'_> {
     /// The whole page.
@@ -46,104 +30,188 @@ impl Report<'_> {
         let plan = &self.storm.plan;
         let mut out = format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-             content=\"width=device-width\"><title>storm, seed {0}</title><style>{STYLE}</style></head><body>\
-             <h1>storm: two gateways, one failing upstream each</h1>\
-             <p>{1} requests/s to each for {2} s, seed {0}{3}. The same arrivals, the same script, upstreams \
-             of {4} permits × {5} ms = {6:.0} requests/s.</p>\n",
+             content=\"width=device-width\"><title>storm, seed {}</title><style>{}</style></head><body>\n",
             plan.seed,
-            plan.rate,
-            self.seconds,
-            if self.simulated { ", simulated in paused time without sockets" } else { "" },
-            plan.permits,
-            plan.usual().as_millis(),
-            plan.healthy_capacity(),
+            include_str!("report.css"),
         );
         for warning in &self.warnings {
             let _ = writeln!(out, "<p class=\"alarm\">{}</p>", escape(warning));
         }
-        self.comparison(&mut out);
-        self.plots(&mut out);
-        self.not_rigged(&mut out);
-        self.ablation(&mut out);
-        self.settings(&mut out);
-        out.push_str("</body></html>\n");
-        out
-    }
-
-    fn comparison(&self, out: &mut String) {
-        out.push_str("<h2>Side by side</h2><table><tr><th></th><th>naive</th><th>protected</th></tr>\n");
-        for [what, one, two] in summary::rows(self.naive, self.protected) {
-            let _ = writeln!(out, "<tr><td>{what}</td><td>{one}</td><td>{two}</td></tr>");
-        }
-        out.push_str("</table><h2>Verdicts</h2><table>\n");
-        for verdict in self.verdicts {
-            let word = verdict.word();
-            let _ = writeln!(
-                out,
-                "<tr><td>{}</td><td>{}</td><td class=\"{word}\">{word}</td></tr>",
-                escape(verdict.claim),
-                escape(&verdict.got)
-            );
-        }
-        out.push_str("</table>\n");
-    }
-
-    fn plots(&self, out: &mut String) {
-        let plan = &self.storm.plan;
-        let axis = axis(plan, self.seconds);
+        let headline = summary::headline(self.naive, self.protected);
+        let headline =
+            headline.unwrap_or_else(|| "Two gateways, and before each the same failing upstream.".into());
+        let _ = writeln!(out, "<h1>{}</h1>", tight(&escape(&headline)));
         let lanes: Vec<Vec<Second>> = self
             .storm
             .lanes
             .iter()
             .map(|lane| (0..self.seconds).map(|s| lane.tally.get(s)).collect())
             .collect();
-        let series = |name, class, lane: usize, of: &dyn Fn(&Second) -> Option<f64>| Series {
-            name,
-            class,
-            values: lanes[lane].iter().map(of).collect(),
-        };
+        self.goodput(&mut out, &lanes);
+        let setting = format!(
+            "{} requests a second to each gateway for {} s, seed {}{}: the same arrivals, and an \
+             upstream each that plays the same script, with {} permits × {} ms = {:.0} requests a second when \
+             healthy. Clients wait {} ms.",
+            plan.rate,
+            self.seconds,
+            plan.seed,
+            if self.simulated { ", simulated in paused time without sockets" } else { "" },
+            plan.permits,
+            plan.usual().as_millis(),
+            plan.healthy_capacity(),
+            plan.patience.as_millis(),
+        );
+        let _ = writeln!(out, "<p class=\"small\">{}</p>", tight(&setting));
+        self.causes(&mut out);
+        self.comparison(&mut out);
+        self.plots(&mut out, &lanes);
+        self.layers(&mut out);
+        self.not_rigged(&mut out);
+        self.settings(&mut out);
+        out.push_str("</body></html>\n");
+        out
+    }
+
+    /// The picture of the first sentence.
+    fn goodput(&self, out: &mut String, lanes: &[Vec<Second>]) {
+        let plan = &self.storm.plan;
         let good = |s: &Second| Some(f64::from(s.good));
         let capacity = (0..self.seconds).map(|s| Some(plan.capacity(s))).collect();
-        let capacity = Series { name: "capacity of the upstream", class: "capacity", values: capacity };
-        let load = f64::from(plan.rate);
-        let both = [series("naive", "naive", 0, &good), series("protected", "protected", 1, &good), capacity];
-        out.push_str("<h2>Second by second</h2>\n");
-        out.push_str(&plot("Goodput: good answers per second", &axis, &both, load, &[]));
+        let title = match (self.naive.tail, self.protected.tail) {
+            (Some(_), Some(_)) => format!(
+                "Good answers a second; of the last 10 s, {} and {} of the requests",
+                percent(self.naive.tail),
+                percent(self.protected.tail)
+            ),
+            _ => "Good answers a second".into(),
+        };
+        let all = [
+            Series { name: "what the upstream could do", class: "capacity", values: capacity },
+            series("naive", "naive", &lanes[0], &good),
+            series("protected", "protected", &lanes[1], &good),
+        ];
+        out.push_str(&plot(&title, &axis(plan, self.seconds), &all, plan.rate.into(), &[]));
+    }
 
+    fn causes(&self, out: &mut String) {
+        let plan = &self.storm.plan;
+        let total = &self.naive.total;
+        let tries = plan.naive.retries + 1;
+        let heading = match (self.naive.recovered, self.naive.recovery_seconds) {
+            (Some(_), None) => "Why the naive one stays down",
+            _ => "What keeps the naive one down",
+        };
+        let _ = writeln!(
+            out,
+            "<h2>{heading}</h2><p>Its upstream never notices that a client has given up. First come, first served, it \
+             works through a queue of requests whose clients have left, while those who still wait stand behind \
+             them and give up in their turn: of {} calls that it worked off, {} were for nobody, and the queue grew \
+             to {}.</p>",
+            total.done, total.wasted, total.queued,
+        );
+        if tries > 1 {
+            let _ = writeln!(
+                out,
+                "<p>And every call that times out there is made again, up to {} times: load × tries = {} × {tries} = \
+                 {} calls a second, of which a healthy upstream serves {:.0}.</p>",
+                plan.naive.retries,
+                plan.rate,
+                plan.rate * tries,
+                plan.healthy_capacity(),
+            );
+        }
+        if self.tables.causes.is_empty() {
+            return;
+        }
+        let question = if tries > 1 { "Which of the two is the cause?" } else { "Is that the cause?" };
+        let _ = writeln!(
+            out,
+            "<p>{question} The same storm in paused time, without sockets, and without what may be:</p>"
+        );
+        table(out, "naive gateway", &CAUSES, &self.tables.causes);
+        if let Some(conclusion) = conclusion(&self.tables.causes) {
+            let _ = writeln!(out, "<p>{}</p>", tight(&conclusion));
+        }
+        out.push_str(
+            "<p class=\"small\">Good at the end: answered well, of the requests of the last 10 s. Back: in the first \
+             second of which 95 % were answered well, from when the capacity is above the load again. Longer: as \
+             many seconds more of the script's last phase.</p>\n",
+        );
+    }
+
+    fn comparison(&self, out: &mut String) {
+        out.push_str("<h2>Side by side</h2><table><tr><th></th><th>naive</th><th>protected</th></tr>\n");
+        for [what, one, two] in summary::rows(self.naive, self.protected) {
+            let _ = writeln!(out, "<tr><td>{}</td><td>{one}</td><td>{two}</td></tr>", tight(&what));
+        }
+        out.push_str("</table>\n");
+        if self.verdicts.is_empty() {
+            return;
+        }
+        out.push_str("<h2>Verdicts</h2><table>\n");
+        for verdict in self.verdicts {
+            let word = verdict.word();
+            let _ = writeln!(
+                out,
+                "<tr><td>{}</td><td>{}</td><td class=\"{word}\">{word}</td></tr>",
+                tight(&escape(verdict.claim)),
+                escape(&verdict.got)
+            );
+        }
+        out.push_str("</table>\n");
+    }
+
+    fn plots(&self, out: &mut String, lanes: &[Vec<Second>]) {
+        let plan = &self.storm.plan;
+        let axis = axis(plan, self.seconds);
+        let both = |of: &dyn Fn(&Second) -> Option<f64>| {
+            [series("naive", "naive", &lanes[0], of), series("protected", "protected", &lanes[1], of)]
+        };
+        out.push_str("<h2>Second by second</h2>\n");
         let calls = |s: &Second| (s.offered > 0).then(|| s.calls_per_request());
-        let both = [series("naive", "naive", 0, &calls), series("protected", "protected", 1, &calls)];
-        out.push_str(&plot("Upstream calls for each request", &axis, &both, 1.0, &[]));
+        out.push_str(&plot("Calls to the upstream for each request", &axis, &both(&calls), 1.0, &[]));
+
+        let queue = |s: &Second| Some(s.queued as f64);
+        out.push_str(&plot("Requests in the upstream's queue", &axis, &both(&queue), 10.0, &[]));
 
         let wait = |q| move |s: &Second| quantile(&s.waits, q).map(|us| f64::from(us) / 1e3);
         let all = [
-            series("naive p99", "naive", 0, &wait(0.99)),
-            series("naive p50", "naive-low", 0, &wait(0.5)),
-            series("protected p99", "protected", 1, &wait(0.99)),
-            series("protected p50", "protected-low", 1, &wait(0.5)),
+            series("naive p99", "naive", &lanes[0], &wait(0.99)),
+            series("naive p50", "naive low", &lanes[0], &wait(0.5)),
+            series("protected p99", "protected", &lanes[1], &wait(0.99)),
+            series("protected p50", "protected low", &lanes[1], &wait(0.5)),
         ];
-        let title = format!(
-            "Latency in ms, refusals apart; a client that gives up counts {} ms",
-            plan.patience.as_millis()
-        );
-        out.push_str(&plot(&title, &axis, &all, plan.patience.as_millis() as f64, &[]));
-
-        let queue = |s: &Second| Some(s.queued as f64);
-        let both = [series("naive", "naive", 0, &queue), series("protected", "protected", 1, &queue)];
-        out.push_str(&plot("Requests waiting in the upstream's queue", &axis, &both, 10.0, &[]));
+        let patience = plan.patience.as_millis();
+        let title =
+            format!("Waits for an answer in ms, refusals apart; a client that gives up counts {patience} ms");
+        out.push_str(&plot(&title, &axis, &all, patience as f64, &[]));
 
         let refused = |s: &Second| Some(f64::from(s.refused));
-        let one = [series("refused per second", "protected", 1, &refused)];
+        let one = [series("refused", "protected", &lanes[1], &refused)];
         let states: Vec<&str> = lanes[1].iter().map(|s| s.breaker).collect();
-        let title = "Protected: refusals, and the breaker below (green closed, amber half-open, red open)";
-        out.push_str(&plot(title, &axis, &one, load, &states));
+        let title = "Protected: refusals a second, and its breaker";
+        out.push_str(&plot(title, &axis, &one, plan.rate.into(), &states));
+    }
+
+    fn layers(&self, out: &mut String) {
+        if self.tables.layers.is_empty() {
+            return;
+        }
+        out.push_str(
+            "<h2>What each layer is worth</h2><p>The same storm in paused time, without sockets, and without one or \
+             several layers of the protected gateway. Where nothing changes, another layer stood in for the one \
+             that is missing, or its turn does not come in this script.</p>\n",
+        );
+        table(out, "gateway", &LAYERS, &self.tables.layers);
+        out.push_str(
+            "<p class=\"small\">Good at the end: answered well, of the requests of the last 10 s. Capacity used: \
+             answered well while a quarter of the upstream or less is left, of what it could do then. Calls: to the \
+             upstream for each request, once it is dead for 2 s, and in the whole run. Refused, waited: how long a \
+             refusal took, and anything else.</p>\n",
+        );
     }
 
     fn not_rigged(&self, out: &mut String) {
-        let plan = &self.storm.plan;
-        let tries = plan.naive.retries + 1;
-        let calls = plan.rate * tries;
-        let healthy = plan.healthy_capacity();
-        let relation = if f64::from(calls) > healthy { "&gt;" } else { "&le;" };
         let lag = if self.simulated {
             "Time was simulated, so the load generator could not be late.".to_owned()
         } else {
@@ -154,44 +222,15 @@ impl Report<'_> {
         };
         let _ = writeln!(
             out,
-            "<h2>Why this is not rigged</h2><div class=\"box\"><ul>\
+            "<h2>Why this is not rigged</h2><ul>\
              <li>{lag}</li>\
              <li>Both gateways get the same requests at the same times, and each has an upstream of its own that \
              plays the same script. Capacity is permits and sleeping: neither slows the other down.</li>\
-             <li>The arithmetic: load × tries = {} × {tries} = {calls} calls/s {relation} {healthy:.0} calls/s, \
-             the capacity of the healthy upstream. Once every try times out in the queue, the queue is fed \
-             faster than a healthy upstream can empty it; that the cause has gone does not help.</li>\
              <li>Tune the loser: <code>--naive FILE</code> with <code>timeout_ms</code>, <code>retries</code>, \
-             <code>backoff_ms</code>, <code>backoff_factor</code>. With <code>retries = 0</code> it may well \
-             come back.</li></ul></div>",
-            plan.rate,
+             <code>backoff_ms</code>, <code>backoff_factor</code>. With <code>retries = 0</code> it stays down for as long \
+             as its queue takes to be worked off, as the rows above show: in the default run beyond its end, with \
+             <code>--rate 150</code>, of which the upstream serves 250, 15 s.</li></ul>"
         );
-    }
-
-    fn ablation(&self, out: &mut String) {
-        if self.ablation.is_empty() {
-            return;
-        }
-        out.push_str(
-            "<h2>What each layer is worth</h2><p>The same storm in paused time, without sockets, one layer \
-             taken out in each row.</p><table><tr><th></th><th>good, last 10 s</th><th>of a fifth of the \
-             capacity</th><th>calls/request, dead</th><th>calls/request, all</th><th>refused p99</th>\
-             <th>waited p99</th></tr>\n",
-        );
-        for Row { name, figures } in self.ablation {
-            let _ = writeln!(
-                out,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape(name),
-                percent(figures.tail),
-                percent(figures.squeezed),
-                decimal(figures.dead_calls),
-                decimal(Some(figures.calls)),
-                millis(figures.refusal_p99),
-                millis(figures.wait(0.99)),
-            );
-        }
-        out.push_str("</table>\n");
     }
 
     fn settings(&self, out: &mut String) {
@@ -220,7 +259,7 @@ impl Report<'_> {
         }
         let _ = writeln!(
             out,
-            "</pre><p>Versions: buttress {}, {}; {} {}; {} processors; seed {}.</p>",
+            "</pre><p class=\"small\">Versions: buttress {}, {}; {} {}; {} processors; seed {}.</p>",
             env!("CARGO_PKG_VERSION"),
             versions(include_str!("../../Cargo.lock"), &["tower", "axum", "hyper", "hyper-util", "tokio"]),
             std::env::consts::OS,
@@ -229,6 +268,32 @@ impl Report<'_> {
             plan.seed,
         );
     }
+}
+
+fn series<'a>(
+    name: &'a str,
+    class: &'a str,
+    lane: &[Second],
+    of: &dyn Fn(&Second) -> Option<f64>,
+) -> Series<'a> {
+    Series { name, class, values: lane.iter().map(of).collect() }
+}
+
+/// A table of several columns of numbers; where the page is narrow its names have lines of their own.
+fn table<const N: usize>(out: &mut String, of: &str, columns: &Columns<N>, rows: &[Row]) {
+    let _ = write!(out, "<table class=\"wide of-{N}\"><tr><th>{of}</th>");
+    for [one, two] in columns.heads {
+        let _ = write!(out, "<th>{one}<br>{two}</th>");
+    }
+    out.push_str("</tr>\n");
+    for Row { name, figures } in rows {
+        let _ = write!(out, "<tr><td>{}</td>", escape(name));
+        for cell in (columns.cells)(figures) {
+            let _ = write!(out, "<td>{cell}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</table>\n");
 }
 
 fn axis(plan: &Plan, seconds: u32) -> Axis<'_> {

@@ -30,6 +30,7 @@ struct Shared {
     calls: AtomicU64,
     done: AtomicU64,
     wasted: AtomicU64,
+    leavers: Leavers,
 }
 
 /// The shop floor: who works, and who waits.
@@ -41,6 +42,15 @@ struct Floor {
     queue: VecDeque<oneshot::Sender<()>>,
     chance: Chance,
     refused_last: bool,
+}
+
+/// What becomes of the work for clients who left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leavers {
+    /// It is done, in its turn: the upstream does not notice.
+    Served,
+    /// It is dropped at once, in the queue and under way.
+    Dropped,
 }
 
 /// Totals since the start, and who is inside now.
@@ -57,10 +67,14 @@ pub(crate) struct Counts {
 
 impl Upstream {
     pub(crate) fn new(seed: u64, health: Health) -> Self {
+        Self::with(seed, health, Leavers::Served)
+    }
+
+    pub(crate) fn with(seed: u64, health: Health, leavers: Leavers) -> Self {
         let (queue, chance) = (VecDeque::new(), Chance::new(seed));
         let floor = Mutex::new(Floor { health, busy: 0, queue, chance, refused_last: false });
         let (calls, done, wasted) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
-        Self { shared: Arc::new(Shared { floor, calls, done, wasted }) }
+        Self { shared: Arc::new(Shared { floor, calls, done, wasted, leavers }) }
     }
 
     /// From now on the upstream fares like this. Work under way goes on at the old pace.
@@ -85,10 +99,13 @@ impl Upstream {
 
     /// Serves one request: waits for a permit, then takes its time. Dropping this future stops nothing.
     pub(crate) async fn serve(&self) -> StatusCode {
-        let (answer, waiting) = oneshot::channel();
+        let (mut answer, waiting) = oneshot::channel();
         let upstream = self.clone();
         tokio::spawn(async move {
-            let status = upstream.work().await;
+            let status = tokio::select! {
+                status = upstream.work() => status,
+                () = answer.closed(), if upstream.shared.leavers == Leavers::Dropped => return,
+            };
             if answer.send(status).is_err() {
                 upstream.shared.wasted.fetch_add(1, Relaxed);
             }
@@ -107,6 +124,7 @@ impl Upstream {
                 }
             }
         }
+        let _permit = Permit(self);
         let (time, blip) = self.on_floor(|floor| {
             // Plus or minus a fifth, evenly.
             let spread = 0.8 + 0.4 * floor.chance.unit();
@@ -115,15 +133,23 @@ impl Upstream {
         });
         tokio::time::sleep(time).await;
         self.shared.done.fetch_add(1, Relaxed);
-        self.on_floor(|floor| {
-            floor.busy -= 1;
-            floor.hand_out();
-        });
         if blip { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
     }
 
     fn on_floor<T>(&self, act: impl FnOnce(&mut Floor) -> T) -> T {
         act(&mut self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Somebody is at work. Given back however the work ends.
+struct Permit<'a>(&'a Upstream);
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.on_floor(|floor| {
+            floor.busy -= 1;
+            floor.hand_out();
+        });
     }
 }
 
@@ -197,6 +223,20 @@ mod tests {
         assert!(begun.elapsed() >= Duration::from_millis(150), "it waited for the abandoned work");
         let counts = upstream.counts();
         assert_eq!((counts.calls, counts.done, counts.wasted), (2, 2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_for_clients_who_left_can_be_dropped_in_the_queue_and_under_way() {
+        let upstream = Upstream::with(1, health(1), Leavers::Dropped);
+        let short = Duration::from_millis(10);
+        let (one, two) = (timeout(short, upstream.serve()), timeout(short, upstream.serve()));
+        let (one, two) = tokio::join!(one, two);
+        assert!(one.is_err() && two.is_err());
+        let begun = Instant::now();
+        assert_eq!(upstream.serve().await, StatusCode::OK);
+        assert!(begun.elapsed() < Duration::from_millis(130), "it waited for work that was dropped");
+        let counts = upstream.counts();
+        assert_eq!((counts.calls, counts.done, counts.wasted), (3, 1, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,8 +18,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("buttress-timeout", &["buttress-core", "buttress-kit"]),
     ("buttress-bulkhead", &["buttress-core", "buttress-kit"]),
     ("buttress-fallback", &["buttress-core", "buttress-kit"]),
-    // So do those who watch, those who judge, and those who speak a host's language.
-    ("buttress-metrics", &["buttress-core"]),
+    // So does the one that watches: the meter is a layer.
+    ("buttress-metrics", &["buttress-core", "buttress-kit"]),
+    // Those who judge, and those who speak a host's language, know the words alone.
     ("buttress-http", &["buttress-core"]),
     ("buttress-test", &["buttress-core"]),
     (

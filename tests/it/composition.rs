@@ -21,7 +21,6 @@ async fn down(_: u32) -> Result<u32, BoxError> {
     Err("down".into())
 }
 
-// vector M04
 #[tokio::test]
 async fn clones_and_services_of_one_layer_share_one_policy() {
     let breaker = Breaker::builder("shared").consecutive_failures(4).build().unwrap();
@@ -46,7 +45,6 @@ async fn polled_twice<F: Future>(future: F) {
     let _ = std::panic::catch_unwind(again);
 }
 
-// vector M15
 #[tokio::test(start_paused = true)]
 async fn polling_a_resolved_future_counts_nothing_twice() {
     let breaker = Breaker::builder("twice").consecutive_failures(9).build().unwrap();
@@ -68,7 +66,6 @@ async fn polling_a_resolved_future_counts_nothing_twice() {
     assert_eq!(timeout.snapshot().timeouts, 1);
 }
 
-// SX-04
 #[tokio::test(start_paused = true)]
 async fn one_classifier_is_obeyed_by_every_layer_and_by_the_metrics() {
     fn judge(outcome: Result<&u16, &BoxError>) -> Verdict {
@@ -214,7 +211,7 @@ async fn refusal_of_a_later_attempt_does_not_say_that_nothing_was_sent() {
     assert_eq!((again.snapshot().retries, rejection(&*error).unwrap().was_sent()), (2, false));
 }
 
-// vector T02: what cannot be cancelled keeps its slot for as long as it runs
+// What cannot be cancelled keeps its slot for as long as it runs.
 #[tokio::test]
 async fn slot_moved_into_work_that_outlives_its_time_out_is_held_until_that_ends() {
     let bulkhead = Bulkhead::builder("blocking").max_concurrent(1).max_queue(0).build().unwrap();

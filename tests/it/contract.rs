@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use buttress::{
-    BoxError, Breaker, Bulkhead, Fallback, FallbackLayer, LiftErrorsLayer, RespondLayer, Retry, RetryConfig,
-    Timeout,
+    BoxError, Breaker, Bulkhead, Fallback, FallbackLayer, LiftErrorsLayer, Meter, RespondLayer, Retry,
+    RetryConfig, Timeout,
     breaker::{OnCancel, State},
     test::{Probe, contract::Contract, step},
 };
@@ -21,7 +21,6 @@ fn breaker() -> Breaker {
     builder.on_cancel(OnCancel::Failure).success_threshold(2).seed(1).build().unwrap()
 }
 
-// SX-05, SX-06
 #[test]
 fn breaker_keeps_the_contract_in_every_state() {
     Contract::new(|| breaker().layer()).through().run().assert_clean();
@@ -45,7 +44,6 @@ fn breaker_keeps_the_contract_in_every_state() {
     Contract::new(move || timed().layer()).through().run().assert_clean();
 }
 
-// SX-05, SX-06
 #[test]
 fn retry_keeps_the_contract() {
     for attempts in [1, 3] {
@@ -54,14 +52,12 @@ fn retry_keeps_the_contract() {
     }
 }
 
-// SX-05, SX-06
 #[test]
 fn timeout_keeps_the_contract() {
     let timeout = || Timeout::builder("contract").limit(ms(1_000)).build().unwrap();
     Contract::new(move || timeout().layer()).through().drops_finished().run().assert_clean();
 }
 
-// SX-05, SX-06
 #[test]
 fn bulkhead_keeps_the_contract() {
     for (max_concurrent, max_queue) in [(1, 0), (1, 3), (3, 100)] {
@@ -80,7 +76,6 @@ fn bulkhead_keeps_the_contract() {
     }
 }
 
-// SX-05, SX-06
 #[test]
 fn fallback_keeps_the_contract() {
     let layer = || -> FallbackLayer { Fallback::builder("contract").build().unwrap().layer() };
@@ -90,7 +85,14 @@ fn fallback_keeps_the_contract() {
     Contract::new(by_service).owning().drops_finished().run().assert_clean();
 }
 
-// SX-05, SX-06
+#[test]
+fn meter_keeps_the_contract() {
+    let meter = || Meter::new("contract").unwrap();
+    Contract::new(move || meter().layer()).through().run().assert_clean();
+    let watched = || Meter::builder("contract").on_event(|_| {}).build().unwrap();
+    Contract::new(move || watched().layer()).through().run().assert_clean();
+}
+
 #[test]
 fn respond_and_lift_keep_the_contract() {
     Contract::new(LiftErrorsLayer::new).through().run().assert_clean();
@@ -99,7 +101,6 @@ fn respond_and_lift_keep_the_contract() {
     Contract::with(RespondLayer::new, request, response, error).run().assert_clean();
 }
 
-// SX-05, SX-06
 #[test]
 fn six_layers_keep_the_contract() {
     let stack = || {

@@ -84,6 +84,45 @@ fn every_test_named_exists() {
 }
 
 /// Looks for `package::target::path::to::test` in the sources, which are formatted by rustfmt.
+/// The ids are here and nowhere else: to whoever reads a source they say nothing.
+#[test]
+fn no_source_speaks_in_ids() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["crates", "tests", "examples", "benches", "xtask"];
+    let sources: Vec<_> = folders.iter().flat_map(|folder| sources(&root.join(folder))).collect();
+    assert!(sources.len() > 200, "only {}", sources.len());
+    for file in sources.iter().filter(|file| !file.ends_with("tests/it/coverage.rs")) {
+        let text = read(file).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let ids: Vec<_> = words.filter(|word| is_id(word)).collect();
+        assert!(ids.is_empty(), "{}: {ids:?}; docs/coverage.toml has the ids", file.display());
+    }
+}
+
+/// All files of Rust below a folder, but for what cargo writes.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                found.extend(sources(&path));
+            }
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn is_id(word: &str) -> bool {
+    let Some((kind, number)) = word.split_once('-') else { return false };
+    let of_kind = KINDS.iter().find(|(known, ..)| *known == kind);
+    let is_number =
+        |digits: usize| number.len() == digits && number.bytes().all(|byte| byte.is_ascii_digit());
+    of_kind.is_some_and(|(.., digits)| is_number(*digits))
+}
+
 fn find(test: &str, packages: &[Package]) -> Result<(), String> {
     let parts: Vec<&str> = test.split("::").collect();
     let [package, target, modules @ .., name] = &parts[..] else {

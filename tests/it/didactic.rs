@@ -25,7 +25,6 @@ const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-// S4-001, S4-003, S4-004, S4-005, S4-008, S4-009, S4-010
 #[tokio::test(start_paused = true)]
 async fn retry_of_the_example_waits_from_half_a_second_up_to_thirty_and_tells_each() {
     let mut config = source::<RetryConfig>("didactic", "retry");
@@ -53,7 +52,6 @@ async fn retry_of_the_example_waits_from_half_a_second_up_to_thirty_and_tells_ea
     assert_eq!(*told.lock().unwrap(), wanted);
 }
 
-// S4-006
 #[test]
 fn jitter_is_a_share_from_none_to_all_of_the_wait() {
     let with = |share| {
@@ -70,7 +68,7 @@ fn jitter_is_a_share_from_none_to_all_of_the_wait() {
     }
 }
 
-// S4-007: `retryable_exceptions=(IOError, TimeoutError)`
+// `retryable_exceptions=(IOError, TimeoutError)`
 #[tokio::test(start_paused = true)]
 async fn only_io_errors_and_time_outs_are_retried() {
     async fn tool(kind: u8) -> Result<(), BoxError> {
@@ -99,7 +97,6 @@ async fn only_io_errors_and_time_outs_are_retried() {
     }
 }
 
-// S4-012, S4-013, S4-014, S4-017, S4-018
 #[tokio::test(start_paused = true)]
 async fn breaker_opens_at_five_for_a_minute_and_closes_after_two_successes() {
     let breaker = Breaker::new("api", source::<BreakerConfig>("didactic", "breaker")).unwrap();

@@ -9,8 +9,8 @@ use std::{
 };
 
 /// A crate, and its modules: each uses only those that stand after it, on its own floor or below.
-struct Pattern {
-    name: &'static str,
+pub(crate) struct Pattern {
+    pub(crate) name: &'static str,
     /// What puts it around a service or a function.
     fronts: &'static [&'static str],
     /// What operators hold, and what it hands out.
@@ -23,13 +23,13 @@ struct Pattern {
     words: &'static [&'static str],
 }
 
-const PATTERNS: &[Pattern] = &[
+pub(crate) const PATTERNS: &[Pattern] = &[
     Pattern {
         name: "breaker",
         fronts: &["keyed", "layer", "service", "future"],
         handle: &["breaker", "permit", "snapshot"],
         engine: &["engine", "timer", "shared"],
-        decision: &["atomic", "circuit", "window"],
+        decision: &["atomic", "circuit", "census", "window"],
         settings: &["rules", "validate", "config"],
         words: &["kind", "state", "words", "sync"],
     },
@@ -73,7 +73,7 @@ const PATTERNS: &[Pattern] = &[
 ];
 
 impl Pattern {
-    fn order(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn order(&self) -> impl Iterator<Item = &'static str> {
         let floors = [self.fronts, self.handle, self.engine, self.decision, self.settings, self.words];
         floors.into_iter().flatten().copied()
     }
@@ -82,7 +82,7 @@ impl Pattern {
         self.order().position(|listed| listed == module)
     }
 
-    fn src(&self) -> PathBuf {
+    pub(crate) fn src(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("crates/buttress-{}/src", self.name))
     }
 
@@ -91,7 +91,7 @@ impl Pattern {
     }
 
     /// The files of a module: `x.rs` and what is below `x/`, without tests and models.
-    fn files(&self, module: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, module: &str) -> Vec<PathBuf> {
         let (file, folder) = (self.src().join(format!("{module}.rs")), self.src().join(module));
         let below = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
         let is_kept = |path: &PathBuf| {
@@ -104,7 +104,7 @@ impl Pattern {
 
 /// The words and signs of a source, without comments, texts and test modules. (It knows neither raw texts nor the
 /// character `"`: the patterns have none.)
-fn tokens(source: &str) -> Vec<String> {
+pub(crate) fn tokens(source: &str) -> Vec<String> {
     let (mut tokens, mut left) = (Vec::<String>::new(), source);
     while let Some(first) = left.chars().next() {
         let len = match first {
@@ -157,7 +157,7 @@ fn test_module(tokens: &[String]) -> Option<usize> {
 }
 
 /// Where the bracket that opens at `from` closes.
-fn closing(tokens: &[String], from: usize) -> Option<usize> {
+pub(crate) fn closing(tokens: &[String], from: usize) -> Option<usize> {
     let mut depth = 0_i32;
     for (at, token) in tokens.iter().enumerate().skip(from) {
         match token.as_str() {

@@ -62,7 +62,6 @@ impl Service<()> for Stage {
     }
 }
 
-// S3-001, S3-004, S3-005, S3-006, S3-008
 #[tokio::test(start_paused = true)]
 async fn breaker_around_a_stage_opens_at_three_failures_and_tries_again_after_five_seconds() {
     let (stage, breaker) = (Stage::default(), Breaker::builder("stage").consecutive_failures(3));
@@ -86,7 +85,6 @@ async fn breaker_around_a_stage_opens_at_three_failures_and_tries_again_after_fi
     assert_eq!((stage.calls(), breaker.state()), (4, State::Open));
 }
 
-// S3-009, S3-010, C-18
 #[tokio::test(start_paused = true)]
 async fn last_error_is_that_of_the_latest_opening_until_the_circuit_closes_or_is_reset() {
     let (stage, breaker) = (Stage::default(), Breaker::builder("stage").consecutive_failures(2));
@@ -119,7 +117,7 @@ async fn last_error_is_that_of_the_latest_opening_until_the_circuit_closes_or_is
     assert_eq!(breaker.state(), State::Closed, "the count began anew");
 }
 
-// S3-002, S3-003, S3-007, C-12: known from the original, where one probe of which two must succeed sticks for ever
+// Known from the original, where one probe of which two must succeed sticks for ever
 #[tokio::test(start_paused = true)]
 async fn half_open_closes_whatever_the_number_of_probes_and_of_the_successes_they_need() {
     for (probes, successes) in [(1, 1), (1, 2), (3, 2), (3, 5)] {
@@ -153,7 +151,6 @@ async fn waits(backoff: Backoff) -> Vec<u128> {
     waits.clone()
 }
 
-// S3-011, S3-012, S3-013
 #[tokio::test(start_paused = true)]
 async fn retry_calls_three_times_and_waits_as_its_strategy_says() {
     let (stage, start) = (Stage::default(), Instant::now());
@@ -206,7 +203,7 @@ impl StdError for Wrapped {
     }
 }
 
-// S3-014: `errors.As(err, &netErr) && netErr.Temporary()`
+// `errors.As(err, &netErr) && netErr.Temporary()`
 #[tokio::test(start_paused = true)]
 async fn only_temporary_network_errors_are_retried_however_they_are_wrapped() {
     let retry = Retry::new("stage", source::<RetryConfig>("fluxus", "retry")).unwrap();
@@ -229,7 +226,6 @@ async fn only_temporary_network_errors_are_retried_however_they_are_wrapped() {
     assert_eq!(attempts(|_| "another error".into(), net(true)).await, 1);
 }
 
-// S3-015
 #[tokio::test(start_paused = true)]
 async fn error_handler_makes_the_error_whatever_ended_the_retries() {
     let handled = async |retry: Retry, stage: Stage| {
@@ -250,7 +246,6 @@ async fn error_handler_makes_the_error_whatever_ended_the_retries() {
     assert_eq!(handled(builder().build().unwrap(), stage).await, "all failed: broken");
 }
 
-// S3-018, S3-019, S3-020, S3-021
 #[tokio::test(start_paused = true)]
 async fn timeout_of_five_seconds_says_so_and_leaves_earlier_errors_and_deadlines_alone() {
     let timeout = Timeout::builder("stage").limit(secs(5)).build().unwrap();

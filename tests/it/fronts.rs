@@ -16,7 +16,6 @@ async fn down() -> Result<u32, BoxError> {
     Err("down".into())
 }
 
-// S1-088, SX-01, S4-016
 #[tokio::test(start_paused = true)]
 async fn wrapped_services_and_calls_share_one_policy() {
     let breaker = Breaker::builder("fronts").consecutive_failures(2).build().unwrap();
@@ -51,7 +50,6 @@ async fn wrapped_services_and_calls_share_one_policy() {
     assert_eq!(fallback.snapshot().answered, 2);
 }
 
-// SX-01
 #[test]
 fn handles_and_layers_can_be_kept_anywhere_and_shown() {
     fn anywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}

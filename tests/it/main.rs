@@ -1,5 +1,6 @@
 //! Over the public facade, a module per scenario; and what holds the project together.
 
+mod alike;
 mod arrows;
 mod axum_serve;
 mod catalogue;
@@ -15,6 +16,8 @@ mod floors;
 mod fluxus;
 mod fronts;
 mod functions;
+mod hosts;
+mod meter;
 mod nested;
 mod promql;
 mod recipes;

@@ -33,7 +33,6 @@ fn failing_first(
     (service, calls)
 }
 
-// S1-001, C-24
 #[tokio::test(start_paused = true)]
 async fn five_families_in_one_stack_each_do_their_part() {
     let (service, calls) = failing_first(u32::MAX);
@@ -65,7 +64,6 @@ async fn five_families_in_one_stack_each_do_their_part() {
     assert_eq!(fallback.snapshot().answered, 3);
 }
 
-// S0-033
 #[tokio::test(start_paused = true)]
 async fn exponential_retry_inside_a_sampling_breaker_recovers_after_thirty_seconds() {
     let (service, calls) = failing_first(60);
@@ -98,7 +96,6 @@ async fn exponential_retry_inside_a_sampling_breaker_recovers_after_thirty_secon
     assert_eq!(breaker.state(), State::Closed);
 }
 
-// S0-024, S1-062
 #[tokio::test(start_paused = true)]
 async fn fallback_outside_of_the_breaker_sees_refusals_failures_and_time_outs() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -124,7 +121,6 @@ async fn fallback_outside_of_the_breaker_sees_refusals_failures_and_time_outs() 
     assert_eq!(*seen.lock().unwrap(), ["FAILED", "CIRCUIT_TIMEOUT", "CIRCUIT_OPEN"]);
 }
 
-// SX-02
 #[tokio::test(start_paused = true)]
 async fn paused_time_drives_every_timer_of_a_stack() {
     let real = std::time::SystemTime::now();

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Barrier},
     thread,
     time::Duration,
 };
@@ -12,13 +12,16 @@ use buttress::{
     BoxError, Breaker, BreakerConfig, BudgetRule, Bulkhead, BulkheadConfig, ConfigError, Fallback,
     FallbackConfig, GrpcBudgetConfig, Handle, InFlightBudgetConfig, Keyed, Registry, Retry, RetryConfig,
     Timeout, TimeoutConfig, TokenBudgetConfig,
-    breaker::WindowConfig,
+    breaker::{KeyedBreaker, WindowConfig},
     context,
     kit::{Config, erased_serde},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, advance};
+use tokio::{
+    runtime::Handle as Runtime,
+    time::{Instant, advance},
+};
 use tower::{Service, ServiceExt, service_fn};
 
 /// A settings file of all patterns.
@@ -166,6 +169,9 @@ fn settings_written_out_and_read_in_again_are_the_same_in_formats_with_and_witho
         let before = in_force(&*handle);
         patch(&*handle, &before).unwrap();
         assert_eq!(in_force(&*handle), before, "{kind}");
+        // TOML leaves out what is null, and what is left out of a patch stays as it is.
+        let null = before.as_object().unwrap().iter().find(|(_, value)| value.is_null());
+        assert_eq!(null, None, "{kind}: a setting that may be off is written as \"none\"");
     }
 }
 
@@ -352,32 +358,45 @@ fn names_that_there_are_not_are_told_with_those_that_there_are() {
     }
 }
 
-/// Two threads change the settings of one policy, one as a whole and one by patches, and whoever looks sees those of one
-/// or of the other.
-fn change_at_once<C: Config>(
-    handle: &dyn Handle,
-    reconfigure: impl Fn(C) -> Result<(), ConfigError> + Sync,
-    one: &C,
-    other: &C,
-) {
-    let runtime = tokio::runtime::Handle::current();
-    let rounds = 300;
-    let (whole, patched) = (serde_json::to_value(one).unwrap(), serde_json::to_value(other).unwrap());
-    reconfigure(one.clone()).unwrap();
-    thread::scope(|threads| {
-        let reconfigures = threads.spawn(|| {
+/// Two threads change the settings of one policy at the same moment, as a whole or by a patch, again and again. What is in force then is what one or the other has set, and `obeys` asks calls whether they see the same.
+async fn change_at_once<P, C>(
+    policy: &P,
+    reconfigure: fn(&P, C) -> Result<(), ConfigError>,
+    one: C,
+    other: C,
+    mut obeys: impl AsyncFnMut(C),
+) where
+    P: Handle + Clone,
+    C: Config,
+{
+    let rounds = 3_000;
+    let moment = Arc::new(Barrier::new(3));
+    let threads = [(one.clone(), 1), (other.clone(), 2)].map(|(config, number)| {
+        let (policy, moment, runtime) = (policy.clone(), moment.clone(), Runtime::current());
+        let settings = serde_json::to_value(&config).unwrap();
+        thread::spawn(move || {
             let _clock = runtime.enter();
-            (0..rounds).for_each(|_| reconfigure(one.clone()).unwrap());
-        });
-        let patches = threads.spawn(|| {
-            let _clock = runtime.enter();
-            (0..rounds).for_each(|_| patch(handle, &patched).unwrap());
-        });
-        while !reconfigures.is_finished() || !patches.is_finished() {
-            let set = in_force(handle);
-            assert!(set == whole || set == patched, "mixed: {set}");
-        }
+            for round in 0..rounds {
+                moment.wait();
+                // Both as a whole, both by patches, or one so and one so.
+                let changed = match round % 4 {
+                    0 => patch(&policy, &settings),
+                    way if way == number => patch(&policy, &settings),
+                    _ => reconfigure(&policy, config.clone()),
+                };
+                changed.unwrap();
+                moment.wait();
+            }
+        })
     });
+    for _ in 0..rounds {
+        moment.wait();
+        moment.wait();
+        let set: C = serde_json::from_value(in_force(policy)).unwrap();
+        assert!(set == one || set == other, "mixed: {set:?}");
+        obeys(set).await;
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 async fn down() -> Result<u32, BoxError> {
@@ -390,27 +409,24 @@ async fn two_changes_of_a_timeout_at_once_never_mix_and_calls_obey_what_is_in_fo
     let (one, mut other) =
         (TimeoutConfig::of(Duration::from_secs(1)), TimeoutConfig::of(Duration::from_secs(3)));
     other.propagate = false;
-    for _ in 0..20 {
-        change_at_once(&timeout, |config| timeout.reconfigure(config), &one, &other);
-        let (start, config) = (Instant::now(), timeout.config());
-        let mut seen = None;
+    change_at_once(&timeout, Timeout::reconfigure, one, other, async |config| {
+        let (start, mut seen) = (Instant::now(), None);
         let call = timeout.call(|| {
             seen = Some(context::current().deadline.is_some());
             std::future::pending::<Result<u32, BoxError>>()
         });
         call.await.unwrap_err();
         assert_eq!((start.elapsed(), seen), (config.limit, Some(config.propagate)));
-    }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_retry_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let retry = Retry::builder("p").build().unwrap();
-    let one = RetryConfig::fixed(2, Duration::from_secs(2));
-    let other = RetryConfig::fixed(5, Duration::from_secs(5));
-    for _ in 0..20 {
-        change_at_once(&retry, |config| retry.reconfigure(config), &one, &other);
-        let (start, config, mut calls) = (Instant::now(), retry.config(), 0);
+    let [one, other] = [2, 5].map(|n| RetryConfig::fixed(n, Duration::from_secs(n.into())));
+    change_at_once(&retry, Retry::reconfigure, one, other, async |config| {
+        let (start, mut calls) = (Instant::now(), 0);
         let call = retry.call(|| {
             calls += 1;
             down()
@@ -418,41 +434,40 @@ async fn two_changes_of_a_retry_at_once_never_mix_and_calls_obey_what_is_in_forc
         call.await.unwrap_err();
         let waits = config.backoff.base * (config.max_attempts - 1);
         assert_eq!((calls, start.elapsed()), (config.max_attempts, waits));
-    }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_bulkhead_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let bulkhead = Bulkhead::builder("p").build().unwrap();
-    let of = |limit| {
+    let [one, other] = [1, 3].map(|limit| {
         let mut config = BulkheadConfig::default();
         (config.max_concurrent, config.max_queue) = (limit, limit);
         config
-    };
-    for _ in 0..20 {
-        change_at_once(&bulkhead, |config| bulkhead.reconfigure(config), &of(1), &of(3));
-        let (config, snapshot) = (bulkhead.config(), bulkhead.snapshot());
+    });
+    change_at_once(&bulkhead, Bulkhead::reconfigure, one, other, async |config| {
+        let snapshot = bulkhead.snapshot();
         assert_eq!((snapshot.limit, snapshot.max_queue), (config.max_concurrent, config.max_queue));
         let held: Vec<_> = (0..9).map_while(|_| bulkhead.try_acquire().ok()).collect();
         assert_eq!(held.len(), config.max_concurrent as usize);
-    }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_fallback_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let fallback = Fallback::builder("p").build().unwrap();
-    let of = |secs, keys| {
+    let [one, other] = [(1, 1), (3_600, 3)].map(|(secs, keys)| {
         let mut config = FallbackConfig::default();
         (config.max_age, config.max_keys) = (Duration::from_secs(secs), keys);
         config
-    };
-    // Its requests are a key, and whether the service works.
+    });
+    // A request is a key, and whether the service works.
     let works =
         service_fn(|(key, works): (u32, bool)| async move { if works { Ok(key) } else { down().await } });
     let mut service = fallback.layer().last_good(|req: &(u32, bool)| req.0, |_: &mut u32, _| ()).wrap(works);
-    for _ in 0..20 {
-        change_at_once(&fallback, |config| fallback.reconfigure(config), &of(1, 1), &of(3_600, 3));
-        let config = fallback.config();
+    change_at_once(&fallback, Fallback::reconfigure, one, other, async |config| {
         for key in 0..3 {
             service.ready().await.unwrap().call((key, true)).await.unwrap();
         }
@@ -464,7 +479,8 @@ async fn two_changes_of_a_fallback_at_once_never_mix_and_calls_obey_what_is_in_f
         advance(Duration::from_secs(60)).await;
         let late = service.ready().await.unwrap().call((2, false)).await;
         assert_eq!(late.is_ok(), config.max_age > Duration::from_secs(60));
-    }
+    })
+    .await;
 }
 
 /// How many failures open this circuit, and for how long.
@@ -490,31 +506,64 @@ fn by_failures(failures: u32) -> BreakerConfig {
 #[tokio::test(start_paused = true)]
 async fn two_changes_of_a_breaker_at_once_never_mix_and_calls_obey_what_is_in_force() {
     let breaker = Breaker::builder("p").build().unwrap();
-    let keyed = Breaker::keyed("p").build::<u32>().unwrap();
-    let (one, other) = (by_failures(1), by_failures(3));
-    for round in 0..20 {
-        change_at_once(&breaker, |config| breaker.reconfigure(config), &one, &other);
-        let config = breaker.config();
+    change_at_once(&breaker, Breaker::reconfigure, by_failures(1), by_failures(3), async |config| {
         assert_eq!(opens_by(&breaker), (config.consecutive_failures, config.open_for));
+    })
+    .await;
+}
 
-        // Whichever key there is, and one that comes only now.
-        drop(keyed.try_acquire(&round));
-        change_at_once(&keyed, |config| keyed.reconfigure(config), &one, &other);
-        drop(keyed.try_acquire(&1_000));
-        let config = keyed.config();
-        for key in (0..=round).chain([1_000]) {
+#[tokio::test(start_paused = true)]
+async fn two_changes_of_a_breaker_by_key_at_once_never_mix_and_every_key_obeys_what_is_in_force() {
+    let keyed = Breaker::keyed("p").build::<u32>().unwrap();
+    (0..5).for_each(|key| drop(keyed.try_acquire(&key)));
+    change_at_once(&keyed, KeyedBreaker::reconfigure, by_failures(1), by_failures(3), async |config| {
+        // The last one comes only now.
+        drop(keyed.try_acquire(&5));
+        for key in 0..=5 {
             let circuit = keyed.get(&key).unwrap();
             assert_eq!(opens_by(&circuit), (config.consecutive_failures, config.open_for), "key {key}");
             assert_eq!(circuit.config(), config);
         }
-        keyed.remove(&1_000);
+        keyed.remove(&5);
+    })
+    .await;
+}
+
+#[test]
+fn patches_of_two_settings_at_once_both_count() {
+    let patches = [
+        ("breaker", json!({ "permitted_probes": 3 }), json!({ "success_threshold": 3 })),
+        ("retry", json!({ "max_attempts": 7 }), json!({ "retry_after": "ignore" })),
+        ("timeout", json!({ "limit": "7s" }), json!({ "propagate": false })),
+        ("bulkhead", json!({ "max_concurrent": 7 }), json!({ "queue_timeout": "none" })),
+        ("fallback", json!({ "max_keys": 7 }), json!({ "max_age": "7s" })),
+    ];
+    for (kind, handle, default) in every_policy() {
+        let (_, one, other) = patches.iter().find(|(of, ..)| *of == kind).unwrap();
+        let mut wanted = default.clone();
+        for (name, value) in one.as_object().unwrap().iter().chain(other.as_object().unwrap()) {
+            wanted[name] = value.clone();
+        }
+        let moment = Barrier::new(2);
+        for _ in 0..100 {
+            patch(&*handle, &default).unwrap();
+            thread::scope(|threads| {
+                for change in [one, other] {
+                    threads.spawn(|| {
+                        moment.wait();
+                        patch(&*handle, change).unwrap();
+                    });
+                }
+            });
+            assert_eq!(in_force(&*handle), wanted, "{kind}");
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn new_settings_of_a_policy_by_key_reach_every_key_that_there_is_and_those_that_come_meanwhile() {
     let keyed = Breaker::keyed("tenants").config(by_failures(9)).build::<u32>().unwrap();
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Runtime::current();
     (0..100).for_each(|key| drop(keyed.try_acquire(&key)));
     thread::scope(|threads| {
         threads.spawn(|| {

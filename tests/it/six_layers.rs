@@ -116,7 +116,6 @@ async fn by_chance(chance: Arc<Chance>) -> Result<u64, BoxError> {
     Ok(1)
 }
 
-// vector M02
 #[tokio::test(start_paused = true)]
 async fn simulated_minutes_of_every_fault_leave_nothing_behind() {
     for seed in 1..=3 {
@@ -165,7 +164,6 @@ impl Wake for Bell {
     }
 }
 
-// vector M08
 #[tokio::test(start_paused = true)]
 async fn waker_of_the_last_poll_is_the_one_that_is_woken_through_six_layers() {
     let six = Six::new();

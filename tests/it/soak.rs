@@ -40,7 +40,6 @@ async fn faulty(chance: Arc<Chance>, start: Instant) -> Result<u32, BoxError> {
     }
 }
 
-// vector M10
 #[tokio::test(start_paused = true)]
 async fn random_faults_for_long_leave_nothing_behind() {
     let seconds =

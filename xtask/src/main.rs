@@ -19,7 +19,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "\
 cargo xtask test [--install]
-    Format, clippy, tests, loom models, rustdoc, every feature of every crate. Stops at the first failure.
+    Format, clippy, tests, loom models, rustdoc, every feature of every crate, a further pattern. Stops at the
+    first failure.
     --install   installs what is missing (Debian packages, rustup components) instead of naming it
 
 cargo xtask prove [NAME…] [--install] [-- ARGS]

@@ -21,7 +21,7 @@ const PROOFS: &[(&str, &str)] = &[
         "what no operator mutation makes, of tests/breakages.toml: the named test must fail; -- FILTER",
     ),
     ("mutants", "breaks the files of tests/mutants.toml with cargo-mutants, and holds its list; -- FILE"),
-    ("toy", "adds a pattern to a copy of the tree, runs what must hold then, and counts what that touched"),
+    ("toy", "as in `test`: adds a pattern to a copy of the tree, and counts what that touched"),
     ("loom", "the loom models, as in `test`"),
     ("storms", "the README's client after an outage, and naive ones, which must stay down; -- e1 --seeds 1"),
     ("deny", "licences, sources and banned crates, with cargo-deny"),
@@ -62,10 +62,7 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
             tools::ensure(tools::COPY, install)?;
             mutants::prove(workspace, install, rest)
         }
-        "toy" => {
-            tools::ensure(tools::COPY, install)?;
-            toy::prove(workspace)
-        }
+        "toy" => toy(workspace, install),
         "loom" => test::loom(workspace),
         "storms" => {
             Cmd::cargo("run --release -p storms --").args(rest).run()?;
@@ -81,6 +78,12 @@ fn prove(name: &str, workspace: &Workspace, install: bool, rest: &[String]) -> R
         }
         other => Err(format!("nothing to prove by the name `{other}`").into()),
     }
+}
+
+/// In `test` as well: what the toy is written on changes, and nobody else would notice.
+pub(crate) fn toy(workspace: &Workspace, install: bool) -> Result<Done> {
+    tools::ensure(tools::COPY, install)?;
+    toy::prove(workspace)
 }
 
 /// All of `deny.toml`, which `dependencies::check` reads but a part of.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     Result,
     command::Cmd,
-    dependencies, emitted,
+    dependencies, emitted, prove,
     report::{Done, Step},
     tools,
     workspace::{Workspace, selecting},
@@ -38,6 +38,7 @@ pub(crate) fn steps(workspace: &Workspace, install: bool) -> Vec<Step<'_>> {
             )
         }),
         Step::new("features", || features(workspace)),
+        Step::new("a further pattern", move || prove::toy(workspace, install)),
     ]
 }
 

@@ -215,7 +215,7 @@ impl BreakerBuilder {
     pub fn build(self) -> Result<Breaker, ConfigError> {
         let (config, emitter, chance, _) = self.checked(&KIND)?;
         let (rules, state) = (Arc::new(config.rules()), config.initial_state);
-        let engine = Engine::new(Shared::new(config, emitter, chance, false), rules, state);
+        let engine = Engine::new(Shared::new(config, emitter, chance, false), rules, state, None);
         let emitter = &engine.shared.emitter;
         emitter.set_levels(Arc::downgrade(&(engine.clone() as Arc<dyn Levels>)));
         if emitter.is_on() {

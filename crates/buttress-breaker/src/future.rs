@@ -273,7 +273,7 @@ fn poll_limit(
         Poll::Ready(()) => {
             let limit = end.saturating_duration_since(shared.instant(began));
             let elapsed = Duration::from_nanos(shared.now().saturating_sub(began));
-            Some(Rejection::timed_out(words::CALL_TIMEOUT, &engine.name(), limit, elapsed))
+            Some(Rejection::timed_out(words::CALL_TIMEOUT, engine.name(), limit, elapsed))
         }
     }
 }

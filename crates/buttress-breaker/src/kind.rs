@@ -45,7 +45,7 @@ pub static KEYED: KindData = KindData::new("breaker").codes(CODES).states(STATES
     Metric::new(
         "circuit_breaker_keys",
         Rows::LevelOf(words::KEYS, "state", STATES),
-        "How many keys of a keyed breaker are in this state. There is never a series for one key.",
+        "How many keys of a keyed breaker were in this state when it was last called or refreshed. There is never a series for one key.",
     ),
     DURATION,
 ]);
@@ -136,6 +136,7 @@ const TO: (&str, Source) = ("breaker.to", Source::To);
 const OPEN_FOR: (&str, Source) = ("breaker.open_for_ms", Source::Detail(words::OPEN_FOR));
 const REJECTED: (&str, Source) = ("breaker.rejected_while_open", Source::Detail(words::REJECTED));
 const CAUSE: (&str, Source) = ("cause", Source::Cause);
+const KEY: (&str, Source) = ("policy.key", Source::Key);
 
 const LINES: &[Line] = &[
     Line::warn("circuit opened", On::Change(&[OPEN], BY_ITSELF)).fields(&[
@@ -149,11 +150,13 @@ const LINES: &[Line] = &[
         OPEN_FOR,
         CAUSE,
         ("error", Source::Detail(words::ERROR)),
+        KEY,
     ]),
-    Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF)).fields(&[FROM, TO, REJECTED, CAUSE]),
+    Line::info("circuit half-open", On::Change(&[HALF_OPEN], BY_ITSELF))
+        .fields(&[FROM, TO, REJECTED, CAUSE, KEY]),
     Line::info("circuit closed", On::Change(&[CLOSED], BY_ITSELF))
-        .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
-    Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE]),
+        .fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE, KEY]),
+    Line::warn("circuit forced", On::Change(&[], &[])).fields(&[FROM, TO, OPEN_FOR, REJECTED, CAUSE, KEY]),
     Line::warn("threshold passed", On::NoteOf(words::EXCEEDED, RULES)).fields(&[("rule", Source::Value)]),
     Line::debug("probe lost", On::Note(words::LEASE_EXPIRED)),
 ];

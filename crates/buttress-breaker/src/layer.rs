@@ -56,6 +56,21 @@ impl<C> BreakerLayer<C> {
     }
 }
 
+/// A layer of a breaker: [`BreakerLayer`], or [`KeyedLayer`](crate::KeyedLayer) with a circuit for each key. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the layer of a breaker",
+    note = "`breaker.layer()` is one, and so is `keyed.layer_by(..)`"
+)]
+pub trait AnyBreakerLayer: sealed::Sealed {}
+
+impl<C> AnyBreakerLayer for BreakerLayer<C> {}
+
+impl<C> sealed::Sealed for BreakerLayer<C> {}
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
 impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
     type Service = BreakerService<S, C>;
 

@@ -63,12 +63,6 @@
 //! endpoint with the least to do: there, [`gate_readiness`](BreakerConfig::gate_readiness) makes an open circuit not
 //! ready instead, until the wait is over or somebody changes the state.
 //!
-//! # When to try again
-//! Every refusal has a [`retry_after`](buttress_core::Rejection::retry_after), of 1 ms at least: what is left of the
-//! open wait; while half-open, until a probe's slot comes back, but no longer than the circuit was open; during a ramp,
-//! a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
-//! [`call_timeout`](BreakerConfig::call_timeout) is no refusal, and has none.
-//!
 //! # Many circuits
 //! Each service that is called needs a breaker of its own. A [`Registry`](buttress_kit::Registry) keeps them by name,
 //! beside policies of other patterns:
@@ -92,6 +86,18 @@
 //! [`Breaker::keyed`] has one circuit for each key found in the request (tenant, host), with one set of settings and a
 //! bound on their number.
 //!
+//! # Results
+//! | the caller gets | when |
+//! |---|---|
+//! | what the service answered, unchanged | the call was let in |
+//! | [`CIRCUIT_OPEN`](OPEN) | it was not: the circuit is open or isolated, all probes are under way, or a ramp holds it back; nothing was sent |
+//! | [`CIRCUIT_TIMEOUT`](CALL_TIMEOUT) | it was let in and took longer than [`call_timeout`](BreakerConfig::call_timeout); it was sent |
+//!
+//! Every refusal has a [`retry_after`](buttress_core::Rejection::retry_after), of 1 ms at least: what is left of the
+//! open wait; while half-open, until a probe's slot comes back, but no longer than the circuit was open; during a ramp,
+//! a tenth of it at most; isolated, a hint that is as long as a first opening. The end of a call at
+//! `call_timeout` is no refusal, and has none.
+//!
 //! # What is told
 //! | event | when |
 //! |---|---|
@@ -101,8 +107,11 @@
 //! | [`Level`](buttress_core::Event::Level) | the state when an observer attaches; the shares of failures and slow calls as they change |
 //! | [`Note`](buttress_core::Event::Note) | a reset; new settings; an expired lease; a threshold passed in `metrics_only`; an evicted key |
 //!
-//! A keyed breaker tells how many keys are in which state (the level [`KEYS`](words::KEYS)) instead of transitions and
-//! shares.
+//! A keyed breaker tells the transitions of every key, with the key if keys are [shown](KeyedBreaker::show_keys), and
+//! instead of state and shares how many keys are in which state (the level [`KEYS`](words::KEYS)).
+//!
+//! [`KIND`] and [`KEYED`] have the metrics and the log lines that are made of this; `docs/metrics.md` of the repository
+//! has them all.
 //!
 //! # Settings
 //! | setting | default |
@@ -145,6 +154,7 @@
 
 mod atomic;
 mod breaker;
+mod census;
 mod circuit;
 mod config;
 mod engine;
@@ -170,7 +180,7 @@ pub use crate::{
     future::BreakerFuture,
     keyed::{KeyedBreaker, KeyedBreakerSnapshot, KeyedLayer, KeyedService},
     kind::{KEYED, KIND},
-    layer::BreakerLayer,
+    layer::{AnyBreakerLayer, BreakerLayer},
     permit::Permit,
     service::BreakerService,
     snapshot::{BreakerSnapshot, WindowCounts},

@@ -2,18 +2,19 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use buttress_core::{Level, Levels, Note, OwnedEvent};
-use buttress_kit::{Chance, Emitter, Live, Mode, Wakers};
+use buttress_core::{Level, Levels, Name, Note, OwnedEvent};
+use buttress_kit::{Chance, Emitter, Live, Mode, Wakers, unpoisoned};
 use tokio::time::Instant;
 
 use crate::{
     BreakerConfig, OnCancel, Ramp, State,
+    census::{Census, STATES, place},
     circuit::Notice,
     rules::nanos,
     words::{self, EVICTED, LEASE_EXPIRED},
@@ -28,12 +29,17 @@ pub(crate) struct Shared {
     pub(crate) wakers: Wakers,
     epoch: Instant,
     /// How many keys are in which state, if this is a keyed breaker.
-    keys: Option<[AtomicU64; STATES.len()]>,
+    pub(crate) census: Option<CensusLock>,
 }
 
-/// In the order of their levels.
-pub(crate) const STATES: [State; 6] =
-    [State::Closed, State::Open, State::HalfOpen, State::Isolated, State::Disabled, State::MetricsOnly];
+/// Innermost: no other lock is taken with it held.
+pub(crate) struct CensusLock(Mutex<Census>);
+
+impl CensusLock {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Census> {
+        unpoisoned(self.0.lock())
+    }
+}
 
 /// The settings that calls read, without a lock; the others are in a circuit's [`Rules`](crate::rules::Rules).
 pub(crate) struct AtomicSettings {
@@ -94,7 +100,7 @@ impl Shared {
             chance,
             wakers: Wakers::default(),
             epoch: Instant::now(),
-            keys: keyed.then(Default::default),
+            census: keyed.then(|| CensusLock(Mutex::default())),
         })
     }
 
@@ -109,7 +115,7 @@ impl Shared {
     }
 
     pub(crate) fn is_keyed(&self) -> bool {
-        self.keys.is_some()
+        self.census.is_some()
     }
 
     #[inline]
@@ -129,12 +135,14 @@ impl Shared {
     }
 
     /// Puts down what happened to a circuit. Called with its lock held; [`Emitter::deliver`] follows without it.
-    pub(crate) fn push(&self, notice: Notice) {
+    pub(crate) fn push(&self, notice: Notice, name: Option<&Name>) {
         match notice {
-            // Which key it was would be a label without bounds, so only the numbers of keys are told.
-            Notice::Changed { .. } if self.is_keyed() || !self.emitter.is_on() => {}
+            Notice::Changed { .. } if !self.emitter.is_on() => {}
             Notice::Changed { from, to, cause, detail } => {
-                self.emitter.later(OwnedEvent::Transition(detail.transition(from, to, cause)));
+                let mut told = detail.transition(from, to, cause);
+                // Never a label: it would have as many values as there are keys.
+                told.key = name.and_then(Name::key).map(Into::into);
+                self.emitter.later(OwnedEvent::Transition(told));
             }
             Notice::Note(note) => self.note(note),
         }
@@ -147,17 +155,10 @@ impl Shared {
         }
     }
 
-    /// A key came (`1`) or went (`-1`), in this state. In any order: the sum is what counts.
-    pub(crate) fn add_keys(&self, state: State, more: i64) {
-        if let Some(counter) = self.keys.as_ref().and_then(|keys| keys.get(level(state) as usize)) {
-            counter.fetch_add(more as u64, Relaxed);
-        }
-    }
-
     /// The numbers of keys in these states may be others; to be told.
     pub(crate) fn keys_moved(&self, states: &[State]) {
         if self.is_keyed() {
-            states.iter().for_each(|state| self.emitter.moved(level(*state)));
+            states.iter().for_each(|state| self.emitter.moved(place(*state) as u32));
         }
     }
 
@@ -174,17 +175,15 @@ impl Shared {
     }
 }
 
-/// The number of the level that says how many keys are in this state.
-fn level(state: State) -> u32 {
-    STATES.iter().position(|one| *one == state).map_or(u32::MAX, |place| place as u32)
-}
-
 impl Levels for Shared {
     fn level(&self, number: u32) -> Option<Level> {
-        let number = number as usize;
-        let (state, counter) = (STATES.get(number)?, self.keys.as_ref()?.get(number)?);
-        // Below zero for a moment, if a key that was just made opens before it is counted.
-        let keys = (counter.load(Relaxed) as i64).max(0);
+        let (state, census) = (*STATES.get(number as usize)?, self.census.as_ref()?);
+        let (keys, moved) = {
+            let mut census = census.lock();
+            (census.count(state, self.now()), census.take_moved())
+        };
+        // What one number has lost to time another one has gained.
+        moved.filter(|other| *other != state).for_each(|other| self.keys_moved(&[other]));
         Some(Level::of(words::KEYS, state.as_str(), keys as f64))
     }
 }

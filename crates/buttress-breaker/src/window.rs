@@ -269,7 +269,7 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, time::Duration};
 
     use buttress_kit::Chance;
 
@@ -302,6 +302,22 @@ mod tests {
                 assert_eq!(ring.counts(), counts, "size {size}");
             }
         }
+    }
+
+    #[test]
+    fn shares_are_of_the_calls_and_of_no_calls_there_are_none() {
+        let counts = Counts { calls: 4, failures: 1, slow: 2, abandoned: 9 };
+        assert_eq!(counts.ratios(), (Some(0.25), Some(0.5)));
+        assert_eq!(Counts { calls: 0, ..counts }.ratios(), (None, None));
+    }
+
+    #[test]
+    fn window_says_whether_a_bucket_has_ended() {
+        let mut time = Window::new(Some(WindowConfig::time(Duration::from_nanos(20)).buckets(2)));
+        assert_eq!([0, 9, 10, 19, 35].map(|now| time.advance(now)), [false, false, true, false, true]);
+        assert_eq!(time.valid_until(), 40);
+        let mut count = Window::new(Some(WindowConfig::count(1)));
+        assert_eq!((count.advance(u64::MAX), count.valid_until()), (false, u64::MAX));
     }
 
     #[test]

@@ -55,7 +55,9 @@
 //! that outlives its future (a spawned task, `spawn_blocking`) is not seen: take a [`Permit`] with
 //! [`Bulkhead::acquire`] and move it into the work.
 //!
-//! # Refusals
+//! # Results
+//! A call that ran has the answer of the service, unchanged. A refusal has a code:
+//!
 //! | code | when |
 //! |---|---|
 //! | [`QUEUE_FULL`] | no slot is free and the queue is full |
@@ -65,6 +67,16 @@
 //!
 //! The request of a refused call was never sent. No refusal has a `retry_after`: when a slot becomes free depends
 //! on calls whose length is not known.
+//!
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended: success, failure, panicked, ignored or cancelled; also one that was dropped while it waited, with 0 attempts |
+//! | [`Refused`](buttress_core::Event::Refused) | a call was refused, or in shadow mode would have been |
+//! | [`Level`](buttress_core::Event::Level) | [`IN_FLIGHT`](words::IN_FLIGHT), [`QUEUE_DEPTH`](words::QUEUE_DEPTH) or [`LIMIT`](words::LIMIT) moved, after what moved it |
+//! | [`Note`](buttress_core::Event::Note) | of each call: [`ADMITTED`](words::ADMITTED), [`QUEUED`](words::QUEUED), [`QUEUE_WAIT`](words::QUEUE_WAIT); a [cleared queue](words::CLEARED), new settings, a reset |
+//!
+//! [`KIND`] has the metrics and the log lines that are made of this; `docs/metrics.md` of the repository has them all.
 //!
 //! # Settings
 //! | setting | default | |
@@ -76,14 +88,6 @@
 //! | [`timed`](BulkheadConfig::timed) | `false` | take the time of every call |
 //!
 //! All of them can be changed while calls run: [`Bulkhead::set_limit`], [`Bulkhead::reconfigure`].
-//!
-//! # What is told
-//! | event | when |
-//! |---|---|
-//! | [`Done`](buttress_core::Event::Done) | a call ended: success, failure, panicked, ignored or cancelled; also one that was dropped while it waited, with 0 attempts |
-//! | [`Refused`](buttress_core::Event::Refused) | a call was refused, or in shadow mode would have been |
-//! | [`Level`](buttress_core::Event::Level) | [`IN_FLIGHT`](words::IN_FLIGHT), [`QUEUE_DEPTH`](words::QUEUE_DEPTH) or [`LIMIT`](words::LIMIT) moved, after what moved it |
-//! | [`Note`](buttress_core::Event::Note) | of each call: [`ADMITTED`](words::ADMITTED), [`QUEUED`](words::QUEUED), [`QUEUE_WAIT`](words::QUEUE_WAIT); a [cleared queue](words::CLEARED), new settings, a reset |
 //!
 //! # Cost
 //! While nobody waits, a call takes and gives back its slot with one atomic operation each: no lock, no allocation,

@@ -237,7 +237,6 @@ mod tests {
         assert_eq!(current(), CallContext::default().attempt(3));
     }
 
-    // S3-021
     #[test]
     fn the_earlier_deadline_wins() {
         let now = tokio::time::Instant::now().into_std();

@@ -268,6 +268,7 @@ impl Line {
             ("code", Source::Code),
             ("retry_after_ms", Source::RetryAfter),
             ("shadow", Source::Shadow),
+            ("policy.key", Source::Key),
         ]),
         Self::debug("timed out", On::Done(&[Outcome::TimedOut])).fields(&[("elapsed_ms", Source::Elapsed)]),
         Self::warn("policy reset", On::Note(Note::RESET)),
@@ -383,6 +384,8 @@ pub enum Source {
     Elapsed,
     /// The value of a note.
     Value,
+    /// The key, of a policy by key that shows its keys: of a change of state or a refusal.
+    Key,
     /// How many lines were held back since the last one, also if that is none. A line without this says so in a field
     /// `suppressed` if there were any.
     Suppressed,

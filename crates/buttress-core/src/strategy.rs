@@ -84,6 +84,13 @@ pub trait KeyOf<Req> {
 
     /// Calls `then` with the key.
     fn with_key<T>(&self, req: &Req, then: impl FnOnce(&Self::Key) -> T) -> T;
+
+    /// The key as events, log lines and refusals show it. By default it is shown nowhere: a key may be a secret, or name
+    /// a person.
+    fn show(&self, key: &Self::Key) -> Option<String> {
+        let _ = key;
+        None
+    }
 }
 
 impl<Req, K, F> KeyOf<Req> for ByFn<F>

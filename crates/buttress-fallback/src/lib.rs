@@ -47,6 +47,7 @@
 //! timeout. [`classify`](FallbackLayer::classify) takes another classifier (it may call a response a failure),
 //! [`handle_with`](FallbackLayer::handle_with) a rule of your own. What is not handled passes unchanged.
 //!
+//! # Results
 //! If the fallback itself fails, its own error is returned (a refusal says "sent" if the primary had been sent
 //! something). That of a second service brings the primary's failure along: as its `source()` in a `BoxError` (see
 //! [`FailedTwice`](buttress_core::FailedTwice)), and if it is a refusal, as what that ended in an
@@ -59,6 +60,8 @@
 //! | [`Done`](buttress_core::Event::Done) | a call ended, and with which error; its result is `success`, [`FALLBACK_SUCCESS`](words::FALLBACK_SUCCESS), [`FALLBACK_FAILURE`](words::FALLBACK_FAILURE), [`NOT_HANDLED`](words::NOT_HANDLED), `panicked` or `cancelled` |
 //! | [`Note`](buttress_core::Event::Note) | a stored answer was given ([`STALE`](words::STALE)) or had to go ([`EVICTED`](words::EVICTED)); new settings; a reset |
 //!
+//! [`KIND`] has the metrics and the log lines that are made of this; `docs/metrics.md` of the repository has them all.
+//!
 //! # Settings
 //! | setting | default | |
 //! |---|---|---|
@@ -68,6 +71,9 @@
 //! # Cost
 //! A call that succeeds allocates nothing and takes no lock. `last_good` is the exception: it stores a clone of
 //! each good answer, and locks a part of the table for that.
+//!
+//! # Panics
+//! A call needs no runtime: the fallback itself waits for nothing.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;

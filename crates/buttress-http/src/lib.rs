@@ -10,6 +10,7 @@
 //! - [`RespondLayer`]: answers 503, 429 or 504, with `Retry-After`, instead of failing, so that axum's
 //!   `Router::layer` takes the stack. Errors that are no rejections become a bare 500. What is around it knows such an
 //!   answer from the server's own failures ([`Refused`]).
+//! - [`ByAuthority`]: the key of a request for policies by key, such as a breaker with a circuit for each host.
 //! - [`connector`]: a stack around a connector, for hyper-util's client.
 //!
 //! ```
@@ -69,6 +70,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod authority;
 mod body;
 mod classify;
 mod connector;
@@ -77,6 +79,7 @@ mod respond;
 mod retry_after;
 
 pub use crate::{
+    authority::ByAuthority,
     body::ReplayBody,
     classify::{HttpClassify, verdict, verdict_of},
     connector::{Connecting, Connector, connector},

@@ -139,7 +139,6 @@ where
 mod tests {
     use super::*;
 
-    // fault R14
     #[test]
     fn post_is_sent_once_unless_it_carries_a_key() {
         let request = |method: &str| Request::builder().method(method).body("body").unwrap();

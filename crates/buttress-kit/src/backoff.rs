@@ -317,6 +317,33 @@ mod tests {
         assert_eq!([0.5, 0.6, 1.0].map(|u| at(&linear, 2, u)), [ms(3000), ms(3150), ms(3750)]);
     }
 
+    #[test]
+    fn proportional_jitter_adds_a_share_of_the_wait() {
+        let backoff = Backoff::exponential(ms(1000)).with_jitter(Jitter::Proportional(0.5));
+        assert_eq!([0.0, 0.5, 1.0].map(|u| at(&backoff, 1, u)), [2000, 2500, 3000].map(ms));
+    }
+
+    #[test]
+    fn no_wait_at_all_does_not_grow() {
+        let backoff = Backoff::exponential(Duration::ZERO);
+        assert_eq!([0, 1, 5000, u32::MAX].map(|n| at(&backoff, n, 0.5)), [Duration::ZERO; 4]);
+    }
+
+    #[test]
+    fn cap_is_raised_where_it_would_cut_a_wait_that_is_given() {
+        assert_eq!(waits(&Backoff::constant(ms(60_000)), 2), [ms(60_000); 2]);
+        assert_eq!(waits(&Backoff::list([ms(5), ms(60_000)]), 2), [ms(5), ms(60_000)]);
+    }
+
+    #[test]
+    fn state_counts_the_waits_given_out() {
+        let (backoff, mut state) = (Backoff::default(), BackoffState::default());
+        for n in 0..3 {
+            assert_eq!(state.retries(), n);
+            backoff.next(&mut state, 0.5);
+        }
+    }
+
     // Those that have waited up to the cap are the ones that must not come back all at once.
     #[test]
     fn symmetric_jitter_is_there_at_the_cap_too() {

@@ -1,13 +1,14 @@
 use std::{
     fmt, ptr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use buttress_core::{ConfigError, Kind, Name, Observer, Recorder, observe};
+use buttress_kit::unpoisoned;
 use metrics::{Key, Label};
 
 use crate::{
@@ -169,7 +170,7 @@ impl Metrics {
     pub fn refresh(&self) {
         let Self { shared, others } = self;
         shared.describe_now_and_then(clock::now());
-        let others = unpoisoned(others).clone();
+        let others = unpoisoned(others.lock()).clone();
         shared.places.live().iter().chain(&others).for_each(|recorder| recorder.refresh());
     }
 
@@ -283,7 +284,7 @@ impl Observer for Metrics {
             }
             return Some(recorder);
         }
-        let mut others = unpoisoned(&self.others);
+        let mut others = unpoisoned(self.others.lock());
         if let Some(recorder) = others.iter().find(|one| ptr::eq(one.kind, kind)) {
             return Some(recorder.clone());
         }
@@ -296,7 +297,7 @@ impl Observer for Metrics {
 impl Shared {
     /// Describes a kind at once when its first policy comes. Statics of one name may have different tables.
     fn know(&self, kind: Kind) {
-        let mut kinds = unpoisoned(&self.kinds);
+        let mut kinds = unpoisoned(self.kinds.lock());
         if !kinds.iter().any(|known| ptr::eq(*known, kind)) {
             kinds.push(kind);
             drop(kinds);
@@ -321,15 +322,10 @@ impl Shared {
         let last = self.described.load(Relaxed);
         let due = last == 0 || u128::from(stamp.saturating_sub(last)) >= MAX_AGE.as_millis();
         if due && self.described.compare_exchange(last, stamp, Relaxed, Relaxed).is_ok() {
-            let kinds = unpoisoned(&self.kinds).clone();
+            let kinds = unpoisoned(self.kinds.lock()).clone();
             self.describe(&kinds);
         }
     }
-}
-
-pub(crate) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is one insertion or one sum.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Metrics {

@@ -20,14 +20,16 @@
 //! # });
 //! ```
 //!
+//! Names have no prefix, and `retry_attempts_total` is what other libraries export too: where there is one, install with
+//! [`MetricsBuilder::prefix`].
+//!
 //! Not needed for reading a policy's state in code: that is its `snapshot()`. It is no layer and has no place in
 //! a stack: policies tell it through [`buttress_core::observe`].
 //!
 //! # Names
 //! What a pattern exports is said by the tables of its [kind](buttress_core::KindData); nothing here knows any pattern.
 //! [`catalog`] lists it, with the labels and all values that these can have, and [`check`] tells what is wrong with a
-//! table. The common label `name` is the policy's name and nothing else: never a key, a host or a path. There is no
-//! prefix unless [`MetricsBuilder::prefix`] sets one. How a call ended is the label `result` everywhere, and `cancelled` (the
+//! table. The common label `name` is the policy's name and nothing else: never a key, a host or a path. How a call ended is the label `result` everywhere, and `cancelled` (the
 //! caller dropped it) is one of its values, so `sum(…_calls_total)` is the number of calls that ended.
 //!
 //! # Handles
@@ -65,6 +67,9 @@
 //! | [`handle_mode`](MetricsBuilder::handle_mode) | [`HandleMode::Cached`] |
 //! | [`max_names`](MetricsBuilder::max_names) | 1000, further ones are [`OTHER`] |
 //!
+//! # A stage that has no pattern
+//! [`meter`] is a layer that counts and times the calls of any service.
+//!
 //! # Features
 //! - `prometheus`: `prometheus::with_buckets`, for `metrics-exporter-prometheus`.
 //! - `tracing`: the module `trace`, log lines for what happens to policies.
@@ -74,6 +79,7 @@ mod catalog;
 mod check;
 mod clock;
 mod exported;
+pub mod meter;
 mod namesakes;
 mod places;
 #[cfg(feature = "prometheus")]

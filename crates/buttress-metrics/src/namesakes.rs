@@ -14,8 +14,9 @@ mod told {
     };
 
     use buttress_core::{Kind, Line, Name, Note, On};
+    use buttress_kit::unpoisoned;
 
-    use crate::{check::MOST, exported::unpoisoned, site::Site};
+    use crate::{check::MOST, site::Site};
 
     /// So many names are told of in the life of a process.
     const TOLD: usize = 1000;
@@ -31,7 +32,7 @@ mod told {
 
     impl Namesakes {
         pub(crate) fn come(&self, kind: Kind, name: &Name) {
-            let mut living = unpoisoned(&self.0);
+            let mut living = unpoisoned(self.0.lock());
             let count = living.entry((kind.name, name.clone())).or_default();
             *count = count.saturating_add(1);
             let is_second = *count > 1;
@@ -42,7 +43,7 @@ mod told {
         }
 
         pub(crate) fn go(&self, kind: Kind, name: &Name) {
-            let (mut living, key) = (unpoisoned(&self.0), (kind.name, name.clone()));
+            let (mut living, key) = (unpoisoned(self.0.lock()), (kind.name, name.clone()));
             if let Some(count) = living.get_mut(&key) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -60,7 +61,7 @@ mod told {
         if !site.is_enabled() {
             return;
         }
-        let mut known = unpoisoned(&KNOWN);
+        let mut known = unpoisoned(KNOWN.lock());
         let known_now = known.get_or_insert_default();
         let is_news = known_now.len() < TOLD && known_now.insert((kind.name, name.clone()));
         drop(known);

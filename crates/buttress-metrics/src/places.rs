@@ -9,8 +9,9 @@ use std::{
 };
 
 use buttress_core::{Kind, Name};
+use buttress_kit::unpoisoned;
 
-use crate::{exported::unpoisoned, recorder::TableRecorder};
+use crate::recorder::TableRecorder;
 
 pub(crate) struct Places {
     most_names: usize,
@@ -64,7 +65,7 @@ impl Places {
 
     /// A seat for a policy. `None`: it shares the name of those that are too many.
     pub(crate) fn reserve(&self, kind: Kind, name: &Name) -> Option<Seat> {
-        let mut names = unpoisoned(&self.names);
+        let mut names = unpoisoned(self.names.lock());
         let Names { places, seats } = &mut *names;
         if !places.contains_key(name.as_str()) {
             if places.len() >= self.most_names {
@@ -80,7 +81,7 @@ impl Places {
     /// Takes the seat. Whether another live policy has the same kind and name.
     pub(crate) fn take(&self, recorder: &Arc<TableRecorder>) -> bool {
         let Some(seat) = &recorder.series.seat else { return false };
-        let mut names = unpoisoned(&self.names);
+        let mut names = unpoisoned(self.names.lock());
         let Some(place) = names.place(recorder.kind, &seat.name) else { return false };
         let is_second = place.members.iter().any(|(_, member)| member.strong_count() > 0);
         place.members.push((seat.number, Arc::downgrade(recorder)));
@@ -94,7 +95,7 @@ impl Places {
     /// Lets a policy go. `None`: it was another one whose levels are exported. Else who comes next, if there is
     /// anybody; if not, [`clear`](Self::clear) the place once the gauges are at rest.
     pub(crate) fn leave(&self, kind: Kind, seat: &Seat) -> Option<Option<Arc<TableRecorder>>> {
-        let mut names = unpoisoned(&self.names);
+        let mut names = unpoisoned(self.names.lock());
         let place = names.place(kind, &seat.name)?;
         place.members.retain(|(number, _)| *number != seat.number);
         (place.speaker == Some(seat.number)).then(|| place.choose())
@@ -102,7 +103,7 @@ impl Places {
 
     /// The gauges are at rest. Who came meanwhile, if there is anybody.
     pub(crate) fn clear(&self, kind: Kind, seat: &Seat) -> Option<Arc<TableRecorder>> {
-        let mut names = unpoisoned(&self.names);
+        let mut names = unpoisoned(self.names.lock());
         let place = names.place(kind, &seat.name)?;
         place.speaker = None;
         place.choose()
@@ -110,7 +111,7 @@ impl Places {
 
     /// The recorders of all live policies.
     pub(crate) fn live(&self) -> Vec<Arc<TableRecorder>> {
-        let names = unpoisoned(&self.names);
+        let names = unpoisoned(self.names.lock());
         let members = names.places.values().flat_map(HashMap::values).flat_map(|place| &place.members);
         members.filter_map(|(_, member)| member.upgrade()).collect()
     }

@@ -225,7 +225,7 @@ impl Series {
             }
         }
         if self.speaks() {
-            self.publish_all(|slot| resolved.gauge(self, slot).clone());
+            self.publish_all(|slot, level| publish(level, resolved.gauge(self, slot)));
         }
         resolved
     }
@@ -240,13 +240,12 @@ impl Series {
         // See `Handles::set`: who set a level and did not see this yet has it seen here.
         fence(SeqCst);
         let handles = self.latest();
-        self.publish_all(|slot| handles.gauge(slot));
+        self.publish_all(|slot, level| handles.with_gauge(slot, |gauge| publish(level, gauge)));
     }
 
-    fn publish_all(&self, gauge: impl Fn(usize) -> Gauge) {
-        for (slot, level) in self.gauges.iter().enumerate().filter(|(_, level)| level.is_told()) {
-            publish(level, &gauge(slot));
-        }
+    fn publish_all(&self, publish: impl Fn(usize, &Measured)) {
+        let told = self.gauges.iter().enumerate().filter(|(_, level)| level.is_told());
+        told.for_each(|(slot, level)| publish(slot, level));
     }
 
     /// Leaves the gauges as those of a policy that is gone; not those that `next` exports in its place.
@@ -256,7 +255,7 @@ impl Series {
         for (slot, level) in self.gauges.iter().enumerate().filter(|(_, level)| level.is_told()) {
             let goes_on = |next: &Self| next.gauges.iter().any(|one| one.is_told() && one.key == level.key);
             if let Some(value) = level.at_rest.filter(|_| !next.is_some_and(goes_on)) {
-                handles.gauge(slot).set(value);
+                handles.with_gauge(slot, |gauge| gauge.set(value));
             }
         }
     }
@@ -379,22 +378,22 @@ impl Handles<'_> {
         level.bits.store(value.to_bits(), Relaxed);
         if series.speaks() {
             fence(Release);
-            self.gauge(slot).set(value);
+            self.with_gauge(slot, |gauge| gauge.set(value));
             return;
         }
         // Another one's are exported. If this one's are at this very moment, either `speak` sees the value or this
         // sees that.
         fence(SeqCst);
         if series.speaks() {
-            publish(level, &self.gauge(slot));
+            self.with_gauge(slot, |gauge| publish(level, gauge));
         }
     }
 
-    fn gauge(&self, slot: usize) -> Gauge {
+    fn with_gauge(&self, slot: usize, then: impl FnOnce(&Gauge)) {
         if self.series.per_call {
-            register_gauge(&self.series.gauges[slot].key)
+            then(&register_gauge(&self.series.gauges[slot].key));
         } else {
-            self.resolved.gauge(self.series, slot).clone()
+            then(self.resolved.gauge(self.series, slot));
         }
     }
 

@@ -17,14 +17,14 @@
 //!
 //! | line | of | level | fields, besides `policy.name` and `policy.kind` |
 //! |---|---|---|---|
-//! | `refused` | all | DEBUG | `code`, `retry_after_ms`, `shadow` |
+//! | `refused` | all | DEBUG | `code`, `retry_after_ms`, `shadow`, `policy.key` |
 //! | `timed out` | all | DEBUG | `elapsed_ms` |
 //! | `policy reset` | all | WARN | |
 //! | `policy reconfigured` | all | INFO | |
-//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `rule`, `count`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause`, `error` |
-//! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause` |
-//! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause` |
-//! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`: by hand, or into a state that lasts until somebody ends it |
+//! | `circuit opened` | breaker | WARN | `breaker.from`, `breaker.to`, `rule`, `count`, `breaker.failure_ratio`, `breaker.slow_ratio`, `breaker.calls`, `breaker.open_for_ms`, `cause`, `error`, `policy.key` |
+//! | `circuit half-open` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.rejected_while_open`, `cause`, `policy.key` |
+//! | `circuit closed` | breaker | INFO | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`, `policy.key` |
+//! | `circuit forced` | breaker | WARN | `breaker.from`, `breaker.to`, `breaker.open_for_ms`, `breaker.rejected_while_open`, `cause`, `policy.key`: by hand, or into a state that lasts until somebody ends it |
 //! | `threshold passed` | breaker | WARN | `rule`: if the policy only watches |
 //! | `probe lost` | breaker | DEBUG | |
 //! | `attempt failed` | retry | DEBUG | `attempt`, `delay_ms`, `reason`, `error` |
@@ -48,10 +48,11 @@ use std::{
 
 use buttress_core::{Event, Kind, Line, Name, Note, Observer, On, Recorder, Source, Value, Word, observe};
 
+use buttress_kit::unpoisoned;
+
 use crate::{
     check::MOST,
     clock,
-    exported::unpoisoned,
     namesakes::Namesakes,
     site::{Site, adds_suppressed, is_throttled},
 };
@@ -164,7 +165,7 @@ impl Recorder for Lines {
         }
         let mut suppressed = 0;
         if is_throttled(line) {
-            match unpoisoned(throttle).pass(reason(&line.on, event), clock::now()) {
+            match unpoisoned(throttle.lock()).pass(reason(&line.on, event), clock::now()) {
                 Some(count) => suppressed = count,
                 None => return,
             }
@@ -254,6 +255,10 @@ fn show<'a>(source: Source, event: &'a Event<'_>, suppressed: u64) -> Shown<'a> 
             error.map_or(Shown::Nothing, Shown::Error)
         }
         (Source::Error, Event::Note(Note { error: Some(error), .. })) => Shown::Text(error),
+        (Source::Key, Event::Transition(change)) => change.key.as_deref().map_or(Shown::Nothing, Shown::Text),
+        (Source::Key, Event::Refused { rejection, .. }) => {
+            rejection.key().map_or(Shown::Nothing, Shown::Text)
+        }
         (Source::Elapsed, Event::Done { elapsed, .. }) => Shown::time(*elapsed),
         (Source::Value, Event::Note(Note { value, .. })) => Shown::value(value.as_ref()),
         (Source::Suppressed, _) => Shown::Number(suppressed),

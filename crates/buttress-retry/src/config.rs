@@ -8,20 +8,7 @@ use buttress_kit::{Backoff, Budget, BudgetRule, Jitter};
 use serde::{Deserialize, Serialize};
 
 buttress_kit::settings! {
-    /// The settings of a [`Retry`](crate::Retry). Plain data.
-    ///
-    /// | field | default | |
-    /// |---|---|---|
-    /// | `max_attempts` | 3 | all calls, the first included; 1 = no retry |
-    /// | `backoff` | exponential, 100 ms · 2ⁿ, at most 30 s, full jitter | see [`Backoff`] |
-    /// | `throttle_backoff` | as `backoff` | after the service asked for fewer calls |
-    /// | `max_elapsed` | none | no attempt starts later than this after the call began |
-    /// | `retry_after` | `Obey` | see [`RetryAfter`] |
-    /// | `retry_after_max` | 30 s | the longest `Retry-After` that is waited for |
-    /// | `retry_rejections` | none | refusals by policies inside that are worth another try |
-    /// | `report_exhaustion` | no | `RETRIES_EXHAUSTED` around the last error |
-    /// | `pause_without_budget` | no | the backoff, but no attempt, if the budget is used up |
-    /// | `budget` | none | retries as a share of the calls |
+    /// The settings of a [`Retry`](crate::Retry), as plain data.
     pub struct RetryConfig, builder RetryBuilder {
         /// How often the service is called at most, the first call included; at least 1, which means no retry.
         /// Default 3.

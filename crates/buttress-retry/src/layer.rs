@@ -13,7 +13,7 @@ use crate::{
 impl Retry {
     /// A layer that retries every service it wraps by this policy.
     pub fn layer(&self) -> RetryLayer {
-        RetryLayer { policy: self.policy.clone() }
+        RetryLayer { handle: self.clone(), policy: self.policy.clone() }
     }
 
     /// Puts this policy around one service: `layer()` applied to it.
@@ -47,7 +47,8 @@ impl Retry {
 ///
 /// `C` says which outcomes are failures, `R` how a request is made again.
 pub struct RetryLayer<C = Standard, R = ByClone> {
-    pub(crate) policy: Arc<Policy<C, R>>,
+    handle: Retry,
+    policy: Arc<Policy<C, R>>,
 }
 
 impl<C, R> RetryLayer<C, R> {
@@ -177,12 +178,17 @@ impl<C, R> RetryLayer<C, R> {
     {
         repeat(&self.policy, attempt)
     }
+
+    /// The policy.
+    pub fn handle(&self) -> &Retry {
+        &self.handle
+    }
 }
 
 impl<C, R> RetryLayer<C, R> {
     fn with<C2, R2>(self, classify: C2, replay: R2) -> RetryLayer<C2, R2> {
         let engine = self.policy.engine.clone();
-        RetryLayer { policy: Arc::new(Policy { engine, classify, replay }) }
+        RetryLayer { handle: self.handle, policy: Arc::new(Policy { engine, classify, replay }) }
     }
 
     fn hooked<H>(self, hook: H) -> RetryLayer<Hooked<C, H>, R>
@@ -205,7 +211,7 @@ impl<S, C, R> Layer<S> for RetryLayer<C, R> {
 
 impl<C, R> Clone for RetryLayer<C, R> {
     fn clone(&self) -> Self {
-        Self { policy: self.policy.clone() }
+        Self { handle: self.handle.clone(), policy: self.policy.clone() }
     }
 }
 

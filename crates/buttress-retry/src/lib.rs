@@ -48,6 +48,23 @@
 //! request again. Lists of codes, substrings and types are
 //! [`OnlyErrors`](buttress_core::OnlyErrors), ready ones are in [`only`].
 //!
+//! # A call
+//! ```text
+//! call ──► calling ──success, or no further attempt──► ended
+//!            ▲  │ failure, and another attempt is worth it
+//!            │  ▼
+//!            │ waiting      no timer for a wait of zero; the attempt and its answer are gone
+//!            │  │
+//!            │  ▼
+//!            └─ readying    until the inner service is ready for a further attempt
+//! ```
+//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, if
+//! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
+//!
+//! # Closures
+//! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
+//!
+//! # Results
 //! A call ends, and the caller gets:
 //!
 //! | reason | when | the caller gets |
@@ -70,30 +87,39 @@
 //! ([`Classify::describe`](buttress_core::Classify::describe)), such as `503`, in error types that have room for text.
 //!
 //! Every reason is counted ([`Retry::snapshot`]) and told, with what the call failed with in words
-//! ([`STOPPED`](words::STOPPED)).
+//! ([`STOPPED`](words::STOPPED)). With [`report_exhaustion`](RetryConfig::report_exhaustion) the last error of
+//! `max_attempts` is inside a [`RETRIES_EXHAUSTED`](EXHAUSTED), if its type has room for both.
 //!
-//! # A call
-//! ```text
-//! call ──► calling ──success, or no further attempt──► ended
-//!            ▲  │ failure, and another attempt is worth it
-//!            │  ▼
-//!            │ waiting      no timer for a wait of zero; the attempt and its answer are gone
-//!            │  │
-//!            │  ▼
-//!            └─ readying    until the inner service is ready for a further attempt
-//! ```
-//! Inside, [`context::current()`](buttress_core::context::current) has the number of the attempt, from 1, if
-//! more than one is allowed, and the deadline, which is the caller's or `max_elapsed`, whichever is earlier.
+//! # What is told
+//! | event | when |
+//! |---|---|
+//! | [`Done`](buttress_core::Event::Done) | a call ended, with the number of its attempts; its result says whether it succeeded, with a retry or without |
+//! | [`Attempt`](buttress_core::Event::Attempt) | another attempt will be made: after which wait, and why |
+//! | [`Level`](buttress_core::Event::Level) | what is left of the budget, as a share ([`BUDGET_AVAILABLE`](words::BUDGET_AVAILABLE)) |
+//! | [`Note`](buttress_core::Event::Note) | no further attempt is made, and why ([`STOPPED`](words::STOPPED)); new settings; a reset |
 //!
+//! [`KIND`] has the metrics and the log lines that are made of this; `docs/metrics.md` of the repository has them all.
+//!
+//! # Settings
+//! | setting | default | |
+//! |---|---|---|
+//! | [`max_attempts`](RetryConfig::max_attempts) | 3 | all calls, the first one too; 1: no retry |
+//! | [`backoff`](RetryConfig::backoff) | 100 ms · 2ⁿ, at most 30 s, full jitter | see [`Backoff`](buttress_kit::Backoff) |
+//! | [`throttle_backoff`](RetryConfig::throttle_backoff) | as `backoff` | after the service asked for fewer calls |
+//! | [`max_elapsed`](RetryConfig::max_elapsed) | none | no attempt starts later than this after the call began |
+//! | [`retry_after`](RetryConfig::retry_after) | obey | see [`RetryAfter`] |
+//! | [`retry_after_max`](RetryConfig::retry_after_max) | 30 s | the longest `Retry-After` that is waited for |
+//! | [`retry_rejections`](RetryConfig::retry_rejections) | none | refusals by policies inside that are worth another attempt |
+//! | [`report_exhaustion`](RetryConfig::report_exhaustion) | `false` | `RETRIES_EXHAUSTED` around the last error |
+//! | [`pause_without_budget`](RetryConfig::pause_without_budget) | `false` | the backoff, but no attempt, if the budget is used up |
+//! | [`budget`](RetryConfig::budget) | none | retries as a share of the calls, or by another rule |
+//!
+//! # Cost
 //! A call that succeeds at once allocates nothing and takes no lock; a failure that is kept is boxed, and so is a wait. It
-//! reads the clock only if `max_elapsed`, a budget by time or an observer of durations is set. Waits need a tokio
-//! runtime with its timer on.
+//! reads the clock only if `max_elapsed`, a budget by time or an observer of durations is set.
 //!
-//! # Defaults
-//! See [`RetryConfig`].
-//!
-//! # Closures
-//! [`Retry::call`] retries what is no service; [`RetryLayer::call`] does so with the strategies of a layer.
+//! # Panics
+//! A call that has to wait before a further attempt needs a tokio runtime with time enabled.
 
 mod before;
 mod config;

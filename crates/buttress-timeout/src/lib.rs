@@ -60,7 +60,7 @@
 //! timeout inside obeys the deadline of one outside, or a bulkhead ends a wait by it, it is the outer one's time that
 //! is up: that one answers.
 //!
-//! # Answers
+//! # Results
 //! A timeout is a [`Rejection`](buttress_core::Rejection) with code [`TIMEOUT`], its limit and the time elapsed.
 //! [`TimeoutLayer::fallback`] and [`TimeoutLayer::fallback_with`] answer instead, on timeout only; errors of the
 //! inner service pass through unchanged.
@@ -71,6 +71,8 @@
 //! | [`Done`](buttress_core::Event::Done) | a call ended; its result is `success`, `failure`, `panicked`, `timeout` or `cancelled` |
 //! | [`Refused`](buttress_core::Event::Refused) | the deadline from outside had passed before the call |
 //! | [`Note`](buttress_core::Event::Note) | new settings; a reset |
+//!
+//! [`KIND`] has the metrics and the log lines that are made of this; `docs/metrics.md` of the repository has them all.
 //!
 //! # Settings
 //! | setting | default | |

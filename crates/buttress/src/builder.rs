@@ -3,13 +3,15 @@ use tower::ServiceBuilder;
 use tower_layer::{Layer, Stack};
 
 #[cfg(feature = "breaker")]
-use buttress_breaker::BreakerLayer;
+use buttress_breaker::AnyBreakerLayer;
 #[cfg(feature = "bulkhead")]
 use buttress_bulkhead::BulkheadLayer;
 #[cfg(feature = "fallback")]
 use buttress_fallback::FallbackLayer;
 #[cfg(feature = "http")]
 use buttress_http::RespondLayer;
+#[cfg(feature = "metrics")]
+use buttress_metrics::meter::MeterLayer;
 #[cfg(feature = "retry")]
 use buttress_retry::RetryLayer;
 #[cfg(feature = "timeout")]
@@ -23,6 +25,10 @@ pub trait ServiceBuilderExt<L>: Sized {
     /// Answers with a response instead of failing: 503, 429 or 504, with `Retry-After`. Outermost, on servers.
     #[cfg(feature = "http")]
     fn respond(self) -> ServiceBuilder<Stack<RespondLayer, L>>;
+
+    /// Counts and times the calls of what is inside: outermost all of them, around one stage those of that stage.
+    #[cfg(feature = "metrics")]
+    fn meter<C>(self, layer: MeterLayer<C>) -> ServiceBuilder<Stack<MeterLayer<C>, L>>;
 
     /// Answers when everything inside failed.
     #[cfg(feature = "fallback")]
@@ -38,7 +44,8 @@ pub trait ServiceBuilderExt<L>: Sized {
 
     /// Refuses calls to a service that fails. Inside of the retry it judges attempts, outside whole calls.
     #[cfg(feature = "breaker")]
-    fn breaker<C>(self, layer: BreakerLayer<C>) -> ServiceBuilder<Stack<BreakerLayer<C>, L>>;
+    /// Takes the layer of one circuit, or of one for each key.
+    fn breaker<B: AnyBreakerLayer>(self, layer: B) -> ServiceBuilder<Stack<B, L>>;
 
     /// Bounds how many calls are made at once, and how many wait.
     #[cfg(feature = "bulkhead")]
@@ -67,6 +74,11 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(RespondLayer::new())
     }
 
+    #[cfg(feature = "metrics")]
+    fn meter<C>(self, layer: MeterLayer<C>) -> ServiceBuilder<Stack<MeterLayer<C>, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "fallback")]
     fn fallback<A, C>(self, layer: FallbackLayer<A, C>) -> ServiceBuilder<Stack<FallbackLayer<A, C>, L>> {
         self.layer(layer)
@@ -83,7 +95,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     }
 
     #[cfg(feature = "breaker")]
-    fn breaker<C>(self, layer: BreakerLayer<C>) -> ServiceBuilder<Stack<BreakerLayer<C>, L>> {
+    fn breaker<B: AnyBreakerLayer>(self, layer: B) -> ServiceBuilder<Stack<B, L>> {
         self.layer(layer)
     }
 

@@ -17,6 +17,8 @@ pub static KINDS: &[Kind] = &[
     &crate::bulkhead::KIND,
     #[cfg(feature = "fallback")]
     &crate::fallback::KIND,
+    #[cfg(feature = "metrics")]
+    &crate::metrics::meter::KIND,
 ];
 
 #[cfg(all(test, feature = "metrics"))]

@@ -6,6 +6,7 @@
 //! | what for | put on a stack by, outermost first | handle; its feature has its name |
 //! |---|---|---|
 //! | what is refused becomes a response | `.respond()` | none; feature `http` |
+//! | calls are counted and timed | `.meter(..)`, there or around any stage | `Meter`; feature `metrics` |
 //! | an answer when all else failed | `.fallback(..)` | `Fallback` |
 //! | a limit for the whole call | `.deadline(..)` | `Timeout` |
 //! | bodies that are streams, for a second attempt | `.layer(ReplayBodyLayer::default())` | none; feature `http` |
@@ -124,6 +125,8 @@ pub use buttress_bulkhead::{Bulkhead, BulkheadConfig, BulkheadLayer};
 pub use buttress_fallback::{Fallback, FallbackConfig, FallbackLayer};
 #[cfg(feature = "http")]
 pub use buttress_http::{HttpClassify, HttpReplay, ReplayBody, ReplayBodyLayer, RespondLayer};
+#[cfg(feature = "metrics")]
+pub use buttress_metrics::meter::{Meter, MeterLayer};
 #[cfg(feature = "retry")]
 pub use buttress_retry::{Retry, RetryConfig, RetryLayer};
 #[cfg(feature = "timeout")]

@@ -6,6 +6,8 @@ pub use crate::Breaker;
 pub use crate::Bulkhead;
 #[cfg(feature = "fallback")]
 pub use crate::Fallback;
+#[cfg(feature = "metrics")]
+pub use crate::Meter;
 #[cfg(feature = "retry")]
 pub use crate::Retry;
 #[cfg(feature = "timeout")]

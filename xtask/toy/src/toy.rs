@@ -118,7 +118,7 @@ impl Ends for Toy {
     type Ticket = ();
     type End = Outcome;
 
-    fn end(&self, (): (), outcome: Outcome) {
+    fn end(&self, (): &(), outcome: Outcome) {
         let Shared { emitter, failures, max_failures, .. } = &*self.0;
         if let Outcome::Failure | Outcome::Panicked = outcome {
             let before = failures.fetch_add(1, Relaxed);

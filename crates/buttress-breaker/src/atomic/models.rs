@@ -5,10 +5,12 @@ use std::time::Duration;
 use loom::thread;
 
 use super::*;
-use crate::{BreakerConfig, WindowConfig};
+use crate::{BreakerConfig, WindowConfig, circuit::Waited};
 
 const NOW: Now = Now { time: 0, unit: 0.5, refused: 0 };
-const FAILED: Ending = Ending::Failure { timed_out: false };
+/// Dropped by a caller who had not waited.
+const UNWAITED: Waited = Waited { time: 0, settled: 0, mean: 0 };
+const FAILED: Ending = Ending::Failure { timed_out: false, retry_after: 0 };
 
 fn made(config: BreakerConfig, state: State) -> loom::sync::Arc<AtomicCircuit> {
     let rules = Arc::new(config.rules());
@@ -102,7 +104,7 @@ fn one_of_two_threads_gets_the_probe_and_it_comes_back() {
         let own = probe(&atomic);
         let (theirs, _) = racer.join().unwrap();
         assert!(own.is_some() != theirs.is_some());
-        atomic.lock().record(own.or(theirs).unwrap(), 0, Ending::Abandoned, false, NOW);
+        atomic.lock().record(own.or(theirs).unwrap(), 0, Ending::Abandoned(UNWAITED), false, NOW);
         assert!(probe(&atomic).is_some());
     });
 }
@@ -199,5 +201,26 @@ fn a_call_that_is_refused_while_somebody_isolates_is_told_no_endless_wait() {
             other => panic!("{other:?}"),
         }
         by_hand.join().unwrap();
+    });
+}
+
+// A dropped call stands in for a failure only if nothing settled since it was waited for: what it remembers must never
+// be taken for what is, though a success came in between.
+#[test]
+fn success_that_comes_after_is_noticed_whatever_a_call_remembers() {
+    loom::model(|| {
+        let config = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() };
+        let atomic = made(config, State::Closed);
+        let other = atomic.clone();
+        let calls = thread::spawn(move || {
+            end(&other, admit(&other), Ending::Success);
+            end(&other, admit(&other), FAILED);
+        });
+        let remembered_then = atomic.settled();
+        calls.join().unwrap();
+        end(&atomic, admit(&atomic), Ending::Success);
+        let mut opened = atomic.lock();
+        let settled = remembered(opened.circuit().settled_after_grant());
+        assert_ne!(remembered_then, settled);
     });
 }

@@ -12,7 +12,7 @@ mod view;
 
 use std::sync::{Arc, OnceLock};
 
-use buttress_core::{Name, Word};
+use buttress_core::Word;
 use buttress_kit::BackoffState;
 
 pub(crate) use self::{
@@ -141,8 +141,6 @@ struct History {
     row_began: u64,
     tally: Tally,
     notices: Vec<Notice>,
-    /// The policy's name with the key, if this is the circuit of a key that is shown.
-    name: Option<Name>,
 }
 
 impl Circuit {
@@ -385,10 +383,6 @@ impl Circuit {
         if rules.ramp > 0 && !was_closed && cause == words::RULE {
             self.history_mut().ramp_until = now.time.saturating_add(rules.ramp);
         }
-    }
-
-    pub(crate) fn set_name(&mut self, name: Name) {
-        self.history_mut().name = Some(name);
     }
 
     #[cfg(test)]

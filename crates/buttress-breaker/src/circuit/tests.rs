@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use buttress_core::{Note, Value};
 use buttress_kit::Chance;
 use proptest::prelude::*;
 
@@ -50,6 +51,171 @@ fn generations_wrap_and_no_stale_result_ever_matches() {
     }
     assert!(circuit.generation() < 10);
     assert_eq!(circuit.view(0).tally().failures, 0);
+}
+
+const FAILED: Ending = Ending::Failure { timed_out: false, retry_after: 0 };
+
+/// A closed circuit that ends calls of its own.
+fn ended(rules: &Rules, endings: &[(Ending, bool)]) -> Circuit {
+    let mut circuit = Circuit::new(State::Closed, rules, at(0));
+    for (ending, slow) in endings {
+        end(&mut circuit, rules, *ending, *slow);
+    }
+    circuit
+}
+
+fn end(circuit: &mut Circuit, rules: &Rules, ending: Ending, slow: bool) {
+    let Decision::Admitted(ticket) = circuit.admit(rules, at(0)) else { panic!("{:?}", circuit.state()) };
+    circuit.record(rules, ticket, 0, ending, slow, at(0));
+}
+
+/// Dropped when nothing had settled since the call began.
+fn hung(circuit: &Circuit) -> Ending {
+    Ending::Abandoned(Waited { time: 0, settled: remembered(circuit.settled()), mean: 0 })
+}
+
+#[test]
+fn each_rule_counts_what_it_looks_at() {
+    let config = BreakerConfig {
+        consecutive_failures: Some(9),
+        success_threshold: 9,
+        half_open_sample: Some(20),
+        permitted_probes: 9,
+        abandoned_after: Duration::ZERO,
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(Ending::Success, false), (FAILED, false), (FAILED, false)]);
+    let counts = Counts { calls: 9, failures: 5, slow: 4, abandoned: 0 };
+    assert_eq!(circuit.counted(OpenReason::ConsecutiveFailures, counts), Some(2));
+    for (reason, counted) in [
+        (OpenReason::FailureRate, Some(5)),
+        (OpenReason::FailureCount, Some(5)),
+        (OpenReason::SlowCallRate, Some(4)),
+        (OpenReason::ProbesSlow, Some(4)),
+        (OpenReason::Abandoned, Some(9)),
+        (OpenReason::HalfOpenTimeout, None),
+        (OpenReason::Manual, None),
+        (OpenReason::Initial, None),
+    ] {
+        assert_eq!(circuit.counted(reason, counts), counted, "{reason:?}");
+    }
+
+    circuit.force_open(&rules, None, at(0));
+    circuit.force_half_open(&rules, at(0)).unwrap();
+    (0..3).for_each(|_| end(&mut circuit, &rules, FAILED, false));
+    end(&mut circuit, &rules, Ending::Success, true);
+    let dropped = hung(&circuit);
+    (0..2).for_each(|_| end(&mut circuit, &rules, dropped, false));
+    assert_eq!(circuit.counted(OpenReason::ProbesFailed, counts), Some(3));
+    assert_eq!(circuit.counted(OpenReason::Abandoned, counts), Some(2));
+    let probes = circuit.history().half_open.counts();
+    assert_eq!(probes, Counts { calls: 4, failures: 3, slow: 1, abandoned: 0 });
+    // Those in a row are of the closed state.
+    assert_eq!((circuit.view(0).in_a_row().0, circuit.view(0).probes()), (0, (1, 3, 0)));
+}
+
+#[test]
+fn threshold_that_may_not_act_is_told_once_by_its_name() {
+    let config = BreakerConfig {
+        consecutive_failures: Some(2),
+        failure_rate: Some(1.0),
+        failure_count: Some(3),
+        slow_call_rate: Some(0.2),
+        slow_call_duration: Some(Duration::from_millis(1)),
+        minimum_calls: Some(1),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::MetricsOnly, &rules, at(0));
+    let mut told = || {
+        let slow = circuit.failed_in_a_row == 3;
+        end(&mut circuit, &rules, FAILED, slow);
+        circuit
+            .take_notices()
+            .map(|notice| match notice {
+                Notice::Note(Note { what: words::EXCEEDED, value: Some(Value::Word(rule)), .. }) => rule,
+                other => panic!("{other:?}"),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(), ["failure_rate"]);
+    assert_eq!(told(), ["consecutive"]);
+    assert_eq!(told(), ["failure_count"]);
+    assert_eq!(told(), ["slow_rate"]);
+    assert_eq!(told(), [""; 0]);
+}
+
+#[test]
+fn dropped_calls_stand_in_for_nothing_once_settings_ignore_them() {
+    let config = BreakerConfig {
+        consecutive_failures: Some(3),
+        abandoned_after: Duration::ZERO,
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    let dropped = hung(&circuit);
+    (0..2).for_each(|_| end(&mut circuit, &rules, dropped, false));
+    let config = BreakerConfig { consecutive_failures: Some(2), ..config };
+    let ignoring = BreakerConfig { on_cancel: OnCancel::Ignore, ..config.clone() }.rules();
+    circuit.reconfigure(&ignoring, false, at(0));
+    end(&mut circuit, &ignoring, Ending::Ignored, false);
+    assert_eq!(circuit.state(), State::Closed);
+    circuit.reconfigure(&config.rules(), false, at(0));
+    end(&mut circuit, &config.rules(), Ending::Ignored, false);
+    assert_eq!(circuit.state(), State::Open);
+}
+
+// Each success that may be counted without the circuit is one that takes no lock.
+#[test]
+fn as_many_successes_are_granted_as_can_change_nothing() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.9),
+        minimum_calls: Some(5),
+        window: WindowConfig::count(8),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(Ending::Success, false)]);
+    assert_eq!((circuit.grant(&rules, 1_000), circuit.settled_after_grant()), (1_000, 1_001));
+    circuit.end_grant(1_000);
+    end(&mut circuit, &rules, FAILED, false);
+    // The third from now on completes the minimum.
+    assert_eq!(circuit.grant(&rules, 1_000), 2);
+    circuit.end_grant(2);
+    (0..2).for_each(|_| end(&mut circuit, &rules, Ending::Success, false));
+    assert_eq!(circuit.grant(&rules, 1_000), 0);
+    end(&mut circuit, &rules, Ending::Success, false);
+    // By the eighth the failure is out of the window.
+    assert_eq!((circuit.grant(&rules, 1_000), circuit.grant(&rules, 3)), (8, 3));
+    circuit.end_grant(3);
+    circuit.reconfigure(&rules, false, at(0));
+    assert_eq!(circuit.grant(&rules, 1_000), 0);
+    circuit.force(&rules, State::Isolated, at(0));
+    assert_eq!(circuit.grant(&rules, 1_000), 0);
+}
+
+#[test]
+fn lease_is_as_long_as_the_wait_and_doubles_when_one_runs_out() {
+    let config = BreakerConfig { open_for: Some(Duration::from_millis(5)), ..BreakerConfig::default() };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+    assert_eq!(circuit.blocked_until(&rules), 0);
+    for (now, until) in [(0, 5), (5, 15), (15, 35)] {
+        assert!(matches!(circuit.admit(&rules, at(now * MS)), Decision::Admitted(_)));
+        assert_eq!(circuit.blocked_until(&rules), until * MS);
+    }
+    // A wait of hours is no measure for a call.
+    let config = BreakerConfig { open_for: Some(Duration::from_secs(3_600)), ..config };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+    circuit.admit(&rules, at(0));
+    assert_eq!(circuit.blocked_until(&rules), 60_000 * MS);
+    // The wait of an operator is the one that was last.
+    circuit.force_open(&rules, Some(2 * MS), at(0));
+    circuit.admit(&rules, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 4 * MS);
 }
 
 /// Settings as a table of small numbers, so that every rule is met often.

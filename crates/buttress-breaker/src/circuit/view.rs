@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use buttress_core::Name;
-
 use super::{Circuit, Tally};
 use crate::{
     OpenReason, State,
+    census::Course,
     rules::{Rules, nanos},
     window::Counts,
 };
@@ -70,8 +69,29 @@ impl Circuit {
         if self.state == State::HalfOpen { self.history().wait } else { u64::MAX }
     }
 
-    pub(crate) fn name(&self) -> Option<Name> {
-        self.history().name.clone()
+    /// Whether time alone will make it another state.
+    pub(crate) fn changes_by_itself(&self) -> bool {
+        match self.state {
+            State::Open => true,
+            State::HalfOpen => self.history().half_open.until != u64::MAX,
+            _ => false,
+        }
+    }
+
+    /// The state, and which ones time alone will make of it for a call; see [`found`](Self::found).
+    pub(crate) fn course(&self, rules: &Rules) -> Course {
+        let half_open_until = self.history().half_open.until;
+        let then = match self.state {
+            State::Open => [Some((self.history().open_until, State::HalfOpen)), None],
+            State::HalfOpen if half_open_until == u64::MAX => [None, None],
+            State::HalfOpen if rules.half_open_closes => [Some((half_open_until, State::Closed)), None],
+            State::HalfOpen => {
+                let reopened_until = self.reopened_until(rules);
+                [Some((half_open_until, State::Open)), Some((reopened_until, State::HalfOpen))]
+            }
+            _ => [None, None],
+        };
+        Course { state: self.state, then }
     }
 
     /// Moves the window on, for a look at it.

@@ -286,31 +286,12 @@ impl Engine {
     /// that would call in a loop.
     #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
-        let wait = Duration::from_nanos(wait.max(1));
-        let rejection = if self.shown.load(Relaxed) {
-            self.rejection_with_key()
-        } else {
-            Rejection::new(words::OPEN, self.shared.emitter.name())
-        };
-        rejection.with_retry_after(wait)
-    }
-
-    fn rejection_with_key(&self) -> Rejection {
-        Rejection::new(words::OPEN, &self.name())
+        Rejection::new(words::OPEN, self.name()).with_retry_after(Duration::from_nanos(wait.max(1)))
     }
 
     /// The breaker's name, with the key if that is shown.
-    pub(crate) fn name(&self) -> Name {
-        let shown = if self.shown.load(Relaxed) { self.circuit.lock().circuit().name() } else { None };
-        shown.unwrap_or_else(|| self.shared.emitter.name().clone())
-    }
-
-    /// Shows the key in refusals from now on. `key` runs at the first refusal.
-    pub(crate) fn show_key(&self, key: impl FnOnce() -> String) {
-        if !self.shown.load(Relaxed) {
-            let name = self.shared.emitter.name().with_key(key());
-            self.circuit.lock().circuit().set_name(name);
-            self.shown.store(true, Relaxed);
-        }
+    #[inline]
+    pub(crate) fn name(&self) -> &Name {
+        self.name.as_ref().unwrap_or_else(|| self.shared.emitter.name())
     }
 }

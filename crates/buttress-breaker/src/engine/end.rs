@@ -199,7 +199,7 @@ fn elapsed(call: Admission, time: u64) -> Option<Duration> {
 fn shown(says: Option<&dyn Fn() -> String>, ending: Ending, reason: Option<OpenReason>) -> Arc<str> {
     match (says, ending) {
         (Some(says), _) => match catch_unwind(AssertUnwindSafe(says)) {
-            Ok(text) => shortened(text).into(),
+            Ok(text) => shortened(text, LONGEST).into(),
             Err(panic) => {
                 // Its drop may panic as well.
                 mem::forget(panic);
@@ -216,9 +216,10 @@ fn shown(says: Option<&dyn Fn() -> String>, ending: Ending, reason: Option<OpenR
     }
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+/// Text of so many bytes at most, and a sign that it was longer.
+pub(crate) fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
         text.push('…');
     }

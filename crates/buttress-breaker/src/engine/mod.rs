@@ -3,16 +3,19 @@
 mod admit;
 mod end;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use buttress_core::{Level, Levels};
+use buttress_core::{Level, Levels, Name};
 
 pub(crate) use self::{
     admit::{Admission, Found, Refusal},
-    end::{End, FAILED},
+    end::{End, FAILED, shortened},
 };
 use crate::{
     State,
@@ -44,15 +47,15 @@ pub(crate) struct Engine {
     pub(crate) ignored: AtomicU64,
     /// Of a keyed breaker: when it was used last, in the map's ticks.
     pub(crate) used: AtomicU32,
-    /// Of a keyed breaker: the circuit has a name with the key, which refusals show.
-    shown: AtomicBool,
+    /// Of a keyed breaker: its name with the key, if that is shown.
+    name: Option<Name>,
     /// How long calls take that succeed.
     mean: Mean,
 }
 
 impl Engine {
     /// Makes one circuit.
-    pub(crate) fn new(shared: Arc<Shared>, rules: Arc<Rules>, state: State) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, rules: Arc<Rules>, state: State, name: Option<Name>) -> Arc<Self> {
         let now = Now { time: shared.now(), unit: shared.chance.unit(), refused: 0 };
         let circuit = Circuit::new(state, &rules, now);
         Arc::new(Self {
@@ -62,7 +65,7 @@ impl Engine {
             would_reject: AtomicU64::new(0),
             ignored: AtomicU64::new(0),
             used: AtomicU32::new(0),
-            shown: AtomicBool::new(false),
+            name,
             mean: Mean::default(),
         })
     }
@@ -84,13 +87,13 @@ impl Engine {
         // With the circuit's lock held, so that all is told in the order in which it happened.
         for notice in circuit.take_notices() {
             after.noticed = true;
-            self.shared.push(notice);
+            self.shared.push(notice, self.name.as_ref());
         }
-        if circuit.gone {
+        let gone = circuit.gone;
+        if gone {
             after.to = from;
-        } else if from != after.to {
-            self.shared.add_keys(from, -1);
-            self.shared.add_keys(after.to, 1);
+        } else {
+            self.count(&mut guard, from);
         }
         (out, after)
     }
@@ -173,13 +176,46 @@ impl Engine {
             && self.circuit.lock().circuit().view(time).has_seen_no_failure()
     }
 
+    /// Tells one circuit of a breaker from the others.
+    fn number(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// Is counted among the circuits of its keyed breaker as what it is now and will be by the time alone; it was
+    /// `from`.
+    fn count(&self, guard: &mut CircuitGuard<'_>, from: State) {
+        if let Some(census) = &self.shared.census {
+            let (circuit, rules) = guard.parts();
+            if from != circuit.state() || circuit.changes_by_itself() {
+                census.lock().set(self.number(), from, circuit.course(rules));
+            }
+        }
+    }
+
+    /// Joins the circuits of its keyed breaker, which it was made for in this state. Returns the state in which it is
+    /// counted, to be told.
+    pub(crate) fn join(&self, made: State) -> State {
+        // With the lock held, so that no change of state comes in between.
+        let mut guard = self.circuit.lock();
+        if let Some(census) = &self.shared.census {
+            census.lock().join(made);
+        }
+        let state = guard.circuit().state();
+        // One that was taken out meanwhile has left already: to be known by its address it must be alive.
+        if !guard.circuit().gone {
+            self.count(&mut guard, state);
+        }
+        state
+    }
+
     /// Leaves the circuits of its keyed breaker. Returns the state in which it is counted no more, to be told.
     pub(crate) fn leave(&self) -> State {
-        // With the lock held, so that no change of state comes in between.
         let mut guard = self.circuit.lock();
         guard.circuit().gone = true;
         let state = guard.circuit().state();
-        self.shared.add_keys(state, -1);
+        if let Some(census) = &self.shared.census {
+            census.lock().leave(self.number(), state);
+        }
         state
     }
 }

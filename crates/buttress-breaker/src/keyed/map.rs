@@ -14,7 +14,7 @@ use buttress_kit::unpoisoned;
 
 use crate::{
     State,
-    engine::Engine,
+    engine::{Engine, shortened},
     rules::{Rules, nanos},
     shared::Shared,
     words,
@@ -25,6 +25,9 @@ const SHARDED_FROM: usize = 1_024;
 const SHARDS: usize = 16;
 
 type Circuits<K> = HashMap<K, Arc<Engine>, RandomState>;
+
+/// A key is shown up to this length: it may come from a request.
+const LONGEST_KEY: usize = 128;
 
 /// After a search that found little room in a shard, none is made for this long: 100 ms.
 const SEARCH_AGAIN: u64 = 100_000_000;
@@ -80,7 +83,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             swept_at: AtomicU64::new(shared.now()),
             tick: AtomicU32::new(0),
             swept: AtomicU32::new(0),
-            untracked: Engine::new(shared.clone(), rules.clone(), State::Disabled),
+            untracked: Engine::new(shared.clone(), rules.clone(), State::Disabled, None),
             template: Mutex::new(Template { rules, state }),
             untracked_calls: AtomicU64::new(0),
         }
@@ -123,7 +126,13 @@ impl<K: Hash + Eq + Clone> Keys<K> {
     }
 
     /// Makes the circuit of a key. `None`: every key matters, and there is no room for another one.
-    pub(super) fn make<Q>(&self, key: &Q, shared: &Arc<Shared>) -> Option<Arc<Engine>>
+    /// `show`: the key as it is shown, if it is.
+    pub(super) fn make<Q>(
+        &self,
+        key: &Q,
+        shared: &Arc<Shared>,
+        show: impl FnOnce(&K) -> Option<String>,
+    ) -> Option<Arc<Engine>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -139,6 +148,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         }
         // The key's own code, before anything changes.
         let owned = key.to_owned();
+        let name = show(&owned).map(|text| shared.emitter.name().with_key(shortened(text, LONGEST_KEY)));
         let mut gone = Vec::new();
         let made = {
             let mut shard = unpoisoned(self.shards[place].write());
@@ -151,7 +161,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
             }
             if shard.len() < self.max_per_shard {
                 let Template { rules, state } = unpoisoned(self.template.lock()).clone();
-                let circuit = Engine::new(shared.clone(), rules, state);
+                let circuit = Engine::new(shared.clone(), rules, state, name);
                 circuit.used.store(self.tick(), Relaxed);
                 shard.insert(owned, circuit.clone());
                 self.len.fetch_add(1, Relaxed);
@@ -162,8 +172,7 @@ impl<K: Hash + Eq + Clone> Keys<K> {
         };
         self.evicted(&gone, shared);
         let (made, state) = made?;
-        shared.add_keys(state, 1);
-        shared.tell_keys(state);
+        shared.tell_keys(made.join(state));
         Some(made)
     }
 

@@ -20,9 +20,10 @@ use serde::Serialize;
 pub use self::service::{KeyedLayer, KeyedService};
 use crate::{
     Breaker, BreakerBuilder, BreakerConfig, BreakerFuture, KEYED, KIND, Permit, State,
+    census::STATES,
     engine::{Admission, Engine},
     keyed::map::Keys,
-    shared::{STATES, Shared},
+    shared::Shared,
 };
 
 /// A circuit breaker for each key, with one set of settings. Clones share the circuits.
@@ -32,8 +33,9 @@ use crate::{
 /// key matters, a new one is let through without a circuit ([`untracked`](Self::untracked)). So a flood of made-up keys
 /// neither fills the memory, nor opens or forgets the circuits of others, nor is anybody refused for it.
 ///
-/// Observers hear how many keys are in which state, never which: a label must not have as many values as there
-/// are users. [`get`](Self::get) shows one key's circuit, [`keys_in`](Self::keys_in) lists them by state.
+/// Observers hear of each key's changes of state, with the key if keys are shown ([`show_keys`](Self::show_keys)), and
+/// how many keys are in which state. Metrics never tell which: a label must not have as many values as there are users.
+/// [`get`](Self::get) shows one key's circuit, [`keys_in`](Self::keys_in) lists them by state.
 ///
 /// ```
 /// # tokio_test::block_on(async {
@@ -60,8 +62,10 @@ struct Inner<K> {
     shared: Arc<Shared>,
     keys: Keys<K>,
     /// How a key is shown, if it is.
-    shown: OnceLock<fn(&K) -> String>,
+    shown: OnceLock<Show<K>>,
 }
+
+type Show<K> = Box<dyn Fn(&K) -> String + Send + Sync>;
 
 impl Breaker {
     /// Begins a breaker that has a circuit for each key.
@@ -116,7 +120,7 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (engine, admission) = self.inner.admit(key);
+        let (engine, admission) = self.inner.admit(key, |_| None);
         Permit::of(&engine, admission)
     }
 
@@ -127,18 +131,23 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
         F: FnOnce() -> Fut,
     {
-        let (engine, admission) = self.inner.admit(key);
+        let (engine, admission) = self.inner.admit(key, |_| None);
         BreakerFuture::of(&engine, admission, f)
     }
 
-    /// Shows keys in refusals, by [`Rejection::key`]. Never in metrics, nor in the refusal's text: a key may be a
-    /// secret. The text is made once for each key, at its first refusal.
+    /// Shows keys in changes of state, log lines and refusals ([`Rejection::key`]): those that come from now on, up to 128
+    /// bytes of each. Never in metrics, nor in a refusal's text or answer: a key may be a secret. By default they are
+    /// shown if the layer's strategy says so ([`KeyOf::show`](buttress_core::KeyOf::show)).
     pub fn show_keys(self) -> Self
     where
         K: fmt::Display,
     {
-        self.inner.shown.get_or_init(|| |key| key.to_string());
+        self.show_key(|key| key.to_string());
         self
+    }
+
+    fn show_key(&self, show: impl Fn(&K) -> String + Send + Sync + 'static) {
+        self.inner.shown.get_or_init(|| Box::new(show));
     }
 
     /// The circuit of this key, if it has one: to see and steer it. Its settings are those of all.
@@ -204,7 +213,7 @@ where
         self.inner.shared.live.get()
     }
 
-    /// Owned copies of refusals and resets, from now on.
+    /// Owned copies of refusals, changes of state and resets, from now on.
     pub fn events(&self) -> Events {
         self.inner.shared.emitter.events()
     }
@@ -260,17 +269,18 @@ pub struct KeyedBreakerSnapshot {
 impl<K: Hash + Eq + Clone> Inner<K> {
     /// The circuit of a key and what it says to a call: made if there is none; the one that lets everything pass, if
     /// there is no room.
-    fn admit<Q>(&self, key: &Q) -> (Arc<Engine>, Admission)
+    fn admit<Q>(&self, key: &Q, show: impl FnOnce(&Q) -> Option<String>) -> (Arc<Engine>, Admission)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let engine = self.keys.find(key).or_else(|| self.keys.make(key, &self.shared));
+        let shown = |owned: &K| match self.shown.get() {
+            Some(show) => Some(show(owned)),
+            None => show(key),
+        };
+        let engine = self.keys.find(key).or_else(|| self.keys.make(key, &self.shared, shown));
         let engine = engine.unwrap_or_else(|| self.keys.untracked());
         let admission = engine.admit();
-        if let (true, Some(show)) = (admission.is_refused(), self.shown.get()) {
-            engine.show_key(|| show(&key.to_owned()));
-        }
         (engine, admission)
     }
 

@@ -8,7 +8,10 @@ use std::{
 use buttress_core::{Classify, FromRejection, KeyOf, Standard, Verdict};
 use tower_service::Service;
 
-use crate::{BreakerFuture, KeyedBreaker};
+use crate::{
+    BreakerFuture, KeyedBreaker,
+    layer::{AnyBreakerLayer, sealed::Sealed},
+};
 
 /// Puts the circuit of each request's key before every service it wraps; made by [`KeyedBreaker::layer_by`].
 pub struct KeyedLayer<K, L, C = Standard> {
@@ -29,6 +32,17 @@ impl<K, L, C> KeyedLayer<K, L, C> {
         KeyedLayer { keyed: self.keyed, key: self.key, classify }
     }
 
+    /// Shows keys like this in changes of state, log lines and refusals, as
+    /// [`KeyedBreaker::show_keys`]; by whichever layer of the breaker says so first.
+    pub fn show_key<F>(self, show: F) -> Self
+    where
+        K: Hash + Eq + Clone,
+        F: Fn(&K) -> String + Send + Sync + 'static,
+    {
+        self.keyed.show_key(show);
+        self
+    }
+
     /// The breaker.
     pub fn handle(&self) -> &KeyedBreaker<K> {
         &self.keyed
@@ -42,6 +56,10 @@ impl<K, L, C> KeyedLayer<K, L, C> {
         self.classify(classify)
     }
 }
+
+impl<K, L, C> AnyBreakerLayer for KeyedLayer<K, L, C> {}
+
+impl<K, L, C> Sealed for KeyedLayer<K, L, C> {}
 
 impl<S, K, L: Clone, C: Clone> tower_layer::Layer<S> for KeyedLayer<K, L, C> {
     type Service = KeyedService<S, K, L, C>;
@@ -103,7 +121,8 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let (engine, admission) = self.key.with_key(&req, |key| self.keyed.inner.admit(key));
+        let (engine, admission) =
+            self.key.with_key(&req, |key| self.keyed.inner.admit(key, |key| self.key.show(key)));
         if admission.is_refused() {
             // Readied and not called: see `BreakerService`.
             self.inner = self.inner.clone();

@@ -12,6 +12,7 @@ mod peers;
 mod readiness;
 mod refusals;
 mod registries;
+mod seen;
 mod settings;
 mod shape;
 mod siblings;

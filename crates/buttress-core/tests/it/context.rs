@@ -101,7 +101,6 @@ fn context_is_restored_when_the_future_panics() {
     assert_eq!(seen(), 1);
 }
 
-// S3-021
 #[tokio::test(start_paused = true)]
 async fn inner_deadline_can_only_be_earlier() {
     let now = tokio::time::Instant::now().into_std();

@@ -78,7 +78,7 @@ async fn typed_errors_keep_the_type_from_call_and_from_poll_ready() {
     assert_eq!(error.into_inner().unwrap().to_string(), "not ready");
 }
 
-// C-47: one error type, however many layers.
+// One error type, however many layers.
 #[tokio::test]
 async fn error_types_stay_flat_at_any_depth() {
     fn ten<S>(inner: S) -> impl Service<u32, Response = u32, Error = S::Error>
@@ -160,7 +160,6 @@ fn wrapped(times: usize, innermost: BoxError) -> BoxError {
     (0..times).fold(innermost, |error, _| Box::new(Wrapped(error)))
 }
 
-// S1-017, C-47
 #[test]
 fn rejection_is_found_deep_in_the_chain() {
     let refused = || Rejection::new(OPEN, &Name::new("pay"));
@@ -254,7 +253,6 @@ impl FromRejection for Mine {
     }
 }
 
-// SX-04
 #[tokio::test]
 async fn enum_of_ones_own_carries_rejections_and_verdicts() {
     let inner = service_fn(|(): ()| async { Err::<(), Mine>(Mine::NoSuchAccount) });

@@ -179,7 +179,6 @@ fn empty_body_is_saved_without_sharing_anything() {
     assert!(matches!(*first.locked(), Inner::Own { .. }));
 }
 
-// vector fault R12
 #[test]
 fn larger_body_goes_out_whole_once_and_not_again() {
     let known = body(10, [data("eleven chars")]);
@@ -401,7 +400,6 @@ struct Seen {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    // vector fault R10
     #[test]
     fn copy_is_read_whole_or_fails_whatever_becomes_of_the_others(
         datas in vec(prop_oneof![

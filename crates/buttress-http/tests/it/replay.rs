@@ -60,7 +60,6 @@ fn put<B>(body: B) -> Request<B> {
     Request::put("http://storage/file").header("x-kept", "yes").extension(7_u8).body(body).unwrap()
 }
 
-// vector fault R12
 #[tokio::test(start_paused = true)]
 async fn body_above_the_limit_goes_out_once_and_the_error_comes_out_unchanged() {
     let retry = retry(3);
@@ -175,7 +174,7 @@ async fn refusing(io: DuplexStream, after: usize) -> (usize, Vec<u8>) {
     collected.await.unwrap()
 }
 
-// vector fault R10: over HTTP/2; the first frame of the body is there long after its stream was refused
+// Over HTTP/2; the first frame of the body is there long after its stream was refused
 #[tokio::test(start_paused = true)]
 async fn body_that_comes_after_its_stream_was_refused_reaches_the_server_once_and_whole() {
     for after in [0, 1, 20_000] {
@@ -292,7 +291,7 @@ impl Body for Sized {
     }
 }
 
-// vector fault R10: over HTTP/1.1, with a length and in chunks, broken off after any part of the body
+// Over HTTP/1.1, with a length and in chunks, broken off after any part of the body
 #[tokio::test(start_paused = true)]
 async fn upload_that_a_server_breaks_off_reaches_the_next_one_whole() {
     // More than the client's own buffer: the first attempt does not read it to its end.

@@ -169,6 +169,16 @@ fn ratio_is_one_before_the_first_call_and_zero_where_nothing_can_ever_be_taken()
 }
 
 #[test]
+fn debug_text_says_what_is_saved() {
+    let (budget, now) = (budget(0.5, 1), now());
+    (0..3).for_each(|_| budget.deposit(now));
+    assert_eq!(
+        format!("{budget:?}"),
+        "Budget(Ratio { config: BudgetConfig { ratio: 0.5, min_per_second: 1 }, saved: 1.5, .. })"
+    );
+}
+
+#[test]
 fn thirty_days_idle_cost_one_turn_and_leave_the_floor() {
     let (budget, start) = (budget(0.2, 10), now());
     (0..1000).for_each(|_| budget.deposit(start));
@@ -192,6 +202,7 @@ fn settings_that_cannot_work_are_named() {
     }
     let field = BudgetConfig { min_per_second: u32::MAX, ..base }.validate().unwrap_err();
     assert_eq!(field.field(), "min_per_second");
+    assert!(BudgetConfig { ratio: 1000.0, min_per_second: 1_000_000 }.validate().is_ok());
 }
 
 proptest! {

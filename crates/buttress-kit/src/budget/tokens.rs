@@ -179,7 +179,7 @@ impl Tokens {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use FailureKind::{Throttled, Transient};
+    use FailureKind::{Throttled, TimedOut, Transient};
     use proptest::prelude::*;
 
     use super::*;
@@ -202,6 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_failure_has_its_own_price() {
+        let config = TokenBudgetConfig::default().with_prices(1, 20, 300);
+        for (failure, left) in [(Transient, 499.0), (Throttled, 480.0), (TimedOut, 200.0)] {
+            let tokens = Tokens::priced(config).unwrap();
+            assert!(tokens.try_withdraw(failure));
+            assert_eq!(tokens.left(), left);
+        }
+    }
+
+    #[test]
     fn half_rule_stops_at_half_and_resumes_above() {
         let tokens = Tokens::half(10, 0.5).unwrap();
         (0..4).for_each(|_| tokens.failed());
@@ -220,6 +230,13 @@ mod tests {
         tokens.failed();
         tokens.succeeded(None);
         assert_eq!(tokens.left(), 9.001);
+        // Whatever the rounding of binary fractions.
+        for thousandths in 1..=1_000 {
+            let tokens = Tokens::half(1, f64::from(thousandths) / 1_000.0).unwrap();
+            tokens.failed();
+            tokens.succeeded(None);
+            assert_eq!(tokens.left(), f64::from(thousandths) / 1_000.0);
+        }
     }
 
     #[test]
@@ -232,6 +249,8 @@ mod tests {
         assert_eq!(field(base.with_prices(5, 501, 5)), "throttled");
         assert_eq!(field(base.with_prices(5, 5, u32::MAX)), "timed_out");
         assert!(base.with_prices(0, 0, 0).with_success(u32::MAX).validate().is_ok());
+        assert!(base.with_capacity(1_000_000).validate().is_ok());
+        assert!(Tokens::half(1000, 1000.0).is_ok());
         assert_eq!(Tokens::half(0, 0.5).unwrap_err().field(), "max_tokens");
         assert_eq!(Tokens::half(1001, 0.5).unwrap_err().field(), "max_tokens");
         for ratio in [0.0, -1.0, f64::NAN, f64::INFINITY, 10.1] {

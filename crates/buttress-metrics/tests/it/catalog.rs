@@ -12,7 +12,7 @@ use buttress_bulkhead::words as bulkhead;
 use buttress_core::{Code, Event, KindData, Level, Levels, Name, Note, Outcome, Value, observe::recorder_fn};
 use buttress_fallback::words as fallback;
 use buttress_kit::{Emitter, Listeners};
-use buttress_metrics::{MetricKind, Metrics, catalog};
+use buttress_metrics::{MetricKind, Metrics, catalog, meter};
 use buttress_retry::words as retry;
 
 use crate::{KINDS, Policy, Seen, policy};
@@ -84,6 +84,7 @@ fn tell_all(policy: &Policy) {
         Note::new(Note::RECONFIGURED),
         Note::new(breaker::LEASE_EXPIRED),
         Note::with(breaker::EXCEEDED, Value::Word("failure_rate")),
+        Note::new(meter::STARTED),
         Note::with(fallback::STALE, Value::Time(Duration::from_secs(1))),
         Note::new(fallback::EVICTED),
     ] {

@@ -10,7 +10,7 @@ use buttress_bulkhead::Bulkhead;
 use buttress_core::{BoxError, Kind, Never, Verdict};
 use buttress_fallback::Fallback;
 use buttress_kit::{Backoff, Budget, Mode};
-use buttress_metrics::{MetricKind, Metrics, catalog};
+use buttress_metrics::{MetricKind, Metrics, catalog, meter::Meter};
 use buttress_retry::Retry;
 use buttress_test::{Probe, Script, poll_once, step};
 use buttress_timeout::Timeout;
@@ -231,4 +231,15 @@ async fn fallback_tells_every_value() {
     assert_eq!(failed, [false, false, true, true]);
     give_up(svc.oneshot(4)).await;
     seen.has_all_of(&[&buttress_fallback::KIND]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn meter_tells_every_value() {
+    let seen = Seen::new();
+    let _local = seen.0.set_local();
+    let meter = Meter::builder("parse").observe(Metrics::default()).build().unwrap();
+    meter.call(|| slowly(Ok(()))).await.unwrap();
+    meter.call(down).await.unwrap_err();
+    give_up(meter.call(|| slowly(Ok(())))).await;
+    seen.has_all_of(&[&buttress_metrics::meter::KIND]);
 }

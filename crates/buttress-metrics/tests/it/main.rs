@@ -12,6 +12,7 @@ mod gate;
 #[cfg(all(feature = "prometheus", feature = "tracing"))]
 mod golden;
 mod handles;
+mod meter;
 mod names;
 mod namesakes;
 mod refresh;
@@ -37,6 +38,7 @@ static KINDS: &[Kind] = &[
     &buttress_timeout::KIND,
     &buttress_bulkhead::KIND,
     &buttress_fallback::KIND,
+    &buttress_metrics::meter::KIND,
 ];
 
 /// A recorder for the test's thread. When the test ends, all it has seen must be in the catalogue of the kinds.

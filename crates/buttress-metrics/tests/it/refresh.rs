@@ -168,12 +168,14 @@ async fn thousand_policies_are_refreshed_in_some_milliseconds() {
         breaker.call(down).await.unwrap_err();
     }
     advance(6 * SECOND).await;
-    let least = (0..5).map(|_| took(|| metrics.refresh())).min().unwrap();
+    let least = || (0..5).map(|_| took(|| metrics.refresh())).min().unwrap();
+    let all = least();
     assert!(page.render().contains(r#"circuit_breaker_state{name="breaker-1002",state="half_open"} 1"#));
     // 9 ms of a machine with other work, unoptimized.
-    assert!(least < Duration::from_millis(60), "{least:?}");
+    assert!(all < Duration::from_millis(100), "{all:?}");
     drop(breakers);
-    assert!(took(|| metrics.refresh()) < least);
+    let none = least();
+    assert!(none < all / 10, "{none:?} of {all:?}");
 }
 
 /// Real time.

@@ -371,6 +371,41 @@ async fn circuit_that_opens_a_thousand_times_a_second_writes_a_line_a_second_for
     assert!(counts.values().all(|count| *count < 40), "{counts:?}");
 }
 
+// A thousand hosts that go down at once, as one network does.
+#[tokio::test(start_paused = true)]
+async fn key_that_opens_is_told_by_name_if_keys_are_shown_and_the_others_are_counted() {
+    for shown in [false, true] {
+        let log = Log::default();
+        let _default = tracing::subscriber::set_default(log.clone());
+        let builder =
+            buttress_breaker::Breaker::keyed("hosts").consecutive_failures(2).observe(Trace::default());
+        let hosts: buttress_breaker::KeyedBreaker<String> = builder.build().unwrap();
+        let hosts = if shown { hosts.show_keys() } else { hosts };
+        for n in 0..1_000 {
+            for _ in 0..2 {
+                hosts.call(&*format!("host-{n}"), down).await.unwrap_err();
+            }
+        }
+        hosts.call("host-0", down).await.unwrap_err();
+        crate::sleep(Duration::from_millis(1050));
+        for _ in 0..2 {
+            hosts.call("late", down).await.unwrap_err();
+        }
+        let told = log.0.lock().unwrap().clone();
+        let (refused, opened): (Vec<_>, Vec<_>) = told.iter().partition(|line| line.head().2 == "refused");
+        assert!(opened.len() < 10, "{} lines", opened.len());
+        let (first, last) = (opened[0], *opened.last().unwrap());
+        for line in &opened {
+            assert_eq!(line.head(), ("WARN", "buttress::breaker", "circuit opened"));
+            assert_eq!((line.field("count"), line.field("error")), (Some("2"), Some("down")));
+        }
+        let keys = [first, last, refused[0]].map(|line| line.field("policy.key"));
+        assert_eq!(keys, if shown { ["host-0", "late", "host-0"].map(Some) } else { [None; 3] });
+        let held_back = |line: &&Line| line.field("suppressed").map_or(0, |count| count.parse().unwrap());
+        assert_eq!(opened.iter().map(held_back).sum::<usize>() + opened.len(), 1_001);
+    }
+}
+
 #[test]
 fn every_line_that_is_seen_by_default_has_bounds_whatever_its_kind_says() {
     const LINES: &[buttress_core::Line] = &[

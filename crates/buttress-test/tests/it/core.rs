@@ -5,7 +5,6 @@ use std::io;
 use buttress_core::{LiftErrorsLayer, ReadyInCallLayer, TypedErrorsLayer};
 use buttress_test::contract::Contract;
 
-// SX-05, SX-06
 #[test]
 fn lifting_and_typing_errors_keep_the_contract() {
     Contract::new(LiftErrorsLayer::new).through().run().assert_clean();
@@ -15,7 +14,6 @@ fn lifting_and_typing_errors_keep_the_contract() {
     Contract::with(LiftErrorsLayer::new, || 1, || 2, error).through().run().assert_clean();
 }
 
-// SX-05, SX-06
 #[test]
 fn readiness_within_the_call_keeps_the_contract() {
     Contract::new(|| ReadyInCallLayer).owning().drops_finished().run().assert_clean();

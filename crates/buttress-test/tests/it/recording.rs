@@ -33,7 +33,6 @@ fn tell_everything(recorder: &dyn Recorder, name: &Name) {
     }
 }
 
-// SX-03
 #[test]
 fn every_sort_of_event_is_kept_and_found() {
     let recording = Recording::new();
