@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use buttress_core::{Classify, FromRejection, Outcome, Rejection, Standard, Verdict};
+use buttress_core::{Classify, FromRejection, Outcome, Rejection, Standard, Verdict, described};
 use buttress_kit::call::{InFlight, begin};
 use pin_project_lite::pin_project;
 
 use crate::{
     Breaker,
-    engine::{Admission, End, Engine, FAILED},
+    engine::{Admission, End, Engine},
     permit::outcome,
     rules::nanos,
     timer::Timer,
@@ -154,7 +154,7 @@ where
                     if verdict.is_failure() {
                         inside.leave();
                         Failure::of_answer(verdict)
-                            .end(flight, || described::<_, _, E>(this.classify, Ok(&value)));
+                            .end(flight, || described::<C, T, E>(this.classify, Ok(&value)));
                     } else {
                         inside.end(outcome(verdict));
                     }
@@ -163,7 +163,7 @@ where
                 Poll::Ready(Err(error)) => {
                     let failure = Failure::of(this.classify.classify(Err(&error)), &error);
                     inside.leave();
-                    failure.end(flight, || described::<_, T, _>(this.classify, Err(&error)));
+                    failure.end(flight, || described::<C, T, E>(this.classify, Err(&error)));
                     return Poll::Ready(Err(error));
                 }
                 Poll::Pending => inside.leave(),
@@ -232,26 +232,6 @@ impl<'a> Failure<'a> {
         if let Some(call) = flight.take() {
             flight.policy().end_with(call, End { outcome, timed_out, retry_after, error, says: Some(&says) });
         }
-    }
-}
-
-/// What the classifier says of a failure; or what the error displays, if the classifier has no words for it, as a
-/// closure has none.
-fn described<C, T, E>(classify: &C, outcome: Result<&T, &E>) -> String
-where
-    C: Classify<T, E>,
-    E: FromRejection,
-{
-    struct Described<'a, C, T, E>(&'a C, Result<&'a T, &'a E>);
-    impl<C: Classify<T, E>, T, E> fmt::Display for Described<'_, C, T, E> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.describe(self.1, f)
-        }
-    }
-    let text = Described(classify, outcome).to_string();
-    match outcome.err().and_then(FromRejection::as_error) {
-        Some(error) if text == FAILED => error.to_string(),
-        _ => text,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What is said of a failure of which nothing is known.
-pub(crate) const FAILED: &str = "the call failed";
+const FAILED: &str = "the call failed";
 /// Of a text more than so many bytes is cut off: it is kept and logged, and an answer may be a page long.
 const LONGEST: usize = 1_024;
 

@@ -15,7 +15,7 @@ use buttress_core::{Level, Levels, Name};
 
 pub(crate) use self::{
     admit::{Admission, Found, Refusal},
-    end::{End, FAILED, shortened},
+    end::{End, shortened},
 };
 use crate::{
     State,
