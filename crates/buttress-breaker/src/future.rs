@@ -253,7 +253,7 @@ fn poll_limit(
         Poll::Ready(()) => {
             let limit = end.saturating_duration_since(shared.instant(began));
             let elapsed = Duration::from_nanos(shared.now().saturating_sub(began));
-            Some(engine.with_name(|name| Rejection::timed_out(words::CALL_TIMEOUT, name, limit, elapsed)))
+            Some(Rejection::timed_out(words::CALL_TIMEOUT, engine.name(), limit, elapsed))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! 1. A pattern decides on plain data, and [`begin`]s the call with a ticket: what its end must know, such as a
 //!    generation, a lease or the time.
 //! 2. [`Begun::enter`] runs the inner service's `call`. If that panics, the call ends as panicked.
+//!    [`Begun::entering`] is the same without a closure.
 //! 3. [`Entered::in_flight`] makes the guard, which the future keeps.
 //! 4. Code of others runs between [`InFlight::inside`] and [`Inside::leave`] or [`Inside::end`], or in
 //!    [`InFlight::run`]. If it panics, the call ends as panicked at once, while the panic unwinds: a task that catches
@@ -373,6 +374,37 @@ mod tests {
         let caught = catch_unwind(AssertUnwindSafe(|| begin(3).enter(&log, || panic!("inner")).0));
         assert!(caught.is_err());
         assert_eq!(log.ends(), [(3, Outcome::Panicked)]);
+    }
+
+    #[test]
+    fn call_that_returned_is_not_over_and_one_that_unwound_is() {
+        let log = Arc::new(Log::default());
+        let entering = begin(3).entering(&log);
+        let flight = entering.entered().in_flight(log.clone());
+        assert!(log.ends().is_empty());
+        drop(flight);
+        drop(begin(4).entering(&log));
+        assert_eq!(log.ends(), [(3, Outcome::Cancelled), (4, Outcome::Panicked)]);
+    }
+
+    #[test]
+    fn end_that_panics_is_not_told_again() {
+        struct Breaks(Log);
+        impl Ends for Breaks {
+            type Ticket = u32;
+            type End = Outcome;
+
+            fn end(&self, ticket: &u32, end: Outcome) {
+                self.0.end(ticket, end);
+                panic!("end");
+            }
+        }
+        let breaks = Arc::new(Breaks(Log::default()));
+        let mut flight = begin(9).in_flight(breaks.clone());
+        let caught = catch_unwind(AssertUnwindSafe(|| flight.inside().end(Outcome::Success)));
+        assert!(caught.is_err());
+        drop(flight);
+        assert_eq!(breaks.0.ends(), [(9, Outcome::Success)]);
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! - [`queue`]: callers that wait in order, and why no wake-up is lost. [`Wakers`]: those who wait for one thing.
 //! - [`KeyedMap`]: values by key, at most so many, the one not used for longest first to go.
 //! - [`Backoff`], [`Budget`], [`Chance`]: waits, how many retries, seeded randomness. Plain data: `now` is passed in.
-//! - [`unpoisoned`]: locks that a panic does not close. [`CallOnce`], [`Repeat`]: closures as services.
+//! - [`Rare`]: room for what few calls need. [`unpoisoned`]: locks that a panic does not close. [`CallOnce`],
+//!   [`Repeat`]: closures as services.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // `settings!` names this crate in serde's attributes, which know no `$crate`.

@@ -76,3 +76,43 @@ impl<T: fmt::Debug> fmt::Debug for Rare<T> {
         fmt::Debug::fmt(&self.get(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_found_and_dropped_once_on_every_way_out() {
+        let kept = Arc::new(7);
+        let mut rare = Rare::NONE;
+        assert!(!rare.is_some() && rare.get().is_none() && rare.get_mut().is_none());
+
+        assert_eq!(**rare.set(kept.clone()), 7);
+        assert!(rare.is_some() && rare.get() == Some(&kept));
+        assert_eq!(Arc::strong_count(&kept), 2);
+        rare.set(kept.clone());
+        assert_eq!(Arc::strong_count(&kept), 2);
+        rare.clear();
+        assert!(!rare.is_some());
+        assert_eq!(Arc::strong_count(&kept), 1);
+
+        rare.set(kept.clone());
+        let taken = rare.take();
+        assert!(!rare.is_some() && taken.is_some());
+        drop(taken);
+        assert_eq!(Arc::strong_count(&kept), 1);
+
+        rare.set(kept.clone());
+        drop(rare);
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    #[test]
+    fn it_is_made_only_if_it_is_not_there() {
+        let mut rare = Rare::default();
+        *rare.get_or_set(|| 1) = 2;
+        assert_eq!(*rare.get_or_set(|| 3), 2);
+    }
+}

@@ -132,7 +132,7 @@ where
 {
     type Output = Result<T, E>;
 
-    // Row `timeout` of docs/benchmarks.md: a call that is ready at once, polled in the frame that awaits it.
+    // Rows `timeout` and `six layers` of docs/benchmarks.md, 223 and 1 079 instructions: 235 and 1 094 without it.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.as_mut().project();

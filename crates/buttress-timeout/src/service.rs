@@ -47,7 +47,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // Row `timeout` of docs/benchmarks.md: the future, with its room for a timer, is made where it stays.
+    // Row `timeout` of docs/benchmarks.md, 223 instructions: 318 where the future, with its room for a timer, is not made
+    // where it stays.
     #[inline(always)]
     fn call(&mut self, req: Req) -> Self::Future {
         let limit = self.limit.limit_of(&req);

@@ -286,13 +286,12 @@ impl Engine {
     /// that would call in a loop.
     #[inline]
     pub(crate) fn rejection(&self, wait: u64) -> Rejection {
-        let wait = Duration::from_nanos(wait.max(1));
-        self.with_name(|name| Rejection::new(words::OPEN, name)).with_retry_after(wait)
+        Rejection::new(words::OPEN, self.name()).with_retry_after(Duration::from_nanos(wait.max(1)))
     }
 
     /// The breaker's name, with the key if that is shown.
     #[inline]
-    pub(crate) fn with_name<T>(&self, f: impl FnOnce(&Name) -> T) -> T {
-        f(self.name.as_ref().unwrap_or_else(|| self.shared.emitter.name()))
+    pub(crate) fn name(&self) -> &Name {
+        self.name.as_ref().unwrap_or_else(|| self.shared.emitter.name())
     }
 }
