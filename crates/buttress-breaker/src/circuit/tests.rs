@@ -111,8 +111,19 @@ fn each_rule_counts_what_it_looks_at() {
     assert_eq!(circuit.counted(OpenReason::Abandoned, counts), Some(2));
     let probes = circuit.history().half_open.counts();
     assert_eq!(probes, Counts { calls: 4, failures: 3, slow: 1, abandoned: 0 });
-    // Those in a row are of the closed state.
-    assert_eq!((circuit.view(0).in_a_row().0, circuit.view(0).probes()), (0, (1, 3, 0)));
+    assert_eq!(circuit.view(0).probes(), (1, 3, 0));
+}
+
+#[test]
+fn successes_in_a_row_are_those_of_the_closed_state() {
+    let config = BreakerConfig { success_threshold: 9, permitted_probes: 9, ..BreakerConfig::default() };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(FAILED, false), (Ending::Success, false), (Ending::Success, true)]);
+    circuit.force_open(&rules, None, at(0));
+    circuit.force_half_open(&rules, at(0)).unwrap();
+    end(&mut circuit, &rules, Ending::Success, false);
+    end(&mut circuit, &rules, Ending::Ignored, false);
+    assert_eq!(circuit.view(0).in_a_row(), (2, 0));
 }
 
 #[test]
@@ -205,6 +216,13 @@ fn lease_is_as_long_as_the_wait_and_doubles_when_one_runs_out() {
     for (now, until) in [(0, 5), (5, 15), (15, 35)] {
         assert!(matches!(circuit.admit(&rules, at(now * MS)), Decision::Admitted(_)));
         assert_eq!(circuit.blocked_until(&rules), until * MS);
+    }
+    // Of two places one is free.
+    let two = BreakerConfig { permitted_probes: 2, ..config.clone() }.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &two, at(0));
+    for until in [0, 5 * MS] {
+        circuit.admit(&two, at(0));
+        assert_eq!(circuit.blocked_until(&two), until);
     }
     // A wait of hours is no measure for a call.
     let config = BreakerConfig { open_for: Some(Duration::from_secs(3_600)), ..config };
