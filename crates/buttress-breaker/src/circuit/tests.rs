@@ -236,6 +236,97 @@ fn lease_is_as_long_as_the_wait_and_doubles_when_one_runs_out() {
     assert_eq!(circuit.blocked_until(&rules), 4 * MS);
 }
 
+#[test]
+fn ramp_follows_probes_only_and_is_never_longer_than_the_settings_say() {
+    let ramp = |ms| Some(crate::Ramp::over(Duration::from_millis(ms)));
+    let config = BreakerConfig { ramp: ramp(10), success_threshold: 1, ..BreakerConfig::default() };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+    end(&mut circuit, &rules, Ending::Success, false);
+    assert_eq!((circuit.state(), circuit.blocked_until(&rules)), (State::Closed, 10 * MS));
+    circuit.reconfigure(&BreakerConfig { ramp: ramp(50), ..config.clone() }.rules(), false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 10 * MS);
+    circuit.reconfigure(&BreakerConfig { ramp: ramp(3), ..config }.rules(), false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 5 * MS);
+    circuit.end_ramp();
+    circuit.reconfigure(&rules, false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 0);
+
+    circuit.force_open(&rules, None, at(0));
+    circuit.force_close(&rules, at(0));
+    assert_eq!(circuit.blocked_until(&rules), 0);
+}
+
+#[test]
+fn wait_is_as_long_as_the_failure_asked_for_within_bounds() {
+    let config = BreakerConfig {
+        consecutive_failures: Some(1),
+        open_for: Some(Duration::from_millis(5)),
+        retry_after_max: Some(Duration::from_millis(30)),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    for (asked, wait) in [(0, 5), (4, 5), (20, 20), (90, 30)] {
+        let failed = Ending::Failure { timed_out: false, retry_after: asked * MS };
+        let mut circuit = ended(&rules, &[(failed, false)]);
+        assert_eq!((circuit.blocked_until(&rules), circuit.history().wait), (wait * MS, wait * MS));
+        circuit.set_last_error(circuit.generation(), "down".into());
+        let told: Vec<_> = circuit.take_notices().collect();
+        let [Notice::Changed { to: State::Open, detail, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(detail.open_for, Some(wait * MS));
+    }
+}
+
+#[test]
+fn call_of_an_earlier_interval_is_late() {
+    let config = BreakerConfig {
+        failure_count: Some(2),
+        window: WindowConfig::Interval { duration: Duration::from_millis(10) },
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    let Decision::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
+    for (began, late, failures) in [(9, 1, 0), (10, 1, 1), (0, 2, 1), (11, 2, 2)] {
+        circuit.record(&rules, ticket, began * MS, FAILED, false, at(12 * MS));
+        let tally = circuit.view(12 * MS).tally();
+        assert_eq!((tally.late, tally.failures), (late, failures), "{began}");
+    }
+    assert_eq!(circuit.state(), State::Open);
+}
+
+// From the first opening to the close, whatever it was in between.
+#[test]
+fn close_tells_how_long_it_was_open_and_how_many_calls_were_refused() {
+    let rules = BreakerConfig::default().rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    let now = |time, refused| Now { refused, ..at(time) };
+    circuit.force(&rules, State::Disabled, now(1, 4));
+    circuit.force_open(&rules, None, now(5, 4));
+    circuit.force_half_open(&rules, now(6, 7)).unwrap();
+    circuit.force(&rules, State::Isolated, now(7, 9));
+    circuit.force_close(&rules, now(25, 10));
+    circuit.force_close(&rules, now(30, 12));
+    circuit.force(&rules, State::Disabled, now(31, 12));
+    let told: Vec<_> = circuit
+        .take_notices()
+        .filter_map(|notice| match notice {
+            Notice::Changed { to, detail, .. } if to != State::Open => {
+                Some((to, detail.open_for, detail.rejected))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (State::Disabled, None, 0),
+        (State::HalfOpen, None, 3),
+        (State::Isolated, None, 5),
+        (State::Closed, Some(20), 6),
+        (State::Disabled, None, 0),
+    ];
+    assert_eq!(told, expected);
+}
+
 /// Settings as a table of small numbers, so that every rule is met often.
 #[derive(Clone, Debug)]
 struct Setup {
