@@ -255,6 +255,12 @@ fn ramp_follows_probes_only_and_is_never_longer_than_the_settings_say() {
     circuit.force_open(&rules, None, at(0));
     circuit.force_close(&rules, at(0));
     assert_eq!(circuit.blocked_until(&rules), 0);
+
+    let none = BreakerConfig { success_threshold: 1, ..BreakerConfig::default() }.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &none, at(0));
+    let Decision::Admitted(probe) = circuit.admit(&none, at(MS)) else { panic!("half-open") };
+    circuit.record(&none, probe, MS, Ending::Success, false, at(MS));
+    assert_eq!((circuit.state(), circuit.blocked_until(&none)), (State::Closed, 0));
 }
 
 #[test]
@@ -325,6 +331,57 @@ fn close_tells_how_long_it_was_open_and_how_many_calls_were_refused() {
         (State::Disabled, None, 0),
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn opening_tells_its_rule_what_it_was_decided_on_and_the_error_that_is_known() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(3),
+        open_for: Some(Duration::from_millis(5)),
+        half_open_timeout: Some(Duration::from_millis(1)),
+        success_threshold: 9,
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(FAILED, true), (FAILED, false), (Ending::Success, false)]);
+    let told = |circuit: &mut Circuit| {
+        let all: Vec<_> = circuit.take_notices().collect();
+        let Some(Notice::Changed { to: State::Open, detail, .. }) = all.last() else { panic!("{all:?}") };
+        (detail.rule, detail.counts, detail.error.clone())
+    };
+    circuit.set_last_error(circuit.generation(), "down".into());
+    let counts = Counts { calls: 3, failures: 2, slow: 1, abandoned: 0 };
+    let down = Said::Text("down".into());
+    assert_eq!(told(&mut circuit), (Some((OpenReason::FailureRate, Some(2))), counts, down.clone()));
+
+    // By time: no call says anything, so that is the last that is known.
+    let Decision::Admitted(probe) = circuit.admit(&rules, at(5 * MS)) else { panic!("half-open") };
+    circuit.record(&rules, probe, 5 * MS, Ending::Success, false, at(5 * MS));
+    circuit.end_half_open(&rules, 6 * MS, 0);
+    let counts = Counts { calls: 1, ..Counts::default() };
+    assert_eq!(told(&mut circuit), (Some((OpenReason::HalfOpenTimeout, None)), counts, down));
+
+    // By hand: there is no rule, and the error was of something else.
+    circuit.force_half_open(&rules, at(6 * MS)).unwrap();
+    circuit.force_open(&rules, None, at(6 * MS));
+    assert_eq!(told(&mut circuit), (None, Counts::default(), Said::Nothing));
+}
+
+#[test]
+fn tally_counts_each_ending_as_what_it_is() {
+    let rules = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() }.rules();
+    let timed_out = Ending::Failure { timed_out: true, retry_after: 0 };
+    let endings = [Ending::Success, Ending::Success, FAILED, timed_out, Ending::Ignored, abandoned(0)];
+    let mut circuit = ended(&rules, &endings.map(|ending| (ending, false)));
+    let tally =
+        Tally { successes: 2, failures: 2, timeouts: 1, ignored: 1, cancelled: 1, ..Tally::default() };
+    assert_eq!(circuit.view(0).tally(), tally);
+    end(&mut circuit, &rules, Ending::Success, true);
+    end(&mut circuit, &rules, FAILED, true);
+    assert_eq!(circuit.view(0).tally(), Tally { successes: 3, failures: 3, slow: 2, ..tally });
+    circuit.set_name("orders/7".into());
+    assert_eq!(circuit.name(), Some("orders/7".into()));
 }
 
 /// Settings as a table of small numbers, so that every rule is met often.
