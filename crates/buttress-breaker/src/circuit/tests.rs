@@ -384,6 +384,112 @@ fn tally_counts_each_ending_as_what_it_is() {
     assert_eq!(circuit.name(), Some("orders/7".into()));
 }
 
+#[test]
+fn view_shows_the_circuit_as_a_call_would_find_it() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(3),
+        slow_call_rate: Some(1.0),
+        slow_call_duration: Some(Duration::from_millis(1)),
+        open_for: Some(Duration::from_millis(5)),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(2 * MS));
+    let ticket = Ticket { generation: circuit.generation(), lease: 0 };
+    let view = circuit.view(3 * MS);
+    assert_eq!((view.since(), view.last_failure(), view.reason(), view.openings()), (2 * MS, None, None, 0));
+    assert_eq!((view.found(&rules), view.last_error()), ((State::Closed, 0), None));
+    assert_eq!(circuit.longest_wait(), u64::MAX);
+
+    circuit.record(&rules, ticket, 0, Ending::Success, true, at(3 * MS));
+    assert!(!circuit.view(3 * MS).has_seen_no_failure());
+    circuit.record(&rules, ticket, 0, FAILED, false, at(4 * MS));
+    // Of two calls nothing is said.
+    assert_eq!(circuit.view(4 * MS).ratios(&rules), (None, None));
+    circuit.record(&rules, ticket, 0, FAILED, false, at(6 * MS));
+    circuit.set_last_error(circuit.generation(), "down".into());
+    let counts = Counts { calls: 3, failures: 2, slow: 1, abandoned: 0 };
+    let view = circuit.view(7 * MS);
+    assert_eq!((view.window(), view.ratios(&rules)), (counts, (Some(2.0 / 3.0), Some(1.0 / 3.0))));
+    assert_eq!((view.since(), view.last_failure(), view.openings()), (6 * MS, Some(6 * MS), 1));
+    assert_eq!((view.reason(), view.last_error()), (Some(OpenReason::FailureRate), Some("down".into())));
+    assert_eq!(view.found(&rules), (State::Open, 4 * MS));
+    assert_eq!(circuit.view(11 * MS).found(&rules), (State::HalfOpen, 0));
+
+    circuit.admit(&rules, at(11 * MS));
+    assert_eq!((circuit.view(11 * MS).probes(), circuit.longest_wait()), ((0, 0, 1), 5 * MS));
+    circuit.force_close(&rules, at(11 * MS));
+    assert!(circuit.view(11 * MS).has_seen_no_failure());
+}
+
+#[test]
+fn failure_is_seen_in_the_window_or_in_a_row() {
+    let by_rate = BreakerConfig { failure_rate: Some(1.0), ..BreakerConfig::default() }.rules();
+    let in_a_row = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() }.rules();
+    for rules in [&by_rate, &in_a_row] {
+        assert!(ended(rules, &[(Ending::Success, false)]).view(0).has_seen_no_failure());
+        assert!(!ended(rules, &[(FAILED, false)]).view(0).has_seen_no_failure());
+    }
+    // In the window, and no longer in a row.
+    let endings = [(FAILED, false), (Ending::Success, false)];
+    assert!(!ended(&by_rate, &endings).view(0).has_seen_no_failure());
+    assert!(ended(&in_a_row, &endings).view(0).has_seen_no_failure());
+}
+
+// A look does not open the circuit. The next call does, though it is a success.
+#[test]
+fn end_of_a_bucket_that_a_look_came_across_is_evaluated_by_the_next_call() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(2),
+        window: WindowConfig::time(Duration::from_millis(4)).buckets(2),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    assert_eq!(circuit.valid_until(), 2 * MS);
+    let ticket = Ticket { generation: circuit.generation(), lease: 0 };
+    for ending in [Ending::Success; 3] {
+        circuit.record(&rules, ticket, 0, ending, false, at(0));
+    }
+    for ending in [FAILED; 2] {
+        circuit.record(&rules, ticket, 0, ending, false, at(2 * MS));
+    }
+    assert_eq!((circuit.state(), circuit.valid_until()), (State::Closed, 4 * MS));
+    assert_eq!(circuit.grant(&rules, 7), 7);
+    circuit.end_grant(7);
+    circuit.view(3 * MS);
+    assert_eq!(circuit.grant(&rules, 7), 7);
+    circuit.end_grant(7);
+    circuit.view(4 * MS);
+    assert_eq!((circuit.state(), circuit.grant(&rules, 7)), (State::Closed, 0));
+    circuit.record(&rules, ticket, 0, Ending::Success, false, at(4 * MS));
+    assert_eq!(circuit.state(), State::Open);
+}
+
+#[test]
+fn half_open_that_is_over_is_found_as_what_time_made_of_it() {
+    let config = BreakerConfig {
+        open_for: Some(Duration::from_millis(5)),
+        half_open_timeout: Some(Duration::from_millis(3)),
+        probe_lease: Some(Duration::from_millis(2)),
+        ..BreakerConfig::default()
+    };
+    for closes in [false, true] {
+        let rules = BreakerConfig { half_open_timeout_closes: closes, ..config.clone() }.rules();
+        let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+        assert_eq!((circuit.valid_until(), circuit.blocked_until(&rules)), (3 * MS, 0));
+        circuit.admit(&rules, at(0));
+        assert_eq!(circuit.blocked_until(&rules), 2 * MS);
+        // This one runs out no sooner than the state does.
+        circuit.admit(&rules, at(2 * MS));
+        assert_eq!(circuit.blocked_until(&rules), if closes { 3 * MS } else { 8 * MS });
+        let over = if closes { (State::Closed, 0) } else { (State::Open, 8 * MS) };
+        assert_eq!(circuit.found(&rules, 3 * MS), over);
+    }
+}
+
 /// Settings as a table of small numbers, so that every rule is met often.
 #[derive(Clone, Debug)]
 struct Setup {
