@@ -258,7 +258,7 @@ fn ramp_follows_probes_only_and_is_never_longer_than_the_settings_say() {
     let none = BreakerConfig { success_threshold: 1, ..BreakerConfig::default() }.rules();
     let mut circuit = Circuit::new(State::HalfOpen, &none, at(0));
     let Decision::Admitted(probe) = circuit.admit(&none, at(MS)) else { panic!("half-open") };
-    circuit.record(&none, probe, MS, Ending::Success, false, at(MS));
+    assert_eq!(circuit.record(&none, probe, MS, Ending::Success, false, at(MS)), None);
     assert_eq!((circuit.state(), circuit.blocked_until(&none)), (State::Closed, 0));
 }
 
