@@ -315,3 +315,5 @@ impl Drop for CircuitGuard<'_> {
 
 #[cfg(all(test, buttress_loom))]
 mod models;
+#[cfg(all(test, not(buttress_loom)))]
+mod tests;

@@ -325,8 +325,9 @@ mod tests {
 
     #[test]
     fn no_wait_at_all_does_not_grow() {
-        let backoff = Backoff::exponential(Duration::ZERO);
-        assert_eq!([0, 1, 5000, u32::MAX].map(|n| at(&backoff, n, 0.5)), [Duration::ZERO; 4]);
+        for backoff in [Backoff::none(), Backoff::exponential(Duration::ZERO)] {
+            assert_eq!([0, 1, 5000, u32::MAX].map(|n| at(&backoff, n, 0.5)), [Duration::ZERO; 4]);
+        }
     }
 
     #[test]

@@ -120,8 +120,8 @@ impl Mutated {
         let limit = Duration::from_secs(self.seconds);
         let mutants = Cmd::new(&program.to_string_lossy())
             .words("mutants --in-place --no-config --colors never --all-features")
-            // Models are compiled for loom alone, and cargo-mutants does not know them for tests.
-            .args(["--exclude-re", "models::"])
+            // Compiled with loom alone, or without it alone: cargo-mutants does not know these for tests.
+            .args(["--exclude-re", "models::|tests::"])
             .args(["--minimum-test-timeout", &PATIENCE.as_secs().to_string()])
             .args(["--package", &self.package, "--file"])
             .arg(&self.file)

@@ -111,8 +111,19 @@ fn each_rule_counts_what_it_looks_at() {
     assert_eq!(circuit.counted(OpenReason::Abandoned, counts), Some(2));
     let probes = circuit.history().half_open.counts();
     assert_eq!(probes, Counts { calls: 4, failures: 3, slow: 1, abandoned: 0 });
-    // Those in a row are of the closed state.
-    assert_eq!((circuit.view(0).in_a_row().0, circuit.view(0).probes()), (0, (1, 3, 0)));
+    assert_eq!(circuit.view(0).probes(), (1, 3, 0));
+}
+
+#[test]
+fn successes_in_a_row_are_those_of_the_closed_state() {
+    let config = BreakerConfig { success_threshold: 9, permitted_probes: 9, ..BreakerConfig::default() };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(FAILED, false), (Ending::Success, false), (Ending::Success, true)]);
+    circuit.force_open(&rules, None, at(0));
+    circuit.force_half_open(&rules, at(0)).unwrap();
+    end(&mut circuit, &rules, Ending::Success, false);
+    end(&mut circuit, &rules, Ending::Ignored, false);
+    assert_eq!(circuit.view(0).in_a_row(), (2, 0));
 }
 
 #[test]
@@ -192,8 +203,7 @@ fn as_many_successes_are_granted_as_can_change_nothing() {
     circuit.end_grant(3);
     circuit.reconfigure(&rules, false, at(0));
     assert_eq!(circuit.grant(&rules, 1_000), 0);
-    circuit.force(&rules, State::Isolated, at(0));
-    assert_eq!(circuit.grant(&rules, 1_000), 0);
+    assert_eq!(Circuit::new(State::Isolated, &rules, at(0)).grant(&rules, 1_000), 0);
 }
 
 #[test]
@@ -206,6 +216,13 @@ fn lease_is_as_long_as_the_wait_and_doubles_when_one_runs_out() {
         assert!(matches!(circuit.admit(&rules, at(now * MS)), Decision::Admitted(_)));
         assert_eq!(circuit.blocked_until(&rules), until * MS);
     }
+    // Of two places one is free.
+    let two = BreakerConfig { permitted_probes: 2, ..config.clone() }.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &two, at(0));
+    for until in [0, 5 * MS] {
+        circuit.admit(&two, at(0));
+        assert_eq!(circuit.blocked_until(&two), until);
+    }
     // A wait of hours is no measure for a call.
     let config = BreakerConfig { open_for: Some(Duration::from_secs(3_600)), ..config };
     let rules = config.rules();
@@ -216,6 +233,260 @@ fn lease_is_as_long_as_the_wait_and_doubles_when_one_runs_out() {
     circuit.force_open(&rules, Some(2 * MS), at(0));
     circuit.admit(&rules, at(2 * MS));
     assert_eq!(circuit.blocked_until(&rules), 4 * MS);
+}
+
+#[test]
+fn ramp_follows_probes_only_and_is_never_longer_than_the_settings_say() {
+    let ramp = |ms| Some(crate::Ramp::over(Duration::from_millis(ms)));
+    let config = BreakerConfig { ramp: ramp(10), success_threshold: 1, ..BreakerConfig::default() };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+    end(&mut circuit, &rules, Ending::Success, false);
+    assert_eq!((circuit.state(), circuit.blocked_until(&rules)), (State::Closed, 10 * MS));
+    circuit.reconfigure(&BreakerConfig { ramp: ramp(50), ..config.clone() }.rules(), false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 10 * MS);
+    circuit.reconfigure(&BreakerConfig { ramp: ramp(3), ..config }.rules(), false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 5 * MS);
+    circuit.end_ramp();
+    circuit.reconfigure(&rules, false, at(2 * MS));
+    assert_eq!(circuit.blocked_until(&rules), 0);
+
+    circuit.force_open(&rules, None, at(0));
+    circuit.force_close(&rules, at(0));
+    assert_eq!(circuit.blocked_until(&rules), 0);
+
+    let none = BreakerConfig { success_threshold: 1, ..BreakerConfig::default() }.rules();
+    let mut circuit = Circuit::new(State::HalfOpen, &none, at(0));
+    let Decision::Admitted(probe) = circuit.admit(&none, at(MS)) else { panic!("half-open") };
+    assert_eq!(circuit.record(&none, probe, MS, Ending::Success, false, at(MS)), None);
+    assert_eq!((circuit.state(), circuit.blocked_until(&none)), (State::Closed, 0));
+}
+
+#[test]
+fn wait_is_as_long_as_the_failure_asked_for_within_bounds() {
+    let config = BreakerConfig {
+        consecutive_failures: Some(1),
+        open_for: Some(Duration::from_millis(5)),
+        retry_after_max: Some(Duration::from_millis(30)),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    for (asked, wait) in [(0, 5), (4, 5), (20, 20), (90, 30)] {
+        let failed = Ending::Failure { timed_out: false, retry_after: asked * MS };
+        let mut circuit = ended(&rules, &[(failed, false)]);
+        assert_eq!((circuit.blocked_until(&rules), circuit.history().wait), (wait * MS, wait * MS));
+        circuit.set_last_error(circuit.generation(), "down".into());
+        let told: Vec<_> = circuit.take_notices().collect();
+        let [Notice::Changed { to: State::Open, detail, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(detail.open_for, Some(wait * MS));
+    }
+}
+
+#[test]
+fn call_of_an_earlier_interval_is_late() {
+    let config = BreakerConfig {
+        failure_count: Some(2),
+        window: WindowConfig::Interval { duration: Duration::from_millis(10) },
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    let Decision::Admitted(ticket) = circuit.admit(&rules, at(0)) else { panic!("closed") };
+    for (began, late, failures) in [(9, 1, 0), (10, 1, 1), (0, 2, 1), (11, 2, 2)] {
+        circuit.record(&rules, ticket, began * MS, FAILED, false, at(12 * MS));
+        let tally = circuit.view(12 * MS).tally();
+        assert_eq!((tally.late, tally.failures), (late, failures), "{began}");
+    }
+    assert_eq!(circuit.state(), State::Open);
+}
+
+// From the first opening to the close, whatever it was in between.
+#[test]
+fn close_tells_how_long_it_was_open_and_how_many_calls_were_refused() {
+    let rules = BreakerConfig::default().rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    let now = |time, refused| Now { refused, ..at(time) };
+    circuit.force(&rules, State::Disabled, now(1, 4));
+    circuit.force_open(&rules, None, now(5, 4));
+    circuit.force_half_open(&rules, now(6, 7)).unwrap();
+    circuit.force(&rules, State::Isolated, now(7, 9));
+    circuit.force_close(&rules, now(25, 10));
+    circuit.force_close(&rules, now(30, 12));
+    circuit.force(&rules, State::Disabled, now(31, 12));
+    let told: Vec<_> = circuit
+        .take_notices()
+        .filter_map(|notice| match notice {
+            Notice::Changed { to, detail, .. } if to != State::Open => {
+                Some((to, detail.open_for, detail.rejected))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        (State::Disabled, None, 0),
+        (State::HalfOpen, None, 3),
+        (State::Isolated, None, 5),
+        (State::Closed, Some(20), 6),
+        (State::Disabled, None, 0),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn opening_tells_its_rule_what_it_was_decided_on_and_the_error_that_is_known() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(3),
+        open_for: Some(Duration::from_millis(5)),
+        half_open_timeout: Some(Duration::from_millis(1)),
+        success_threshold: 9,
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = ended(&rules, &[(FAILED, true), (FAILED, false), (Ending::Success, false)]);
+    let told = |circuit: &mut Circuit| {
+        let all: Vec<_> = circuit.take_notices().collect();
+        let Some(Notice::Changed { to: State::Open, detail, .. }) = all.last() else { panic!("{all:?}") };
+        (detail.rule, detail.counts, detail.error.clone())
+    };
+    circuit.set_last_error(circuit.generation(), "down".into());
+    let counts = Counts { calls: 3, failures: 2, slow: 1, abandoned: 0 };
+    let down = Said::Text("down".into());
+    assert_eq!(told(&mut circuit), (Some((OpenReason::FailureRate, Some(2))), counts, down.clone()));
+
+    // By time: no call says anything, so that is the last that is known.
+    let Decision::Admitted(probe) = circuit.admit(&rules, at(5 * MS)) else { panic!("half-open") };
+    circuit.record(&rules, probe, 5 * MS, Ending::Success, false, at(5 * MS));
+    circuit.end_half_open(&rules, 6 * MS, 0);
+    let counts = Counts { calls: 1, ..Counts::default() };
+    assert_eq!(told(&mut circuit), (Some((OpenReason::HalfOpenTimeout, None)), counts, down));
+
+    // By hand: there is no rule, and the error was of something else.
+    circuit.force_half_open(&rules, at(6 * MS)).unwrap();
+    circuit.force_open(&rules, None, at(6 * MS));
+    assert_eq!(told(&mut circuit), (None, Counts::default(), Said::Nothing));
+}
+
+#[test]
+fn tally_counts_each_ending_as_what_it_is() {
+    let rules = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() }.rules();
+    let timed_out = Ending::Failure { timed_out: true, retry_after: 0 };
+    let endings = [Ending::Success, Ending::Success, FAILED, timed_out, Ending::Ignored, abandoned(0)];
+    let mut circuit = ended(&rules, &endings.map(|ending| (ending, false)));
+    let tally =
+        Tally { successes: 2, failures: 2, timeouts: 1, ignored: 1, cancelled: 1, ..Tally::default() };
+    assert_eq!(circuit.view(0).tally(), tally);
+    end(&mut circuit, &rules, Ending::Success, true);
+    end(&mut circuit, &rules, FAILED, true);
+    assert_eq!(circuit.view(0).tally(), Tally { successes: 3, failures: 3, slow: 2, ..tally });
+    circuit.set_name("orders/7".into());
+    assert_eq!(circuit.name(), Some("orders/7".into()));
+}
+
+#[test]
+fn view_shows_the_circuit_as_a_call_would_find_it() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(3),
+        slow_call_rate: Some(1.0),
+        slow_call_duration: Some(Duration::from_millis(1)),
+        open_for: Some(Duration::from_millis(5)),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(2 * MS));
+    let ticket = Ticket { generation: circuit.generation(), lease: 0 };
+    let view = circuit.view(3 * MS);
+    assert_eq!((view.since(), view.last_failure(), view.reason(), view.openings()), (2 * MS, None, None, 0));
+    assert_eq!((view.found(&rules), view.last_error()), ((State::Closed, 0), None));
+    assert_eq!(circuit.longest_wait(), u64::MAX);
+
+    circuit.record(&rules, ticket, 0, Ending::Success, true, at(3 * MS));
+    assert!(!circuit.view(3 * MS).has_seen_no_failure());
+    circuit.record(&rules, ticket, 0, FAILED, false, at(4 * MS));
+    // Of two calls nothing is said.
+    assert_eq!(circuit.view(4 * MS).ratios(&rules), (None, None));
+    circuit.record(&rules, ticket, 0, FAILED, false, at(6 * MS));
+    circuit.set_last_error(circuit.generation(), "down".into());
+    let counts = Counts { calls: 3, failures: 2, slow: 1, abandoned: 0 };
+    let view = circuit.view(7 * MS);
+    assert_eq!((view.window(), view.ratios(&rules)), (counts, (Some(2.0 / 3.0), Some(1.0 / 3.0))));
+    assert_eq!((view.since(), view.last_failure(), view.openings()), (6 * MS, Some(6 * MS), 1));
+    assert_eq!((view.reason(), view.last_error()), (Some(OpenReason::FailureRate), Some("down".into())));
+    assert_eq!(view.found(&rules), (State::Open, 4 * MS));
+    assert_eq!(circuit.view(11 * MS).found(&rules), (State::HalfOpen, 0));
+
+    circuit.admit(&rules, at(11 * MS));
+    assert_eq!((circuit.view(11 * MS).probes(), circuit.longest_wait()), ((0, 0, 1), 5 * MS));
+    circuit.force_close(&rules, at(11 * MS));
+    assert!(circuit.view(11 * MS).has_seen_no_failure());
+}
+
+#[test]
+fn failure_is_seen_in_the_window_or_in_a_row() {
+    let by_rate = BreakerConfig { failure_rate: Some(1.0), ..BreakerConfig::default() }.rules();
+    let in_a_row = BreakerConfig { consecutive_failures: Some(9), ..BreakerConfig::default() }.rules();
+    for rules in [&by_rate, &in_a_row] {
+        assert!(ended(rules, &[(Ending::Success, false)]).view(0).has_seen_no_failure());
+        assert!(!ended(rules, &[(FAILED, false)]).view(0).has_seen_no_failure());
+    }
+    // In the window, and no longer in a row.
+    let endings = [(FAILED, false), (Ending::Success, false)];
+    assert!(!ended(&by_rate, &endings).view(0).has_seen_no_failure());
+    assert!(ended(&in_a_row, &endings).view(0).has_seen_no_failure());
+}
+
+// A look does not open the circuit. The next call does, though it is a success.
+#[test]
+fn end_of_a_bucket_that_a_look_came_across_is_evaluated_by_the_next_call() {
+    let config = BreakerConfig {
+        failure_rate: Some(0.5),
+        minimum_calls: Some(2),
+        window: WindowConfig::time(Duration::from_millis(4)).buckets(2),
+        ..BreakerConfig::default()
+    };
+    let rules = config.rules();
+    let mut circuit = Circuit::new(State::Closed, &rules, at(0));
+    assert_eq!(circuit.valid_until(), 2 * MS);
+    let ticket = Ticket { generation: circuit.generation(), lease: 0 };
+    for ending in [Ending::Success; 3] {
+        circuit.record(&rules, ticket, 0, ending, false, at(0));
+    }
+    for ending in [FAILED; 2] {
+        circuit.record(&rules, ticket, 0, ending, false, at(2 * MS));
+    }
+    assert_eq!((circuit.state(), circuit.valid_until()), (State::Closed, 4 * MS));
+    assert_eq!(circuit.grant(&rules, 7), 7);
+    circuit.end_grant(7);
+    circuit.view(3 * MS);
+    assert_eq!(circuit.grant(&rules, 7), 7);
+    circuit.end_grant(7);
+    circuit.view(4 * MS);
+    assert_eq!((circuit.state(), circuit.grant(&rules, 7)), (State::Closed, 0));
+    circuit.record(&rules, ticket, 0, Ending::Success, false, at(4 * MS));
+    assert_eq!(circuit.state(), State::Open);
+}
+
+#[test]
+fn half_open_that_is_over_is_found_as_what_time_made_of_it() {
+    let config = BreakerConfig {
+        open_for: Some(Duration::from_millis(5)),
+        half_open_timeout: Some(Duration::from_millis(3)),
+        probe_lease: Some(Duration::from_millis(2)),
+        ..BreakerConfig::default()
+    };
+    for closes in [false, true] {
+        let rules = BreakerConfig { half_open_timeout_closes: closes, ..config.clone() }.rules();
+        let mut circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+        assert_eq!((circuit.valid_until(), circuit.blocked_until(&rules)), (3 * MS, 0));
+        circuit.admit(&rules, at(0));
+        assert_eq!(circuit.blocked_until(&rules), 2 * MS);
+        // This one runs out no sooner than the state does.
+        circuit.admit(&rules, at(2 * MS));
+        assert_eq!(circuit.blocked_until(&rules), if closes { 3 * MS } else { 8 * MS });
+        let over = if closes { (State::Closed, 0) } else { (State::Open, 8 * MS) };
+        assert_eq!(circuit.found(&rules, 3 * MS), over);
+    }
 }
 
 /// Settings as a table of small numbers, so that every rule is met often.

@@ -297,6 +297,28 @@ fn completed_calls_are_counted_beyond_what_the_word_holds() {
     assert_eq!((in_flight, limit), (1, 3));
 }
 
+#[test]
+fn peak_that_is_forgotten_is_that_of_the_calls_in_flight() {
+    let gate = Gate::new(&config(3, 0, false));
+    assert!((0..3).all(|_| gate.slots().try_take()));
+    gate.give_back(true);
+    assert_eq!(gate.slots().peak(), 3);
+    gate.slots().reset_peak();
+    assert_eq!(gate.slots().peak(), 2);
+}
+
+#[test]
+fn highest_limit_touches_nothing_else_in_the_word() {
+    let gate = Gate::new(&config(u32::MAX, 0, false));
+    assert!(gate.slots().try_take());
+    gate.give_back(true);
+    let status = gate.status();
+    assert_eq!((status.limit, status.in_flight, status.closed), (MAX_LIMIT, 0, false));
+    assert_eq!(gate.slots().completed(), 1);
+    gate.slots().set_limit(1);
+    assert_eq!((gate.status().limit, gate.slots().completed()), (1, 1));
+}
+
 /// The same again and again, without what proptest costs. Prints the number of the sequence that fails.
 #[test]
 fn gate_behaves_as_its_model_in_a_hundred_thousand_sequences() {

@@ -161,7 +161,8 @@ impl Ratio {
 
     pub(super) fn available(&self, now: Instant) -> f64 {
         let (_, nanos) = self.turn_to(now);
-        let saved = self.saved.load(Acquire).clamp(0, self.most()) as f64 / ONE as f64;
+        let (saved, most) = self.saved();
+        let saved = saved.clamp(0, most) as f64 / ONE as f64;
         saved.max(self.floor.left(nanos))
     }
 
@@ -188,7 +189,6 @@ impl Ratio {
     }
 
     /// What is saved, and the most that may be.
-    #[cfg(all(test, buttress_loom))]
     pub(super) fn saved(&self) -> (i64, i64) {
         (self.saved.load(Acquire), self.most())
     }
@@ -224,7 +224,7 @@ impl Ratio {
 
 impl fmt::Debug for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let saved = self.saved.load(Acquire) as f64 / ONE as f64;
+        let saved = self.saved().0 as f64 / ONE as f64;
         f.debug_struct("Ratio").field("config", &self.config).field("saved", &saved).finish_non_exhaustive()
     }
 }

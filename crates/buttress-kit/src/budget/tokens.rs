@@ -212,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn success_gives_back_as_much_as_the_settings_say() {
+        let tokens = Tokens::priced(TokenBudgetConfig::default().with_success(7)).unwrap();
+        assert!(tokens.try_withdraw(Transient));
+        tokens.succeeded(None);
+        assert_eq!(tokens.left(), 493.0);
+        tokens.succeeded(None);
+        assert_eq!(tokens.left(), 500.0);
+    }
+
+    #[test]
     fn half_rule_stops_at_half_and_resumes_above() {
         let tokens = Tokens::half(10, 0.5).unwrap();
         (0..4).for_each(|_| tokens.failed());
