@@ -379,8 +379,6 @@ fn tally_counts_each_ending_as_what_it_is() {
     end(&mut circuit, &rules, Ending::Success, true);
     end(&mut circuit, &rules, FAILED, true);
     assert_eq!(circuit.view(0).tally(), Tally { successes: 3, failures: 3, slow: 2, ..tally });
-    circuit.set_name("orders/7".into());
-    assert_eq!(circuit.name(), Some("orders/7".into()));
 }
 
 #[test]
