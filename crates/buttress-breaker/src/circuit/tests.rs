@@ -479,9 +479,12 @@ fn half_open_that_is_over_is_found_as_what_time_made_of_it() {
         assert_eq!((circuit.valid_until(), circuit.blocked_until(&rules)), (3 * MS, 0));
         circuit.admit(&rules, at(0));
         assert_eq!(circuit.blocked_until(&rules), 2 * MS);
-        // This one runs out no sooner than the state does.
-        circuit.admit(&rules, at(2 * MS));
-        assert_eq!(circuit.blocked_until(&rules), if closes { 3 * MS } else { 8 * MS });
+        // These run out no sooner than the state does.
+        for admitted in [1, 2] {
+            circuit = Circuit::new(State::HalfOpen, &rules, at(0));
+            circuit.admit(&rules, at(admitted * MS));
+            assert_eq!(circuit.blocked_until(&rules), if closes { 3 * MS } else { 8 * MS });
+        }
         let over = if closes { (State::Closed, 0) } else { (State::Open, 8 * MS) };
         assert_eq!(circuit.found(&rules, 3 * MS), over);
     }
