@@ -102,6 +102,8 @@ fn first_lines(remedy: bool) -> BTreeMap<String, String> {
         .args(remedy.then_some("--features=remedy"))
         .current_dir(&package)
         .env("CARGO_TARGET_DIR", package.join("target"))
+        // Each is compiled once, and what is kept for a second time can be out of date.
+        .env("CARGO_INCREMENTAL", "0")
         .env_remove("RUSTFLAGS")
         .output()
         .unwrap();

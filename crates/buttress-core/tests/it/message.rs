@@ -35,6 +35,7 @@ fn check(program: &str) -> (bool, String) {
         .args(["check", "--offline", "--quiet", "--color", "never", "--bin", program])
         .current_dir(&package)
         .env("CARGO_TARGET_DIR", package.join("target"))
+        .env("CARGO_INCREMENTAL", "0")
         .output()
         .unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
