@@ -74,7 +74,7 @@ impl Drop for Permit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let probe = self.flight.ticket().is_some_and(|call| call.lease != 0);
+        let probe = self.flight.ticket().is_some_and(|call| call.lease() != 0);
         f.debug_struct("Permit").field("probe", &probe).finish_non_exhaustive()
     }
 }

@@ -78,7 +78,7 @@ impl Engine {
         let time = self.shared.now();
         self.took(call, Some(time));
         let slow = self.is_slow(call, time);
-        if call.lease == 0 && !slow && self.count_success(call, time) {
+        if call.lease() == 0 && !slow && self.count_success(call, time) {
             self.tell_done(Outcome::Success, elapsed(call, time), false, None);
         } else {
             self.record(call, time, Ending::Success, End::of(Outcome::Success));
@@ -132,7 +132,7 @@ impl Engine {
             Outcome::Cancelled => Ending::Abandoned(self.waited(call, time)),
         };
         let present = call.generation == self.circuit.word().generation();
-        if ending == Ending::Ignored && call.lease == 0 && present {
+        if ending == Ending::Ignored && call.lease() == 0 && present {
             self.ignored.fetch_add(1, Relaxed);
             self.tell_done(outcome, elapsed(call, time), self.is_slow(call, time), error);
         } else {
@@ -157,7 +157,7 @@ impl Engine {
             self.ratios_moved();
             opened
         });
-        if after.noticed || call.lease != 0 {
+        if after.noticed || call.lease() != 0 {
             // A probe's slot is free, if nothing else has happened: those who wait at the gate may want it.
             self.shared.wakers.wake_all();
         }
@@ -171,7 +171,7 @@ impl Engine {
 
     fn waited(&self, call: Admission, time: u64) -> Waited {
         let since = call.waited_for_since().unwrap_or(time);
-        Waited { time: time.saturating_sub(since), settled: call.settled, mean: self.mean.nanos() }
+        Waited { time: time.saturating_sub(since), settled: call.settled(), mean: self.mean.nanos() }
     }
 
     fn is_slow(&self, call: Admission, time: u64) -> bool {
