@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use buttress_core::{ByClone, ByFn, Classify, FromRejection, Replay, Standard, Verdict};
+use buttress_kit::Repeat;
 use tower_layer::Layer;
 
 use crate::{
-    Repeat, Retry, RetryFuture, RetryService,
+    Retry, RetryFuture, RetryService,
     hooks::{Hooked, MapLast, OnRetry, ThrottledWhen},
     policy::Policy,
     repeat::repeat,

@@ -142,7 +142,6 @@ pub use crate::{
     future::RetryFuture,
     kind::KIND,
     layer::RetryLayer,
-    repeat::Repeat,
     retry::Retry,
     service::RetryService,
     snapshot::{RetrySnapshot, RetryStops},
