@@ -59,7 +59,7 @@ impl<T> Drop for There<T> {
     }
 }
 
-// Cold: out of the way of what every call drops, 8 instructions of a retry.
+// Cold, out of the way of what every call drops: 8 instructions of row `retry` in docs/benchmarks.md.
 #[cold]
 fn drop_rare<T>(there: Pin<Box<T>>) {
     drop(there);
