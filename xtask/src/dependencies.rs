@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use crate::{Result, command::Cmd, report::Done, workspace::Workspace};
 
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How the source of a crate from a registry begins. All are from one: the default registry is not named anywhere.
+const REGISTRY: &str = "registry+";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Done> {
     let rules = Rules::read(&std::fs::read_to_string(workspace.root.join("deny.toml"))?)?;
@@ -122,10 +123,12 @@ impl Rules {
                 }
             }
         }
+        let mut sources = metadata.packages.iter().filter_map(|package| package.source.as_deref());
+        let registry = sources.find(|source| source.starts_with(REGISTRY));
         for package in &metadata.packages {
             let is_ours = metadata.workspace_members.contains(&package.id);
             match package.source.as_deref() {
-                Some(REGISTRY) => {}
+                Some(source) if registry == Some(source) => {}
                 None if is_ours => {}
                 other => {
                     let from = other.unwrap_or("a folder outside of the workspace");
@@ -252,6 +255,7 @@ mod tests {
             |source: serde_json::Value| faults(|metadata| metadata["packages"][1]["source"] = source);
         assert_eq!(faults_of(git.into()), [format!("tokio is from {git}")]);
         assert_eq!(faults_of(json!(null)), ["tokio is from a folder outside of the workspace"]);
+        assert_eq!(faults_of("registry+another".into()), ["parking_lot is from registry+"], "one of two");
     }
 
     #[test]
